@@ -1,0 +1,35 @@
+# make demo: install, segment generated scenes, show what the CRF gains.  make test: install, lint, type-check, test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
+
+.PHONY: install demo test lint clean
+
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/python jobs/demo.py --output demo-output
+
+test: $(VENV)/.installed-test lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo-output
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d; call: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml requirements.lock
+	$(INSTALL) .
+	touch $@
+
+$(VENV)/.installed-test: $(BIN)/python pyproject.toml requirements.lock
+	$(INSTALL) '.[test]'
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,37 @@
+"""The project's exceptions. Each message says what was wrong, with which value, and what to do."""
+
+
+class PipelineError(Exception):
+    """Any error this project raises on purpose."""
+
+
+class ConfigError(PipelineError):
+    """A flag, a configuration file or an argument that cannot be used; found before any work."""
+
+
+class StorageError(PipelineError):
+    """A bucket or path that cannot be reached, listed, read or written."""
+
+
+class ImageError(PipelineError):
+    """Bytes that are not an image this project decodes, or an image beyond its limits."""
+
+
+class WeightsError(PipelineError):
+    """A weights file that is missing, damaged, or of no known layout."""
+
+
+class ModelError(PipelineError):
+    """An input that a network cannot take, such as a size that is not valid for its output stride."""
+
+
+class CRFError(PipelineError):
+    """An input or a parameter that the dense CRF cannot take."""
+
+
+class WorkerError(PipelineError):
+    """An image that took its worker process down every time it was tried."""
+
+
+class RunError(PipelineError):
+    """A run that cannot start on this cluster, or that ended without accounting for every image."""

@@ -1,0 +1,41 @@
+"""Real parts for the tests: one Ray instance and one S3 server for the whole session."""
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+from servers import credentials, seaweedfs
+
+from pipeline import storage
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server on loopback; the AWS_* variables of this process point at it."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint, pytest.MonkeyPatch.context() as environment:
+        for name, value in credentials(endpoint).items():
+            environment.setenv(name, value)
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str) -> str:
+    """The URI of a fresh bucket."""
+    name = f"bucket-{next(_numbers)}"
+    fs, _ = storage.filesystem("s3://")
+    fs.mkdir(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_endpoint: str) -> Iterator[None]:
+    """A Ray instance of two CPUs that all tests of the session share; its workers know the S3 server."""
+    import ray
+
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+    yield
+    ray.shutdown()

@@ -1,0 +1,134 @@
+"""One URI, one filesystem: on local paths, in memory and on a real S3 server."""
+
+import resource
+import socket
+from pathlib import Path
+
+import fsspec
+import pytest
+from servers import SECRET
+
+from pipeline import storage
+from pipeline.errors import StorageError
+
+AWKWARD = ["plain.jpg", "with space.jpg", "we ird#?[1].jpg", "ünï/çødé.jpg", "deep/er/still/x.JPG"]
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "s3":
+        return str(request.getfixturevalue("bucket")) + "/pre"
+    return str(tmp_path / "pre") if request.param == "local" else f"memory://{tmp_path.name}/pre"
+
+
+def test_what_is_put_is_listed_and_read(root: str) -> None:
+    for i, key in enumerate(AWKWARD):
+        storage.put_whole(f"{root}/{key}", bytes([i]) * (i + 1))
+    entries = {entry.key: entry for entry in storage.list_files(root)}
+    assert sorted(entries) == sorted(AWKWARD)
+    assert {key: entry.size for key, entry in entries.items()} == {key: i + 1 for i, key in enumerate(AWKWARD)}
+    found = storage.read_ranges(root, AWKWARD, [None] * 5, [None] * 5)
+    assert found == [bytes([i]) * (i + 1) for i in range(5)]
+
+
+def test_version_changes_with_the_object(root: str) -> None:
+    storage.put_whole(f"{root}/a.jpg", b"one")
+    before = next(storage.list_files(root)).version
+    storage.put_whole(f"{root}/a.jpg", b"three")
+    assert next(storage.list_files(root)).version != before
+
+
+def test_ranges_and_a_missing_object_beside_good_ones(root: str) -> None:
+    storage.put_whole(f"{root}/a", b"0123456789")
+    first, missing, last = storage.read_ranges(root, ["a", "gone", "a"], [0, 0, 8], [3, 3, 10])
+    assert (first, last) == (b"012", b"89")
+    assert isinstance(missing, StorageError)
+    assert "gone" in str(missing)
+
+
+def test_glob_and_hidden_names(root: str) -> None:
+    for key in ("a.jpg", "b.png", "sub/c.jpg", ".hidden.jpg", "sub/._c.jpg", ".folder/d.jpg"):
+        storage.put_whole(f"{root}/{key}", b"x")
+    assert sorted(e.key for e in storage.list_files(f"{root}/*.jpg")) == ["a.jpg"]
+    assert sorted(e.key for e in storage.list_files(f"{root}/**/*.jpg")) == ["a.jpg", "sub/c.jpg"]
+    assert sorted(e.key for e in storage.list_files(root)) == ["a.jpg", "b.png", "sub/c.jpg"]
+
+
+def test_a_prefix_is_not_its_longer_namesake(root: str) -> None:
+    storage.put_whole(f"{root}/day1/a.jpg", b"x")
+    storage.put_whole(f"{root}/day10/b.jpg", b"x")
+    assert [e.key for e in storage.list_files(f"{root}/day1")] == ["a.jpg"]
+
+
+def test_one_file_is_listed_under_its_name(root: str) -> None:
+    storage.put_whole(f"{root}/only.tar", b"x")
+    entry = storage.probe_readable(f"{root}/only.tar")
+    assert entry is not None
+    assert (entry.key, entry.uri) == ("only.tar", f"{root}/only.tar")
+
+
+def test_a_failed_local_write_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*out\.parquet: .*File too large"):
+            storage.put_whole(f"{tmp_path}/out.parquet", b"x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_than_one_page_of_an_s3_listing(bucket: str) -> None:
+    fs, path = storage.filesystem(bucket)
+    fs.pipe({f"{path}/many/{i:05d}.jpg": b"x" for i in range(1203)})
+    assert [e.key for e in storage.list_files(f"{bucket}/many")] == [f"{i:05d}.jpg" for i in range(1203)]
+
+
+def test_missing_bucket_is_named(s3_endpoint: str) -> None:
+    for probe in (storage.probe_readable, storage.probe_writable):
+        with pytest.raises(StorageError, match=r"s3://no-such-bucket.*no such bucket"):
+            probe("s3://no-such-bucket/x")
+
+
+def test_denied_key_is_told_without_the_secret(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"wrong-{SECRET}")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    try:
+        for probe in (storage.probe_readable, storage.probe_writable):
+            with pytest.raises(StorageError, match="access denied") as caught:
+                probe(bucket)
+            assert SECRET not in str(caught.value)
+    finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_a_server_that_never_answers_is_given_up(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(StorageError, match=r"did not answer within 1 s"):
+            storage.probe_readable(bucket, seconds=1.0)
+
+
+def test_missing_local_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="nowhere"):
+        storage.probe_readable(f"{tmp_path}/nowhere")
+
+
+def test_unknown_scheme_is_an_error_of_ours() -> None:
+    with pytest.raises(StorageError, match="nosuch"):
+        storage.filesystem("nosuch://x/y")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
+        ("https://h/x?X-Amz-Signature=abc&t=1", "https://h/x?X-Amz-Signature=***&t=***"),
+        ("s3://bucket/a#b?c=d", "s3://bucket/a#b?c=d"),
+        ("/plain/path@home", "/plain/path@home"),
+    ],
+)
+def test_redaction(uri: str, shown: str) -> None:
+    assert storage.redact(uri) == shown
