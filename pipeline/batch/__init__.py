@@ -1,0 +1,1 @@
+"""The main job on Ray Data: bucket -> manifest -> fetch -> Segmenter -> Refiner -> Parquet."""

@@ -1,0 +1,88 @@
+"""What a run is told: the flags of jobs/segment_bucket.py and the fields of its YAML are these dataclasses."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from pipeline import storage
+from pipeline.commandline import Uri
+from pipeline.crf import CRFParams
+from pipeline.errors import ConfigError
+from pipeline.images import DEFAULT_MAX_PIXELS
+from pipeline.models.inference import Inference
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+    """Refinement of the network's scores.
+
+    Args:
+        backend: the dense CRF's implementation, or none: the plain argmax of the upsampled scores.
+        params: the CRF's parameters; by default those of the model's card.
+    """
+
+    backend: Literal["pydensecrf", "none"] = "pydensecrf"
+    params: CRFParams | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Segment every image of a bucket.
+
+    Args:
+        input: folder, prefix, glob or file: images, WebDataset tars or Parquet with encoded images; a path or s3:// URI.
+        output: folder or prefix for masks/, errors/ and _runs/; a run continues what is there.
+        model: a built-in name, a name of the zoo, or the path or URI of a weights file.
+        input_format: what the input holds; auto tells from the names.
+        limit: take only the first N images of the listing.
+        error_budget: share of failed images, 0 to 1, above which the exit code is 3.
+        max_pixels: refuse images with more pixels (width * height).
+        commit_seconds: write finished masks at least this often, in seconds.
+        inference: how the network is run.
+        refine: how its scores are refined.
+    """
+
+    input: Uri
+    output: Uri
+    model: Uri = Uri("scenes")
+    input_format: Literal["auto", "images", "webdataset", "parquet"] = "auto"
+    limit: int | None = None
+    error_budget: float = 0.01
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    commit_seconds: float = 180.0
+    inference: Inference = field(default_factory=Inference)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a value no run can have."""
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit is {self.limit}; give the number of images to take, at least 1, or leave it out")
+        if not 0 <= self.error_budget <= 1:
+            raise ConfigError(f"error_budget is {self.error_budget}; it is a share of the images, from 0 to 1")
+        if self.max_pixels < 1:
+            raise ConfigError(f"max_pixels is {self.max_pixels}; it must be at least 1")
+        if self.commit_seconds <= 0:
+            raise ConfigError(f"commit_seconds is {self.commit_seconds}; it must be above 0")
+
+    def resolved(self) -> "RunConfig":
+        """The same run with paths that mean the same on every machine."""
+        return replace(
+            self, input=Uri(storage.normalize(self.input)), output=Uri(storage.normalize(self.output))
+        )
+
+    def redacted(self) -> dict[str, Any]:
+        """The run as plain values, fit to be written down: no URI in it holds a credential."""
+        uris = {name: storage.redact(getattr(self, name)) for name in ("input", "output", "model")}
+        return json.loads(json.dumps(asdict(self) | uris))  # type: ignore[no-any-return]
+
+
+def generation(model_digest: str, inference: Inference, crf: CRFParams | None) -> str:
+    """Digest of all that decides a mask. Output rows of one generation answer for each other; others do not.
+
+    Precision and CRF backend are left out: they change how fast a mask is computed, not which mask is meant.
+    """
+    settings = asdict(inference)
+    settings.pop("precision")
+    decided = {"model": model_digest, "inference": settings, "crf": asdict(crf) if crf else None}
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]

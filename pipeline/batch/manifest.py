@@ -1,0 +1,96 @@
+"""The manifest: what a run will do, as Parquet files of ids, written while the input is listed.
+
+A row group of the manifest is a chunk: the images that one read task fetches. Chunks start small, so that a small bucket
+is spread over all workers, and grow with the listing, so that a large one does not drown in tasks.
+"""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.batch.rows import MANIFEST
+
+MIN_CHUNK_ROWS = 8
+MAX_CHUNK_ROWS = 512
+_ROWS_PER_FILE = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A row group of a manifest file, by its number; `rows` images."""
+
+    file: int
+    group: int
+    rows: int
+
+
+@dataclass
+class Manifest:
+    """Writes manifest files below `uri` and remembers their chunks; holds one file's ids in memory at a time."""
+
+    uri: str
+    chunks: list[Chunk] = field(default_factory=list)
+    rows: int = 0
+    _file: int = 0
+    _buffer: io.BytesIO = field(default_factory=io.BytesIO)
+    _writer: pq.ParquetWriter | None = None
+    _pending: list[pa.Table] = field(default_factory=list)
+    _pending_rows: int = 0
+    _groups: int = 0
+    _file_rows: int = 0
+
+    def write(self, tables: Iterable[pa.Table], *, whole: bool) -> None:
+        """Append tables of ids. With `whole` a table is never cut: its rows share a Parquet row group, read as one."""
+        for table in tables:
+            self._add(table, whole)
+        self._flush_chunk()
+        self._close_file()
+
+    def _add(self, table: pa.Table, whole: bool) -> None:
+        while table.num_rows:
+            wanted = min(max(self.rows // 32, MIN_CHUNK_ROWS), MAX_CHUNK_ROWS)
+            taken = table if whole else table.slice(0, wanted - self._pending_rows)
+            table = table.slice(taken.num_rows)
+            self._pending.append(taken)
+            self._pending_rows += taken.num_rows
+            if self._pending_rows >= wanted:
+                self._flush_chunk()
+
+    def _flush_chunk(self) -> None:
+        if not self._pending_rows:
+            return
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._buffer, MANIFEST, compression="zstd")
+        chunk = pa.concat_tables(self._pending).combine_chunks()
+        self._writer.write_table(chunk, row_group_size=chunk.num_rows)
+        self.chunks.append(Chunk(self._file, self._groups, chunk.num_rows))
+        self.rows += chunk.num_rows
+        self._groups += 1
+        self._file_rows += chunk.num_rows
+        self._pending.clear()
+        self._pending_rows = 0
+        if self._file_rows >= _ROWS_PER_FILE:
+            self._close_file()
+
+    def _close_file(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        storage.put_whole(_file_uri(self.uri, self._file), self._buffer.getvalue())
+        self._buffer, self._writer = io.BytesIO(), None
+        self._file, self._groups, self._file_rows = self._file + 1, 0, 0
+
+
+def read_chunk(uri: str, chunk: Chunk) -> pa.Table:
+    """The manifest rows of one chunk, schema MANIFEST."""
+    filesystem, path = storage.arrow_filesystem(_file_uri(uri, chunk.file))
+    with pq.ParquetFile(path, filesystem=filesystem) as file:
+        return file.read_row_group(chunk.group)
+
+
+def _file_uri(uri: str, number: int) -> str:
+    return storage.join(uri, f"part-{number:06d}.parquet")

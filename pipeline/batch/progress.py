@@ -1,0 +1,40 @@
+"""How far a run is, on stderr: a live bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Shows images done, images a second and failures. Use as a context manager."""
+
+    def __init__(self, total: int) -> None:
+        """Expect `total` images."""
+        self._total = total
+        self._bar = tqdm(total=total, unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self._start = self._last_line = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, finished: int, failed: int) -> None:
+        """Show that `finished` images are done, `failed` among them without a mask."""
+        now = time.monotonic()
+        if not self._bar.disable:
+            self._bar.set_postfix(failed=failed, refresh=False)
+            self._bar.update(finished - self._bar.n)
+        elif now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            rate = finished / (now - self._start)
+            say(f"{finished} of {self._total} images, {failed} failed, {rate:.2f} images/s")
+
+
+def say(text: str) -> None:
+    """One line to the person who watches."""
+    tqdm.write(text, file=sys.stderr)

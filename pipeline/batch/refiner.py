@@ -1,0 +1,71 @@
+"""The Refiner stage: encoded images and their scores in, masks out."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline import images, masks
+from pipeline.batch import rows
+from pipeline.batch.in_flight import Watch, survive
+from pipeline.crf import DenseCRF, Refinement, refine
+from pipeline.scores import from_bytes
+
+Row = dict[str, Any]
+
+
+class Refiner:
+    """Turns scores into masks with the dense CRF, or by their plain argmax where `crf` is None. Lives on CPUs."""
+
+    def __init__(
+        self,
+        load_crf: Callable[[], DenseCRF | None],
+        classes: Sequence[str],
+        palette: NDArray[np.uint8],
+        stride: int,
+        max_pixels: int,
+        watch: Watch,
+    ) -> None:
+        """Take what names and colours the masks, and `stride`, the scores' output stride in pixels."""
+        self._crf = load_crf()
+        self._classes, self._palette = classes, palette
+        self._stride, self._max_pixels = stride, max_pixels
+        self._watch = watch
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Table SCORED -> table FINISHED with the same keys."""
+        live = pc.is_null(batch.column("error"))
+        parts = survive("refine", batch.filter(live), self._refine, self._watch)
+        parts.append(batch.filter(pc.invert(live)))
+        done = pa.concat_tables([rows.widened(part, rows.FINISHED) for part in parts])
+        self._watch.count(done.num_rows, done.num_rows - done.column("error").null_count)
+        return done
+
+    def _refine(self, batch: pa.Table) -> pa.Table:
+        return rows.table([self._finish(row) for row in batch.to_pylist()], rows.FINISHED)
+
+    def _finish(self, row: Row) -> Row:
+        try:
+            image = images.decode(row["image"], self._max_pixels)
+            found = refine(image, from_bytes(row["scores"], tuple(row["shape"])), self._stride, self._crf)
+            return row | self._mask_columns(found)
+        except Exception as error:  # whatever one image provokes must cost that image alone
+            return row | rows.failure("refine", error)
+
+    def _mask_columns(self, found: Refinement) -> Row:
+        height, width = found.mask.shape
+        classes = [
+            {"id": i, "name": name, "pixels": int(found.pixels[i]), "confidence": float(found.class_confidence[i])}
+            for i, name in enumerate(self._classes)
+            if found.pixels[i]
+        ]
+        return {
+            "height": height,
+            "width": width,
+            "mask": {"bytes": masks.encode(found.mask, self._palette), "path": None},
+            "confidence": found.confidence,
+            "classes": classes,
+        }

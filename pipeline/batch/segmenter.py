@@ -1,0 +1,92 @@
+"""The Segmenter stage: encoded images in, low-resolution class scores out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline import images
+from pipeline.batch import rows
+from pipeline.batch.in_flight import Watch, survive
+from pipeline.errors import ImageError
+from pipeline.models.inference import Predictor
+from pipeline.scores import to_bytes
+
+MAX_DECODED_PIXELS = 32_000_000
+_DECODERS = 4
+
+Row = dict[str, Any]
+Image = NDArray[np.uint8]
+
+
+class Segmenter:
+    """Runs the network. One lives on each GPU, or on a CPU core where there is none.
+
+    Rows that failed before pass through; an image that cannot be decoded or segmented becomes a failed row.
+    """
+
+    def __init__(self, load_predictor: Callable[[], Predictor], max_pixels: int, watch: Watch) -> None:
+        """Load the network where this Segmenter lives."""
+        self._predictor = load_predictor()
+        self._max_pixels = max_pixels
+        self._watch = watch
+        self._decoders = ThreadPoolExecutor(_DECODERS)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Table FETCHED -> table SCORED with the same keys."""
+        live = pc.is_null(batch.column("error"))
+        parts = survive("segment", batch.filter(live), self._segment, self._watch)
+        parts.append(batch.filter(pc.invert(live)))
+        return pa.concat_tables([rows.widened(part, rows.SCORED) for part in parts])
+
+    def _segment(self, batch: pa.Table) -> pa.Table:
+        done = [row for group in self._groups(batch.to_pylist()) for row in self._segment_group(group)]
+        return rows.table(done, rows.SCORED)
+
+    def _groups(self, fetched: list[Row]) -> Iterator[list[Row]]:
+        """Rows whose decoded images fit in memory together, told from their headers."""
+        group: list[Row] = []
+        pixels = 0
+        for row in fetched:
+            size = images.header_pixels(row["image"])
+            if group and pixels + size > MAX_DECODED_PIXELS:
+                yield group
+                group, pixels = [], 0
+            group.append(row)
+            pixels += size
+        if group:
+            yield group
+
+    def _segment_group(self, group: list[Row]) -> list[Row]:
+        decoded = list(self._decoders.map(self._decode, group))
+        readable = [(row, image) for row, image in zip(group, decoded, strict=True) if not isinstance(image, ImageError)]
+        failed = [
+            _failed(row, "decode", error)
+            for row, error in zip(group, decoded, strict=True)
+            if isinstance(error, ImageError)
+        ]
+        return failed + self._score([row for row, _ in readable], [image for _, image in readable])
+
+    def _decode(self, row: Row) -> Image | ImageError:
+        try:
+            return images.decode(row["image"], self._max_pixels)
+        except ImageError as error:
+            return error
+
+    def _score(self, group: list[Row], pictures: Sequence[Image]) -> list[Row]:
+        """Score the group together; if that fails, one by one, so that only the image at fault fails."""
+        try:
+            scores = self._predictor.scores(pictures)
+        except Exception as error:
+            if len(group) == 1:
+                return [_failed(group[0], "segment", error)]
+            return [done for row, picture in zip(group, pictures, strict=True) for done in self._score([row], [picture])]
+        return [row | {"scores": to_bytes(s), "shape": s.shape} for row, s in zip(group, scores, strict=True)]
+
+
+def _failed(row: Row, stage: str, error: Exception) -> Row:
+    return row | {"image": None} | rows.failure(stage, error)

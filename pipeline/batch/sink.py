@@ -1,0 +1,152 @@
+"""Finished rows into Parquet files, each committed whole.
+
+The driver holds references to finished blocks, never their bytes. When enough have come together, by size or by time, one
+Ray task near the data concatenates them and puts the files. A repeated task writes the same names again.
+"""
+
+import io
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+
+from pipeline import masks, storage
+from pipeline.errors import PipelineError
+from pipeline.masks import DatasetInfo
+
+FILE_BYTES = 224 * 1024 * 1024
+"""Bytes of finished blocks that make one file; PNGs do not shrink further, so files stay below 256 MiB."""
+
+_WRITES_AT_ONCE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What one commit put into the output: rows of masks/ and of errors/."""
+
+    segmented: int
+    failed: int
+
+
+@dataclass
+class Committer:
+    """Collects blocks and commits them below `output`, a file at least every `seconds`."""
+
+    output: str
+    info: DatasetInfo
+    seconds: float
+    receipts: list[Receipt] = field(default_factory=list)
+    _blocks: list[Any] = field(default_factory=list)
+    _bytes: int = 0
+    _since: float = field(default_factory=time.monotonic)
+    _files: int = 0
+    _writing: list[Any] = field(default_factory=list)
+
+    def add(self, block: Any, size: int) -> None:
+        """Take a reference to a finished block of `size` bytes."""
+        if not self._blocks:
+            self._since = time.monotonic()
+        self._blocks.append(block)
+        self._bytes += size
+
+    def commit_if_due(self) -> None:
+        """Commit what is collected when it fills a file or has waited long enough."""
+        if self._blocks and (self._bytes >= FILE_BYTES or time.monotonic() - self._since >= self.seconds):
+            self._commit()
+
+    def finish(self) -> None:
+        """Commit the rest and wait for every file."""
+        if self._blocks:
+            self._commit()
+        self._settle(allowed=0)
+
+    def _commit(self) -> None:
+        self._settle(allowed=_WRITES_AT_ONCE - 1)
+        name = f"{self.info.run_id}-{self._files:05d}.parquet"
+        self._writing.append(_write_files.remote(self.output, name, self.info, *self._blocks))
+        self._files += 1
+        self._blocks, self._bytes = [], 0
+
+    def _settle(self, allowed: int) -> None:
+        """Wait until at most `allowed` writes are under way."""
+        while len(self._writing) > allowed:
+            done, self._writing = ray.wait(self._writing)
+            self.receipts.extend(ray.get(done))
+
+
+@ray.remote(num_cpus=0, max_retries=3)
+def _write_files(output: str, name: str, info: DatasetInfo, *blocks: pa.Table) -> Receipt:
+    """See write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
+    return write_files(output, name, info, pa.concat_tables(blocks))
+
+
+def write_files(output: str, name: str, info: DatasetInfo, finished: pa.Table) -> Receipt:
+    """Put the rows of `finished` (schema FINISHED) into masks/NAME and errors/NAME; a folder without rows gets no file."""
+    good = pc.is_null(finished.column("error"))
+    segmented, failed = finished.filter(good), finished.filter(pc.invert(good))
+    for rows, folder, schema in (
+        (segmented, masks.MASKS_FOLDER, masks.MASKS_SCHEMA),
+        (failed, masks.ERRORS_FOLDER, masks.ERRORS_SCHEMA),
+    ):
+        if rows.num_rows:
+            storage.put_whole(storage.join(output, folder, name), _parquet(rows, schema, info))
+    return Receipt(segmented=segmented.num_rows, failed=failed.num_rows)
+
+
+def _parquet(rows: pa.Table, schema: pa.Schema, info: DatasetInfo) -> bytes:
+    constant = {"model": info.model, "run_id": info.run_id}
+    columns = [
+        pa.array([constant[f.name]] * rows.num_rows, f.type) if f.name in constant else rows.column(f.name)
+        for f in schema
+    ]
+    table = pa.table(columns, schema=schema.with_metadata(info.to_metadata(schema)))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=1024)
+    return buffer.getvalue()
+
+
+def ahead(bundles: Iterable[Any], poll_seconds: float = 0.5) -> Iterator[Any]:
+    """The items of `bundles`, or None whenever none came for a while, so that the caller can commit and show progress.
+
+    Waiting inside Ray would hold up both, and Ctrl-C as well.
+    """
+    arrived: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=8)
+
+    def pump() -> None:
+        try:
+            for bundle in bundles:
+                arrived.put(("bundle", bundle))
+            arrived.put(("end", None))
+        except BaseException as error:
+            arrived.put(("error", error))
+
+    threading.Thread(target=pump, daemon=True).start()
+    while True:
+        try:
+            kind, item = arrived.get(timeout=poll_seconds)
+        except queue.Empty:
+            yield None
+            continue
+        if kind == "end":
+            return
+        if kind == "error":
+            raise item if isinstance(item, PipelineError) else _root_cause(item)
+        yield item
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The project's own error inside what Ray wrapped around it, or the error itself."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, PipelineError):
+            return found
+        cause = getattr(found, "cause", None)
+        found = cause if isinstance(cause, BaseException) else found.__cause__
+    return error

@@ -1,0 +1,49 @@
+"""What a run did, as counted from what it committed."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from pipeline.errors import RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The last line of the job's stdout, and OUTPUT/_runs/RUN_ID/summary.json.
+
+    Attributes:
+        run_id: names the run's files.
+        listed: images in the input.
+        skipped: of these, images that had their row in the output before the run.
+        segmented: rows the run added to masks/.
+        failed: rows the run added to errors/.
+        seconds: wall time of the whole run.
+        startup_seconds: of these, before the first image was done: listing, loading weights, starting actors.
+        images_per_second: images done by the second after start-up.
+        output: where the rows are.
+    """
+
+    run_id: str
+    listed: int
+    skipped: int
+    segmented: int
+    failed: int
+    seconds: float
+    startup_seconds: float
+    images_per_second: float
+    output: str
+
+    def __post_init__(self) -> None:
+        """Refuse a summary that loses or repeats an image. Raises RunError."""
+        if self.listed != self.skipped + self.segmented + self.failed:
+            raise RunError(
+                f"run {self.run_id} does not account for every image: {self.listed} listed, but {self.skipped} skipped + "
+                f"{self.segmented} segmented + {self.failed} failed; run the same command again to do what is missing"
+            )
+
+    def exceeds(self, error_budget: float) -> bool:
+        """Whether the failed share of the images this run worked on is above the budget."""
+        return self.failed > error_budget * (self.segmented + self.failed)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))

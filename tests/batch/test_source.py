@@ -1,0 +1,166 @@
+"""What the input holds, listed without fetching an image, and fetched back row by row."""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import storage
+from pipeline.batch import rows
+from pipeline.batch.fetch import fetch_chunk
+from pipeline.batch.manifest import Manifest
+from pipeline.batch.source import Source, index_shard, list_objects, open_source, parquet_columns
+from pipeline.errors import ConfigError, StorageError
+
+
+def tar_bytes(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def fetched(uri: str, tmp_path: Path, source: Source | None = None) -> list[dict[str, Any]]:
+    """All rows of an input, by way of a manifest."""
+    source = source or open_source(uri, "auto")
+    manifest = Manifest(str(tmp_path / "manifest"))
+
+    def tables() -> Iterator[pa.Table]:
+        if source.format == "images":
+            yield list_objects(list(source.entries()))
+        else:
+            for entry in source.entries():
+                yield from index_shard(entry, source.format)
+
+    manifest.write(tables(), whole=source.format == "parquet")
+    return [
+        row
+        for chunk in manifest.chunks
+        for table in fetch_chunk(source, manifest.uri, chunk)
+        for row in table.cast(rows.FETCHED).to_pylist()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["a.jpg", "sub/B.PNG", "readme.md"], "images"),
+        (["x-0.tar", "x-1.tar", "notes.txt"], "webdataset"),
+        (["part-0.parquet", "part-1.parquet", "card.png"], "parquet"),
+        (["a.jpg", "b.jpg", "metadata.parquet"], "images"),
+    ],
+)
+def test_auto_tells_formats_apart(tmp_path: Path, names: list[str], wanted: str) -> None:
+    for name in names:
+        storage.put_whole(f"{tmp_path}/in/{name}", b"x")
+    assert open_source(f"{tmp_path}/in", "auto").format == wanted
+
+
+def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/readme.md", b"x")
+    with pytest.raises(StorageError, match=r"no images, tar or Parquet files.*readme\.md"):
+        open_source(f"{tmp_path}/in", "auto")
+    with pytest.raises(StorageError, match="no tar files"):
+        open_source(f"{tmp_path}/in", "webdataset")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StorageError, match="nothing is listed"):
+        open_source(f"{tmp_path}/empty", "auto")
+
+
+def test_images_keep_their_path_below_the_input(tmp_path: Path) -> None:
+    for name in ("a.jpg", "sub/b with space.JPeG", "sub/c.txt"):
+        storage.put_whole(f"{tmp_path}/in/{name}", name.encode())
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert set(found) == {"a.jpg", "sub/b with space.JPeG"}
+    assert found["a.jpg"]["image"] == b"a.jpg"
+    assert found["a.jpg"]["source"] == f"{tmp_path}/in/a.jpg"
+    assert found["a.jpg"]["digest"] == hashlib.sha256(b"a.jpg").hexdigest()
+
+
+def test_one_image_alone(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/a.jpg", b"x")
+    [row] = fetched(f"{tmp_path}/in/a.jpg", tmp_path)
+    assert (row["key"], row["image"]) == ("a.jpg", b"x")
+
+
+def test_an_object_that_is_gone_becomes_a_failed_row(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        storage.put_whole(f"{tmp_path}/in/{name}", b"x")
+    source = open_source(f"{tmp_path}/in", "auto")
+    manifest = Manifest(str(tmp_path / "manifest"))
+    manifest.write([list_objects(list(source.entries()))], whole=False)
+    (tmp_path / "in" / "a.jpg").unlink()
+    found = [r for c in manifest.chunks for t in fetch_chunk(source, manifest.uri, c) for r in t.to_pylist()]
+    assert {row["key"]: (row["stage"], row["error"]) for row in found} == {
+        "a.jpg": ("fetch", "StorageError"),
+        "b.jpg": (None, None),
+    }
+
+
+def test_tar_members(tmp_path: Path) -> None:
+    long_name = "d/" * 60 + "long.jpg"
+    members = {f"s/{i:03d}.v1.jpg": bytes([i]) * (i * 700) for i in range(40)}
+    members |= {"s/000.json": b"{}", "x.PNG": b"png", long_name: b"long", "._junk.jpg": b"mac"}
+    storage.put_whole(f"{tmp_path}/in/shard.tar", tar_bytes(members))
+    found = {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)}
+    wanted = {f"s/{i:03d}.v1": bytes([i]) * (i * 700) for i in range(40)}
+    assert found == wanted | {"x": b"png", long_name.removesuffix(".jpg"): b"long"}
+
+
+def test_a_tar_cut_in_the_middle_keeps_what_came_before(tmp_path: Path) -> None:
+    whole = tar_bytes({f"{i}.jpg": bytes([i]) * 2000 for i in range(10)})
+    storage.put_whole(f"{tmp_path}/in/cut.tar", whole[: 3 * 2560 + 600])
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert [found[str(i)]["image"] for i in range(3)] == [bytes([i]) * 2000 for i in range(3)]
+    assert found["cut.tar"]["stage"] == "list"
+    assert "not a readable tar" in found["cut.tar"]["message"]
+
+
+def test_what_is_no_tar_is_one_failed_row(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/no.tar", b"not a tar at all" * 100)
+    [row] = fetched(f"{tmp_path}/in", tmp_path)
+    assert (row["key"], row["stage"]) == ("no.tar", "list")
+
+
+def write_parquet(path: Path, table: pa.Table, row_group_size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=row_group_size)
+
+
+def test_parquet_struct_and_key_column(tmp_path: Path) -> None:
+    struct = [{"bytes": bytes([i]) * 10, "path": f"p{i}"} for i in range(50)]
+    table = pa.table({"caption": ["c"] * 50, "id": list(range(50)), "image": struct})
+    write_parquet(tmp_path / "in" / "a.parquet", table, row_group_size=20)
+    found = {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert found == {str(i): bytes([i]) * 10 for i in range(50)}
+
+
+def test_parquet_binary_without_key_and_with_a_null(tmp_path: Path) -> None:
+    table = pa.table({"note": ["n"] * 3, "content": pa.array([b"one", None, b"three"], pa.binary())})
+    write_parquet(tmp_path / "in" / "b.parquet", table, row_group_size=2)
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert found["b.parquet#0"]["image"] == b"one"
+    assert found["b.parquet#2"]["image"] == b"three"
+    assert (found["b.parquet#1"]["stage"], found["b.parquet#1"]["image"]) == ("fetch", None)
+    assert "null" in found["b.parquet#1"]["message"]
+
+
+def test_parquet_columns_are_chosen_by_kind_then_name() -> None:
+    binary, text = pa.binary(), pa.string()
+    struct = pa.struct([("bytes", binary), ("path", text)])
+    chosen = parquet_columns(pa.schema([("blob", binary), ("picture", struct), ("url", text)]), "u")
+    assert (chosen.image, chosen.key) == ("picture.bytes", "url")
+    chosen = parquet_columns(pa.schema([("other", binary), ("jpg", pa.large_binary()), ("text", text)]), "u")
+    assert (chosen.image, chosen.key) == ("jpg", "")
+    assert parquet_columns(pa.schema([("image", struct)]), "u").key == "image.path"
+    with pytest.raises(ConfigError, match="x: int64"):
+        parquet_columns(pa.schema([("x", pa.int64())]), "u")

@@ -1,0 +1,36 @@
+"""A summary cannot lose an image."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.batch.summary import Summary
+from pipeline.errors import RunError
+
+
+def summary(**counts: int) -> Summary:
+    rest: dict[str, Any] = {"seconds": 1.0, "startup_seconds": 0.5, "images_per_second": 2.0}
+    return Summary(run_id="r", output="o", **rest, **counts)
+
+
+@pytest.mark.parametrize("counts", [(10, 2, 7, 0), (10, 0, 11, 0), (0, 0, 0, 1)])
+def test_counts_that_do_not_add_up_are_refused(counts: tuple[int, int, int, int]) -> None:
+    listed, skipped, segmented, failed = counts
+    with pytest.raises(RunError, match="does not account for every image"):
+        summary(listed=listed, skipped=skipped, segmented=segmented, failed=failed)
+
+
+@pytest.mark.parametrize(("failed", "exceeds"), [(0, False), (1, False), (2, True)])
+def test_error_budget_is_a_share_of_what_was_worked_on(failed: int, exceeds: bool) -> None:
+    made = summary(listed=150, skipped=50, segmented=100 - failed, failed=failed)
+    assert made.exceeds(0.01) is exceeds
+
+
+def test_nothing_to_do_is_within_any_budget() -> None:
+    assert not summary(listed=5, skipped=5, segmented=0, failed=0).exceeds(0.0)
+
+
+def test_json_names_what_the_job_promises() -> None:
+    promised = {"run_id", "listed", "skipped", "segmented", "failed", "seconds", "images_per_second", "output"}
+    assert promised <= set(json.loads(summary(listed=1, skipped=0, segmented=1, failed=0).to_json()))
