@@ -1,0 +1,61 @@
+"""The dense CRF's parameters."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.errors import ConfigError
+
+MIN_SIGMA = 0.1
+"""At this standard deviation a neighbour one unit away already weighs exp(-50); lattices overflow not far below it."""
+
+MAX_SIGMA = 1e5
+MAX_WEIGHT = 1e5
+MAX_ITERATIONS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRFParams:
+    """Energy and inference of the fully connected CRF (arXiv 1606.00915, section 3.3, equations 2 and 3).
+
+    Pairwise term, for labels that differ, over pixels with positions p and colours I:
+    bilateral_weight * exp(-|p_i - p_j|^2 / (2 bilateral_xy^2) - |I_i - I_j|^2 / (2 bilateral_rgb^2))
+    + gaussian_weight * exp(-|p_i - p_j|^2 / (2 gaussian_xy^2)).
+    The defaults are the authors' released values for ResNet-101.
+
+    Attributes:
+        iterations: mean-field updates; 0 leaves the probabilities as they are.
+        gaussian_weight: w2 of the smoothness kernel; 0 leaves the kernel out.
+        gaussian_xy: standard deviation of the smoothness kernel, pixels.
+        bilateral_weight: w1 of the appearance kernel; 0 leaves the kernel out.
+        bilateral_xy: standard deviation of the appearance kernel in space, pixels.
+        bilateral_rgb: standard deviation of the appearance kernel in colour, levels of 0..255.
+        normalization: "symmetric" scales a kernel on both sides by 1/sqrt(its row sums); "after" divides by the row
+            sums after filtering, as the authors' own code does.
+    """
+
+    iterations: int = 10
+    gaussian_weight: float = 3.0
+    gaussian_xy: float = 1.0
+    bilateral_weight: float = 4.0
+    bilateral_xy: float = 67.0
+    bilateral_rgb: float = 3.0
+    normalization: Literal["symmetric", "after"] = "symmetric"
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a value outside its range."""
+        _check("iterations", self.iterations, 0, MAX_ITERATIONS)
+        _check("gaussian_weight", self.gaussian_weight, 0, MAX_WEIGHT)
+        _check("bilateral_weight", self.bilateral_weight, 0, MAX_WEIGHT)
+        _check("gaussian_xy", self.gaussian_xy, MIN_SIGMA, MAX_SIGMA)
+        _check("bilateral_xy", self.bilateral_xy, MIN_SIGMA, MAX_SIGMA)
+        _check("bilateral_rgb", self.bilateral_rgb, MIN_SIGMA, MAX_SIGMA)
+        if self.iterations != int(self.iterations):
+            raise ConfigError(f"CRF iterations must be a whole number, not {self.iterations}")
+        if self.normalization not in ("symmetric", "after"):
+            raise ConfigError(f"CRF normalization must be 'symmetric' or 'after', not {self.normalization!r}")
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ConfigError(f"CRF {name} must be in [{low:g}, {high:g}], not {value}")

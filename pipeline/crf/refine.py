@@ -1,0 +1,151 @@
+"""From the network's score grid to a mask, tile by tile, with memory bounded by the tile and not by the picture."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.crf.dense_crf import DenseCRF
+from pipeline.crf.params import CRFParams
+from pipeline.errors import CRFError
+from pipeline.scores import Floats, grid_size, softmax, upsample
+
+MAX_TILE = 1024
+"""Pixels on a side of a tile, margins included, up to 64 labels."""
+
+TILE_BYTES = 256 * 2**20
+"""Above that, bytes of one tile's probabilities, labels * side^2 * 4; the CRF needs about six times as much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refinement:
+    """What a picture became.
+
+    Attributes:
+        mask: (H, W) uint8, the most probable label of each pixel.
+        confidence: mean over the pixels of the winning label's posterior, in [0, 1].
+        pixels: (C,) int64, pixels won by each label.
+        class_confidence: (C,) float32, mean posterior of a label over the pixels it won; 0 where it won none.
+    """
+
+    mask: NDArray[np.uint8]
+    confidence: float
+    pixels: NDArray[np.int64]
+    class_confidence: NDArray[np.float32]
+
+
+def tile_side(labels: int) -> int:
+    """Default side of a tile in pixels: MAX_TILE, less where the labels would exceed TILE_BYTES."""
+    return min(MAX_TILE, math.isqrt(TILE_BYTES // (4 * labels)))
+
+
+def tile_margin(params: CRFParams, tile: int) -> int:
+    """Default margin in pixels: two standard deviations of the widest kernel in use, at most a quarter of the tile."""
+    reach = max(
+        params.gaussian_xy if params.gaussian_weight > 0 else 0,
+        params.bilateral_xy if params.bilateral_weight > 0 else 0,
+    )
+    return min(math.ceil(2 * reach), tile // 4)
+
+
+def refine(
+    image: NDArray[np.uint8],
+    scores: Floats,
+    stride: int,
+    crf: DenseCRF | None,
+    tile: int | None = None,
+    margin: int | None = None,
+) -> Refinement:
+    """Upsample the scores, turn them into probabilities, refine them with the CRF and take the best label.
+
+    A picture of at most `tile` pixels a side is one exact CRF. A larger one is cut into tiles that overlap by `margin`
+    on each inner side; what the margins say is discarded.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        scores: (C, h, w) float logits, h x w = grid_size of H and W, C <= 256.
+        stride: output stride of the scores, in pixels.
+        crf: the CRF, or None for the plain argmax of the upsampled scores.
+        tile: side of a tile in pixels, margins included; by default tile_side(C).
+        margin: pixels of context around a tile's core; by default tile_margin, and 0 without a CRF.
+
+    Raises:
+        CRFError: wrong shapes, scores that are not finite, or a margin that leaves no core.
+    """
+    _check(image, scores, stride)
+    labels, (height, width) = scores.shape[0], image.shape[:2]
+    tile = tile_side(labels) if tile is None else tile
+    if crf is None:
+        margin = 0
+    elif margin is None:
+        margin = tile_margin(crf.params, tile)
+    if margin < 0 or tile <= 2 * margin:
+        raise CRFError(f"a tile of {tile} pixels has no core inside margins of {margin}; tile must exceed 2 * margin")
+    mask = np.empty((height, width), np.uint8)
+    pixels = np.zeros(labels, np.int64)
+    posterior_sum = np.zeros(labels, np.float64)
+    for y in _spans(height, tile, margin):
+        for x in _spans(width, tile, margin):
+            window = upsample(scores, y.high - y.low, x.high - x.low, stride, y.low, x.low)  # (C, tile, tile)
+            probabilities = softmax(window, out=window)
+            if crf is not None:
+                probabilities = crf(image[y.low : y.high, x.low : x.high], probabilities)
+            core = probabilities[:, y.start - y.low : y.stop - y.low, x.start - x.low : x.stop - x.low]
+            best, winning = _best_label(core)
+            mask[y.start : y.stop, x.start : x.stop] = best
+            pixels += np.bincount(best.ravel(), minlength=labels)
+            posterior_sum += np.bincount(best.ravel(), weights=winning.ravel(), minlength=labels)
+    return Refinement(
+        mask=mask,
+        confidence=float(posterior_sum.sum() / mask.size),
+        pixels=pixels,
+        class_confidence=(posterior_sum / np.maximum(pixels, 1)).astype(np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One side of a tile, in pixels: the core [start, stop) inside the window [low, high) that the CRF sees."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+
+def _spans(length: int, tile: int, margin: int) -> Iterator[_Span]:
+    """Cores of about equal length that cover [0, length), each with its margins in a window of at most `tile`."""
+    count = 1 if length <= tile else -(-length // (tile - 2 * margin))
+    for index in range(count):
+        start, stop = length * index // count, length * (index + 1) // count
+        yield _Span(start, stop, max(start - margin, 0), min(stop + margin, length))
+
+
+def _best_label(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Index and value (H, W) of the largest of (C, H, W), the first of equals; several times as fast as argmax."""
+    winning = probabilities[0].copy()
+    best = np.zeros(winning.shape, np.uint8)
+    for label in range(1, len(probabilities)):
+        best[probabilities[label] > winning] = label
+        np.maximum(winning, probabilities[label], out=winning)
+    return best, winning
+
+
+def _check(image: NDArray[np.uint8], scores: Floats, stride: int) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise CRFError(f"refine takes an image (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    height, width = image.shape[:2]
+    grid = (grid_size(height, stride), grid_size(width, stride))
+    if scores.ndim != 3 or scores.shape[1:] != grid or not 1 <= scores.shape[0] <= 256:
+        raise CRFError(
+            f"a {height}x{width} image at stride {stride} takes scores (C, {grid[0]}, {grid[1]}) of 1 to 256 labels, "
+            f"not {scores.shape}"
+        )
+    if not np.isfinite(scores).all():
+        label, row, column = (int(i) for i in np.argwhere(~np.isfinite(scores))[0])
+        raise CRFError(
+            f"the score of label {label} at grid row {row}, column {column} is {scores[label, row, column]}; "
+            "the network's output must be finite"
+        )

@@ -1,0 +1,175 @@
+"""Encoded image bytes to RGB arrays, and every limit on what is decoded."""
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from pipeline.errors import ImageError
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+"""Lower-case suffixes of the formats that decode reads. The bytes decide, not the suffix."""
+
+DEFAULT_MAX_PIXELS = 200_000_000
+
+_DECODERS: tuple[tuple[bytes, Callable[[io.BytesIO], Image.Image]], ...] = (
+    (b"\xff\xd8\xff", JpegImageFile),  # the first picture of a phone's multi-picture JPEG too
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"GIF8", GifImageFile),
+    (b"RIFF", WebPImageFile),
+    (b"BM", BmpImageFile),
+    (b"II*\0", TiffImageFile),
+    (b"MM\0*", TiffImageFile),
+    (b"II+\0", TiffImageFile),
+    (b"MM\0+", TiffImageFile),
+)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation (tag 0x0112) to the operation that turns the picture upright."""
+
+_ORIENTATION_TAG = 0x0112
+_BITS_PER_SAMPLE_TAG = 258
+_PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 262, 0
+_BAND_ROWS = 1024
+_PILLOW_LIMIT = threading.Lock()
+
+
+def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode the first frame of a JPEG, PNG, WebP, BMP, TIFF or GIF, upright, as a person would see it.
+
+    EXIF orientation is applied, and ignored where the EXIF block is damaged. Transparent parts are composited on white,
+    whatever colour is stored below them. 16-bit samples become 8 bits, value / 257 for grey, the high byte for RGB.
+    Floating-point grey must lie in [0, 1] and is scaled by 255. Colour profiles are not applied; CMYK is converted
+    by (255 - ink) * (255 - black) / 255.
+
+    Args:
+        data: the encoded image.
+        max_pixels: refuse a larger width * height; read from the header, before any pixel is decoded.
+
+    Returns:
+        (H, W, 3) uint8 RGB, C-contiguous.
+
+    Raises:
+        ImageError: no image, a format or sample type outside the list above, too large, truncated or damaged.
+    """
+    try:
+        image = _load(data, max_pixels)
+        turn = _UPRIGHT.get(_orientation(image))
+        image = _rgb(image)
+        return _pixels(image if turn is None else image.transpose(turn))
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file makes them raise
+        raise ImageError(f"the image cannot be decoded: {type(error).__name__}: {error}") from error
+
+
+def header_pixels(data: bytes) -> int:
+    """Width * height as the header states them, without decoding a pixel; 0 where no header can be read."""
+    try:
+        width, height = _header(data).size
+    except MemoryError:
+        raise
+    except Exception:  # as in decode, which will say what is wrong
+        return 0
+    return width * height
+
+
+def _header(data: bytes) -> Image.Image:
+    """The image before its pixels are decoded. Not by Image.open, which would try every other format too."""
+    if not data:
+        raise ImageError("the image is empty (0 bytes)")
+    decoder = next((decoder for magic, decoder in _DECODERS if data.startswith(magic)), None)
+    if decoder is None:
+        raise ImageError(f"not a JPEG, PNG, WebP, BMP, TIFF or GIF: the data begins with {bytes(data[:8])!r}")
+    with _pillow_limit_lifted():
+        return decoder(io.BytesIO(data))
+
+
+def _load(data: bytes, max_pixels: int) -> Image.Image:
+    """The decoded first frame, in the file's own mode."""
+    image = _header(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(f"the image has {width}x{height} = {width * height} pixels; the limit is {max_pixels}")
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        with _pillow_limit_lifted():
+            image.load()
+    else:
+        image.load()
+    return image
+
+
+@contextmanager
+def _pillow_limit_lifted() -> Iterator[None]:
+    """Pillow checks a process-wide limit of its own, below ours; it is put back at once."""
+    with _PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, where there is none or the block cannot be read."""
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # a damaged EXIF block raises nearly anything, and the picture itself is good
+        return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The image in mode RGB: greys scaled to 8 bits, transparency composited on white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _grey_to_8_bits(image)
+    elif image.mode == "La":  # grey with premultiplied alpha
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGB", image.size, "white")
+        canvas.paste(image, mask=image.getchannel("A"))
+        return canvas
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey_to_8_bits(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits or floating point, in mode L: Pillow's own conversion clips instead of scaling."""
+    grey = np.asarray(image).astype(np.float32)
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    white = 1.0 if image.mode == "F" else 4095.0 if tags.get(_BITS_PER_SAMPLE_TAG) == (12,) else 65535.0
+    low, high = float(grey.min()), float(grey.max())
+    if not (low >= 0 and high <= white):
+        raise ImageError(
+            f"grey values from {low:g} to {high:g} have no known white; store 8 or 16 bits, or floats in [0, 1]"
+        )
+    if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+        grey = white - grey
+    return Image.fromarray((grey * (255 / white) + 0.5).astype(np.uint8))
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 of an RGB image, a band of rows at a time: Pillow's own copy needs three times the memory."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _BAND_ROWS):
+        bottom = min(top + _BAND_ROWS, height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return pixels
