@@ -9,7 +9,8 @@ import signal
 import sys
 
 from pipeline.batch.config import RunConfig
-from pipeline.batch.run import check, segment
+from pipeline.batch.preflight import check
+from pipeline.batch.run import segment
 from pipeline.commandline import parse
 from pipeline.errors import PipelineError
 

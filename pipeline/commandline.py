@@ -24,15 +24,15 @@ register_type(Uri, serializer=lambda uri: str(redact(uri)), deserializer=Uri)
 def parse(config: type[_Config], description: str, argv: Sequence[str] | None = None) -> _Config:
     """The configuration a person asked for, by flags, by --config file.yaml, or both; later ones win.
 
-    A flag may be spelt with dashes or underscores. An argument that cannot be used ends the process with exit code 2, as
-    argparse does.
+    A flag may be spelt with dashes or underscores. An argument that cannot be used ends the process with exit code 2,
+    as argparse does.
 
     Raises:
         ConfigError: a value that the dataclass refuses.
     """
     parser = ArgumentParser(
         description=description,
-        epilog="Flags may be written with dashes (--input-format) or underscores. --config takes these options as YAML.",
+        epilog="Flags may be written with dashes (--input-format) or underscores. --config takes them as YAML.",
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
     parser.add_class_arguments(config)

@@ -1,8 +1,8 @@
 """One URI, one filesystem: list, read, probe, and put whole or not at all.
 
 A URI is a local path or anything fsspec opens (`s3://`, and `gs://`, `abfs://`, `memory://` ... where the extra is
-installed). S3 takes its endpoint, region and keys from the standard AWS_* variables or profile; a self-hosted endpoint is
-addressed path-style.
+installed). S3 takes its endpoint, region and keys from the standard AWS_* variables or profile; a self-hosted endpoint
+is addressed path-style.
 """
 
 import os
@@ -180,7 +180,11 @@ def probe_writable(uri: str, seconds: float = PROBE_SECONDS) -> None:
 
 def _s3_options() -> dict[str, Any]:
     """Options beyond what botocore reads from the environment itself: path-style addressing, and bounded waiting."""
-    config: dict[str, Any] = {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "max_attempts": 4}}
+    config: dict[str, Any] = {
+        "connect_timeout": 5,
+        "read_timeout": 60,
+        "retries": {"mode": "standard", "max_attempts": 4},
+    }
     options: dict[str, Any] = {"config_kwargs": config, "use_listings_cache": False}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
@@ -245,7 +249,9 @@ def _walk_s3(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, in
     page: dict[str, Any] = {"NextContinuationToken": None}
     while "NextContinuationToken" in page:
         token = page["NextContinuationToken"]
-        page = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **({"ContinuationToken": token} if token else {}))
+        page = fs.call_s3(
+            "list_objects_v2", Bucket=bucket, Prefix=prefix, **({"ContinuationToken": token} if token else {})
+        )
         for item in page.get("Contents", ()):
             name = item["Key"]
             below = not prefix or name == prefix or name.startswith(prefix + "/")
@@ -309,5 +315,7 @@ def _within(seconds: float, uri: str, call: Callable[[], _T]) -> _T:
     if failure:
         raise failure[0]
     if not outcome:
-        raise StorageError(f"{redact(uri)} did not answer within {seconds:.0f} s; check AWS_ENDPOINT_URL and the network")
+        raise StorageError(
+            f"{redact(uri)} did not answer within {seconds:.0f} s; check AWS_ENDPOINT_URL and the network"
+        )
     return outcome[0]

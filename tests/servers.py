@@ -50,7 +50,14 @@ def seaweedfs(folder: Path) -> Iterator[str]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
             [
-                *(weed, "mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}", f"-s3.config={folder}/s3.json"),
+                *(
+                    weed,
+                    "mini",
+                    "-ip=127.0.0.1",
+                    "-ip.bind=127.0.0.1",
+                    f"-s3.port={port}",
+                    f"-s3.config={folder}/s3.json",
+                ),
                 *("-admin.ui=false", "-webdav=false", "-master.telemetry=false", f"-dir={folder}", *ports),
             ],
             stdout=log,

@@ -12,6 +12,8 @@ from pipeline.errors import ConfigError
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models.inference import Inference
 
+DEFAULT_MODEL = Uri("scenes")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RefineConfig:
@@ -31,7 +33,7 @@ class RunConfig:
     """Segment every image of a bucket.
 
     Args:
-        input: folder, prefix, glob or file: images, WebDataset tars or Parquet with encoded images; a path or s3:// URI.
+        input: folder, prefix, glob or file of images, WebDataset tars or Parquet with encoded images; a path or URI.
         output: folder or prefix for masks/, errors/ and _runs/; a run continues what is there.
         model: a built-in name, a name of the zoo, or the path or URI of a weights file.
         input_format: what the input holds; auto tells from the names.
@@ -45,7 +47,7 @@ class RunConfig:
 
     input: Uri
     output: Uri
-    model: Uri = Uri("scenes")
+    model: Uri = DEFAULT_MODEL
     input_format: Literal["auto", "images", "webdataset", "parquet"] = "auto"
     limit: int | None = None
     error_budget: float = 0.01
@@ -67,9 +69,7 @@ class RunConfig:
 
     def resolved(self) -> "RunConfig":
         """The same run with paths that mean the same on every machine."""
-        return replace(
-            self, input=Uri(storage.normalize(self.input)), output=Uri(storage.normalize(self.output))
-        )
+        return replace(self, input=Uri(storage.normalize(self.input)), output=Uri(storage.normalize(self.output)))
 
     def redacted(self) -> dict[str, Any]:
         """The run as plain values, fit to be written down: no URI in it holds a credential."""

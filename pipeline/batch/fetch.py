@@ -26,19 +26,19 @@ _MAX_SPAN = 32 * 1024 * 1024
 Row = dict[str, Any]
 
 
-class ManifestDatasource(Datasource):  # type: ignore[misc]
+class ManifestDatasource(Datasource):
     """The images a manifest names, as tables of schema FETCHED; what travels to the cluster is chunk numbers."""
 
     def __init__(self, source: Source, manifest_uri: str, chunks: Sequence[Chunk]) -> None:
         """Read `chunks` of the manifest at `manifest_uri`, whose images lie in `source`."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._source, self._manifest_uri, self._chunks = source, manifest_uri, chunks
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Unknown before anything is fetched."""
         return None
 
-    def get_read_tasks(self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None) -> list[ReadTask]:
+    def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
         """One task a chunk, whatever parallelism is asked for: a chunk is what is best fetched together."""
         return [
             ReadTask(

@@ -1,14 +1,15 @@
 """What is being worked on, so that an image which kills its worker is recognized and the rest goes on.
 
-A stage notes the keys of a batch before it starts and clears them when it is done. A batch that comes back with a strike
-has lost its worker once: its images are then done one by one. An image with two strikes becomes a failed row.
+A stage notes the keys of a batch before it starts and clears them when it is done. A batch that comes back with a
+strike has lost its worker once: its images are then done one by one. An image with two strikes becomes a failed row.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
+import ray
 
 from pipeline.batch import rows
 from pipeline.errors import WorkerError
@@ -61,6 +62,41 @@ class Watch(Protocol):
 
     def count(self, finished: int, failed: int) -> None:
         """See InFlight."""
+
+
+class RemoteWatch:
+    """InFlight in an actor of its own, for stages in other processes. It can be sent to them."""
+
+    def __init__(self) -> None:
+        """Start the actor; it survives the loss of its process, without its memory."""
+        actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(InFlight)
+        self._actor = actor.remote()
+
+    def strikes(self, stage: str, keys: Sequence[str]) -> list[int]:
+        """See InFlight."""
+        found: list[int] = ray.get(self._actor.strikes.remote(stage, keys))
+        return found
+
+    def begin(self, stage: str, keys: Sequence[str]) -> None:
+        """See InFlight; waits, since a worker that dies right after must have been noted."""
+        ray.get(self._actor.begin.remote(stage, keys))
+
+    def end(self, stage: str, keys: Sequence[str]) -> None:
+        """See InFlight."""
+        self._actor.end.remote(stage, keys)
+
+    def count(self, finished: int, failed: int) -> None:
+        """See InFlight."""
+        self._actor.count.remote(finished, failed)
+
+    def progress(self) -> tuple[int, int]:
+        """See InFlight."""
+        finished, failed = ray.get(self._actor.progress.remote())
+        return finished, failed
+
+    def stop(self) -> None:
+        """End the actor."""
+        ray.kill(self._actor)
 
 
 def survive(stage: str, batch: pa.Table, process: Callable[[pa.Table], pa.Table], watch: Watch) -> list[pa.Table]:

@@ -1,7 +1,7 @@
 """The manifest: what a run will do, as Parquet files of ids, written while the input is listed.
 
-A row group of the manifest is a chunk: the images that one read task fetches. Chunks start small, so that a small bucket
-is spread over all workers, and grow with the listing, so that a large one does not drown in tasks.
+A row group of the manifest is a chunk: the images that one read task fetches. Chunks start small, so that a small
+bucket is spread over all workers, and grow with the listing, so that a large one does not drown in tasks.
 """
 
 import io

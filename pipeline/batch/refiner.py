@@ -1,6 +1,6 @@
 """The Refiner stage: encoded images and their scores in, masks out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class Refiner:
 
     def __init__(
         self,
-        load_crf: Callable[[], DenseCRF | None],
+        crf: DenseCRF | None,
         classes: Sequence[str],
         palette: NDArray[np.uint8],
         stride: int,
@@ -30,7 +30,7 @@ class Refiner:
         watch: Watch,
     ) -> None:
         """Take what names and colours the masks, and `stride`, the scores' output stride in pixels."""
-        self._crf = load_crf()
+        self._crf = crf
         self._classes, self._palette = classes, palette
         self._stride, self._max_pixels = stride, max_pixels
         self._watch = watch

@@ -47,8 +47,8 @@ class Plan:
 def plan(nodes: Sequence[Node]) -> Plan:
     """Fit Segmenters and Refiners onto `nodes` so that all of them start.
 
-    With GPUs: a Segmenter on each, one CPU for its decoding, and a Refiner on every CPU that is left. Without: half a CPU
-    for each of a Segmenter and a Refiner per core, so that the cores work on whichever is behind.
+    With GPUs: a Segmenter on each, one CPU for its decoding, and a Refiner on every CPU that is left. Without: half a
+    CPU for each of a Segmenter and a Refiner per core, so that the cores work on whichever is behind.
 
     Raises:
         RunError: the cluster has no CPU free, or no room for one of each.
@@ -62,7 +62,9 @@ def _without_gpus(nodes: Sequence[Node]) -> Plan:
     if pairs == 0:
         offered = ", ".join(f"{node.cpus:g} CPU / {node.memory / GIB:.1f} GiB" for node in nodes) or "no node"
         needed = (_SEGMENTER_MEMORY + _REFINER_MEMORY) / GIB
-        raise RunError(f"the cluster cannot hold a Segmenter and a Refiner: free are {offered}, needed 1 CPU / {needed:g} GiB")
+        raise RunError(
+            f"the cluster cannot hold a Segmenter and a Refiner: free are {offered}, needed 1 CPU / {needed:g} GiB"
+        )
     return Plan(
         segmenters=pairs, segmenter_cpus=0.5, segmenter_gpus=0, refiners=pairs, refiner_cpus=0.5, fetchers=1 + pairs
     )
@@ -86,7 +88,7 @@ def _with_gpus(nodes: Sequence[Node]) -> Plan:
     refiner_cpus = 1.0 if refiners else _floor2(max(left))
     if refiner_cpus <= 0:
         raise RunError(
-            f"{segmenters} GPUs but no CPU is free for refinement; start CPU workers, or wait until other jobs release some"
+            f"{segmenters} GPUs but no CPU is free for refinement; start CPU workers, or wait until other jobs end"
         )
     return Plan(
         segmenters=segmenters,

@@ -1,6 +1,7 @@
 """The tables that travel between the stages.
 
-A row that failed keeps its place: `stage`, `error` and `message` are set, later stages pass it on, and it ends in errors/.
+A row that failed keeps its place: `stage`, `error` and `message` are set, later stages pass it on, and it ends in
+errors/.
 """
 
 from collections.abc import Sequence
@@ -65,7 +66,5 @@ def table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 
 def widened(part: pa.Table, schema: pa.Schema) -> pa.Table:
     """`part` with exactly the columns of `schema`: those it lacks are null, those it has beyond are dropped."""
-    columns = [
-        part.column(f.name) if f.name in part.column_names else pa.nulls(part.num_rows, f.type) for f in schema
-    ]
+    columns = [part.column(f.name) if f.name in part.column_names else pa.nulls(part.num_rows, f.type) for f in schema]
     return pa.table(columns, schema=schema)

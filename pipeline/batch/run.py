@@ -6,56 +6,32 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import ray
 import yaml
+from ray._private.state import available_resources_per_node
 
-from pipeline import models, storage
+from pipeline import storage
 from pipeline.batch import graph, ledger
-from pipeline.batch.config import RunConfig, generation
+from pipeline.batch.config import generation
+from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.listing import Listing, list_input
 from pipeline.batch.manifest import Manifest
+from pipeline.batch.preflight import Preflight
 from pipeline.batch.progress import Progress, say
 from pipeline.batch.resources import Node, Plan, plan
 from pipeline.batch.sink import Committer, ahead
-from pipeline.batch.source import Source, open_source
 from pipeline.batch.summary import Summary
-from pipeline.crf import CRFParams
 from pipeline.errors import RunError
 from pipeline.masks import DatasetInfo
-from pipeline.models import SegmentationModel
 
 _RUNS_FOLDER = "_runs"
 _WAIT_FOR_ROOM_SECONDS = 15.0
 _MIN_BLOCK_BYTES = 256 * 1024
 _MAX_BLOCK_BYTES = 16 * 1024 * 1024
 _BLOCKS_WANTED = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preflight:
-    """What was checked and loaded before any work: the input opened, the output written to, the weights read."""
-
-    config: RunConfig
-    source: Source
-    model: SegmentationModel
-    crf: CRFParams | None
-
-
-def check(config: RunConfig) -> Preflight:
-    """Open the input, write to the output and load the model.
-
-    Raises:
-        PipelineError: whatever makes the run impossible, within seconds.
-    """
-    config = config.resolved()
-    source = open_source(config.input, config.input_format)
-    storage.probe_writable(config.output)
-    model = models.load(config.model)
-    crf = None if config.refine.backend == "none" else config.refine.params or CRFParams(**model.card.crf)
-    return Preflight(config=config, source=source, model=model, crf=crf)
 
 
 def segment(ready: Preflight) -> Summary:
@@ -99,13 +75,11 @@ def segment(ready: Preflight) -> Summary:
 
 def _work(ready: Preflight, manifest: Manifest, listing: Listing, committer: Committer) -> float:
     """Run the graph over the manifest and commit what comes out; returns when the first image was done."""
-    plan_now = _plan_when_free().for_images(manifest.rows)
-    say(f"plan: {plan_now}")
+    fitting = _plan_when_free().for_images(manifest.rows)
+    say(f"plan: {fitting}")
     graph.configure(min(max(listing.bytes // _BLOCKS_WANTED, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES))
-    watch = graph.start_watch()
-    blocks = graph.finished_blocks(
-        ready.config, ready.source, manifest, ready.model, ready.crf, plan_now, watch
-    )
+    watch = RemoteWatch()
+    blocks = graph.finished_blocks(ready, manifest, fitting, watch)
     first_done = 0.0
     with Progress(manifest.rows) as progress:
         try:
@@ -114,11 +88,11 @@ def _work(ready: Preflight, manifest: Manifest, listing: Listing, committer: Com
                     first_done = first_done or time.monotonic()
                     committer.add(block.ref, block.metadata.size_bytes)
                 committer.commit_if_due()
-                progress.show(*ray.get(watch.progress.remote()))
+                progress.show(*watch.progress())
         finally:
             committer.finish()
-        progress.show(*ray.get(watch.progress.remote()))
-    ray.kill(watch)
+        progress.show(*watch.progress())
+    watch.stop()
     return first_done
 
 
@@ -135,17 +109,15 @@ def _plan_when_free() -> Plan:
 
 
 def _free_nodes() -> list[Node]:
-    from ray._private.state import available_resources_per_node
-
     return [
         Node(cpus=free.get("CPU", 0.0), gpus=free.get("GPU", 0.0), memory=free.get("memory", 0.0))
-        for free in available_resources_per_node().values()
+        for free in available_resources_per_node().values()  # type: ignore[no-untyped-call]
     ]
 
 
 @contextmanager
 def _ray() -> Iterator[None]:
-    """The cluster this process is connected to, or is told of by RAY_ADDRESS; else a local one for the time of the run."""
+    """The cluster this process is connected to or RAY_ADDRESS names; else a local one for the time of the run."""
     if ray.is_initialized():
         yield
         return
@@ -160,13 +132,14 @@ def _ray() -> Iterator[None]:
 def _dataset_info(ready: Preflight) -> DatasetInfo:
     now = datetime.now(UTC)
     model = ready.model
+    crf = ready.crf.params if ready.crf else None
     return DatasetInfo(
         classes=model.classes,
         palette=tuple((int(r), int(g), int(b)) for r, g, b in model.palette),
         model=model.card.name,
         model_digest=model.digest,
-        crf=asdict(ready.crf) if ready.crf else None,
-        generation=generation(model.digest, ready.config.inference, ready.crf),
+        crf=asdict(crf) if crf else None,
+        generation=generation(model.digest, ready.config.inference, crf),
         run_id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
         created=now.isoformat(),
     )

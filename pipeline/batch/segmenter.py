@@ -63,7 +63,9 @@ class Segmenter:
 
     def _segment_group(self, group: list[Row]) -> list[Row]:
         decoded = list(self._decoders.map(self._decode, group))
-        readable = [(row, image) for row, image in zip(group, decoded, strict=True) if not isinstance(image, ImageError)]
+        readable = [
+            (row, image) for row, image in zip(group, decoded, strict=True) if not isinstance(image, ImageError)
+        ]
         failed = [
             _failed(row, "decode", error)
             for row, error in zip(group, decoded, strict=True)
@@ -84,7 +86,9 @@ class Segmenter:
         except Exception as error:
             if len(group) == 1:
                 return [_failed(group[0], "segment", error)]
-            return [done for row, picture in zip(group, pictures, strict=True) for done in self._score([row], [picture])]
+            return [
+                done for row, picture in zip(group, pictures, strict=True) for done in self._score([row], [picture])
+            ]
         return [row | {"scores": to_bytes(s), "shape": s.shape} for row, s in zip(group, scores, strict=True)]
 
 

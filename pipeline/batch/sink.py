@@ -1,7 +1,7 @@
 """Finished rows into Parquet files, each committed whole.
 
-The driver holds references to finished blocks, never their bytes. When enough have come together, by size or by time, one
-Ray task near the data concatenates them and puts the files. A repeated task writes the same names again.
+The driver holds references to finished blocks, never their bytes. When enough have come together, by size or by time,
+one Ray task near the data concatenates them and puts the files. A repeated task writes the same names again.
 """
 
 import io
@@ -88,7 +88,7 @@ def _write_files(output: str, name: str, info: DatasetInfo, *blocks: pa.Table) -
 
 
 def write_files(output: str, name: str, info: DatasetInfo, finished: pa.Table) -> Receipt:
-    """Put the rows of `finished` (schema FINISHED) into masks/NAME and errors/NAME; a folder without rows gets no file."""
+    """Put the rows of `finished` (schema FINISHED) into masks/NAME and errors/NAME, each only if it has a row."""
     good = pc.is_null(finished.column("error"))
     segmented, failed = finished.filter(good), finished.filter(pc.invert(good))
     for rows, folder, schema in (

@@ -1,11 +1,11 @@
-"""What the input holds: images, WebDataset tars or Parquet files, listed into manifest rows without fetching any image."""
+"""What the input holds: images, WebDataset tars or Parquet files, listed without fetching an image."""
 
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,8 +48,8 @@ def open_source(uri: str, input_format: Literal["auto", "images", "webdataset", 
         raise StorageError(f"nothing is listed at {storage.redact(uri)}; check the bucket and the prefix")
     sampled = list(islice(storage.list_files(uri), _SAMPLED))
     seen = [_format_of(entry.key) for entry in sampled]
-    counts = {kind: seen.count(kind) for kind in ("images", "webdataset", "parquet")}
-    chosen = max(counts, key=lambda kind: counts[kind]) if input_format == "auto" else input_format
+    counts = {kind: seen.count(kind) for kind in get_args(Format)}
+    chosen: Format = max(counts, key=lambda kind: counts[kind]) if input_format == "auto" else input_format
     if counts[chosen] == 0 and (input_format == "auto" or len(sampled) < _SAMPLED):
         raise StorageError(
             f"no {'images, tar or Parquet files' if input_format == 'auto' else _PLURAL[chosen]} under "
@@ -104,7 +104,7 @@ def _index_tar(entry: storage.Entry) -> Iterator[pa.Table]:
             tarfile.open(fileobj=stream, mode="r:") as archive,
         ):
             for member in archive:
-                archive.members.clear()  # the archive would keep every header it has seen
+                archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has seen
                 name = PurePosixPath(member.name)
                 if member.isfile() and name.suffix.lower() in EXTENSIONS and not name.name.startswith("."):
                     span = {"offset": member.offset_data, "length": member.size}

@@ -36,8 +36,8 @@ class Summary:
         """Refuse a summary that loses or repeats an image. Raises RunError."""
         if self.listed != self.skipped + self.segmented + self.failed:
             raise RunError(
-                f"run {self.run_id} does not account for every image: {self.listed} listed, but {self.skipped} skipped + "
-                f"{self.segmented} segmented + {self.failed} failed; run the same command again to do what is missing"
+                f"run {self.run_id} does not account for every image: {self.listed} listed, but {self.skipped} "
+                f"skipped + {self.segmented} segmented + {self.failed} failed; run the same command again"
             )
 
     def exceeds(self, error_budget: float) -> bool:

@@ -14,7 +14,10 @@ def test_rows_of_masks_and_errors_are_done_others_are_not(tmp_path: Path) -> Non
     write_files(output, "x.parquet", info(generation="g"), rows.table(done, rows.FINISHED))
     asked = [{"key": k, "version": v} for k, v in [("a", "1"), ("b", "1"), ("a", "2"), ("c", "1")]]
     pending = ledger.load(output, "g").pending(rows.table(asked, rows.MANIFEST))
-    assert list(zip(pending["key"].to_pylist(), pending["version"].to_pylist(), strict=True)) == [("a", "2"), ("c", "1")]
+    assert list(zip(pending["key"].to_pylist(), pending["version"].to_pylist(), strict=True)) == [
+        ("a", "2"),
+        ("c", "1"),
+    ]
 
 
 def test_another_generation_does_not_count(tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Everything that can go wrong before the work starts, tried in seconds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import models, storage
+from pipeline.batch.config import RunConfig
+from pipeline.batch.source import Source, open_source
+from pipeline.crf import CRFParams, DenseCRF
+from pipeline.models import SegmentationModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """What was opened and loaded: the input listed, the output written to and read back, the weights read."""
+
+    config: RunConfig
+    source: Source
+    model: SegmentationModel
+    crf: DenseCRF | None
+
+
+def check(config: RunConfig) -> Preflight:
+    """Open the input, write to the output and load the model.
+
+    Raises:
+        PipelineError: whatever makes the run impossible.
+    """
+    config = config.resolved()
+    source = open_source(config.input, config.input_format)
+    storage.probe_writable(config.output)
+    model = models.load(config.model)
+    return Preflight(config=config, source=source, model=model, crf=_crf(config, model))
+
+
+def _crf(config: RunConfig, model: SegmentationModel) -> DenseCRF | None:
+    if config.refine.backend == "none":
+        return None
+    suited: dict[str, Any] = dict(model.card.crf)
+    return DenseCRF(config.refine.params or CRFParams(**suited), backend=config.refine.backend)

@@ -1,0 +1,151 @@
+"""The main job over a real S3 server and a real Ray instance: images, tars and Parquet; broken files; reruns."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pictures import jpeg, photo
+
+from pipeline import masks, storage
+from pipeline.batch.config import RefineConfig, RunConfig
+from pipeline.batch.preflight import check
+from pipeline.batch.run import segment
+from pipeline.batch.summary import Summary
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def run(source: str, output: str, **options: Any) -> Summary:
+    return segment(check(RunConfig(input=source, output=output, **options)))
+
+
+def table(output: str, folder: str) -> pa.Table:
+    files = [storage.read_bytes(entry.uri) for entry in storage.list_files(f"{output}/{folder}")]
+    return pa.concat_tables(pq.read_table(io.BytesIO(data)) for data in files)
+
+
+def pictures(count: int) -> dict[str, bytes]:
+    """Encoded pictures of three shapes, by name."""
+    shapes = [(60, 80), (60, 80), (45, 100)]
+    return {f"{i:03d}": jpeg(photo(i, *shapes[i % 3])) for i in range(count)}
+
+
+def put(uri: str, layout: str, encoded: dict[str, bytes]) -> str:
+    """Store pictures in one of the three formats; returns what to give to --input."""
+    if layout == "images":
+        for name, data in encoded.items():
+            storage.put_whole(f"{uri}/in/{name}.jpg", data)
+    elif layout == "webdataset":
+        for number, part in enumerate((list(encoded)[::2], list(encoded)[1::2])):
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode="w") as archive:
+                for name in part:
+                    for suffix, data in ((".jpg", encoded[name]), (".json", b"{}")):
+                        member = tarfile.TarInfo(name + suffix)
+                        member.size = len(data)
+                        archive.addfile(member, io.BytesIO(data))
+            storage.put_whole(f"{uri}/in/shard-{number}.tar", buffer.getvalue())
+    else:
+        cells = [{"bytes": data, "path": None} for data in encoded.values()]
+        buffer = io.BytesIO()
+        pq.write_table(pa.table({"key": list(encoded), "image": cells}), buffer, row_group_size=7)
+        storage.put_whole(f"{uri}/in/part.parquet", buffer.getvalue())
+    return f"{uri}/in"
+
+
+@pytest.mark.parametrize("layout", ["images", "webdataset", "parquet"])
+def test_every_image_becomes_a_mask(bucket: str, layout: str) -> None:
+    encoded = pictures(12)
+    summary = run(put(bucket, layout, encoded), f"{bucket}/out")
+    assert (summary.listed, summary.skipped, summary.segmented, summary.failed) == (12, 0, 12, 0)
+    rows = table(f"{bucket}/out", "masks").to_pylist()
+    suffix = ".jpg" if layout == "images" else ""
+    assert sorted(row["key"] for row in rows) == sorted(name + suffix for name in encoded)
+    for row in rows:
+        mask = masks.decode(row["mask"]["bytes"])
+        assert mask.shape == (row["height"], row["width"]) in {(60, 80), (45, 100)}
+        assert sum(c["pixels"] for c in row["classes"]) == mask.size
+        assert {c["id"]: c["pixels"] for c in row["classes"]} == dict(
+            zip(*np.unique(mask, return_counts=True), strict=True)
+        )
+        assert 0 < row["confidence"] <= 1
+        assert row["run_id"] == summary.run_id
+    written = json.loads(storage.read_bytes(f"{bucket}/out/_runs/{summary.run_id}/summary.json"))
+    assert written == json.loads(summary.to_json())
+
+
+def test_all_formats_give_the_same_masks(bucket: str) -> None:
+    encoded = pictures(4)
+    found = []
+    for layout in ("images", "webdataset", "parquet"):
+        output = f"{bucket}/{layout}/out"
+        run(put(f"{bucket}/{layout}", layout, encoded), output)
+        found.append({key.removesuffix(".jpg"): mask.tobytes() for key, mask in masks.read(output)})
+    assert found[0] == found[1] == found[2]
+
+
+def test_broken_files_cost_themselves_alone(bucket: str) -> None:
+    good = pictures(20)
+    whole = next(iter(good.values()))
+    damage = [b"", b"not an image", whole[: len(whole) // 2], b"\x89PNG\r\n\x1a\n" + bytes(50), b"GIF89a" + bytes(9)]
+    source = put(bucket, "images", good | {f"bad{i}": damage[i % len(damage)] for i in range(20)})
+    summary = run(source, f"{bucket}/out")
+    assert (summary.listed, summary.segmented, summary.failed) == (40, 20, 20)
+    assert summary.exceeds(0.01)
+    errors = table(f"{bucket}/out", "errors").to_pylist()
+    assert sorted(row["key"] for row in errors) == sorted(f"bad{i}.jpg" for i in range(20))
+    assert {(row["stage"], row["error"]) for row in errors} == {("decode", "ImageError")}
+    assert all(row["message"] and row["source"].startswith("s3://") for row in errors)
+
+
+def test_a_rerun_does_what_is_new_or_changed(bucket: str) -> None:
+    source = put(bucket, "images", pictures(6) | {"bad": b"broken"})
+    first = run(source, f"{bucket}/out")
+    assert (first.segmented, first.failed) == (6, 1)
+    again = run(source, f"{bucket}/out")
+    assert (again.listed, again.skipped, again.segmented, again.failed) == (7, 7, 0, 0)
+    storage.put_whole(f"{source}/new.jpg", jpeg(photo(77)))
+    storage.put_whole(f"{source}/000.jpg", jpeg(photo(78)))
+    third = run(source, f"{bucket}/out")
+    assert (third.listed, third.skipped, third.segmented) == (8, 6, 2)
+    assert sorted(key for key, _ in masks.read(f"{bucket}/out")) == sorted(
+        [f"{i:03d}.jpg" for i in range(6)] + ["new.jpg"]
+    )
+
+
+def test_without_the_crf_and_with_a_limit(bucket: str) -> None:
+    source = put(bucket, "images", pictures(5))
+    summary = run(source, f"{bucket}/out", limit=3, refine=RefineConfig(backend="none"))
+    assert (summary.listed, summary.segmented) == (3, 3)
+    [info] = masks.generations(f"{bucket}/out")
+    assert info.crf is None
+
+
+def test_an_image_that_kills_its_worker_becomes_an_error_row(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Segmenter's process really dies, by a signal, whenever it decodes the poison image."""
+    from pipeline.batch import graph, segmenter
+
+    source = put(bucket, "images", pictures(9) | {"poison": b"POISON" + jpeg(photo(99))})
+
+    class Mortal(segmenter.Segmenter):
+        def _decode(self, row: dict[str, Any]) -> Any:
+            if row["image"].startswith(b"POISON"):
+                import os
+                import signal
+
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super()._decode(row)
+
+    monkeypatch.setattr(graph, "Segmenter", Mortal)
+    summary = run(source, f"{bucket}/out")
+    assert (summary.listed, summary.segmented, summary.failed) == (10, 9, 1)
+    [error] = table(f"{bucket}/out", "errors").to_pylist()
+    assert (error["key"], error["stage"], error["error"]) == ("poison.jpg", "segment", "WorkerError")
