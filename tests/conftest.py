@@ -21,13 +21,18 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield endpoint
 
 
-@pytest.fixture
-def bucket(s3_endpoint: str) -> str:
-    """The URI of a fresh bucket."""
+def new_bucket() -> str:
+    """Make a bucket on the server that `s3_endpoint` started; returns its URI."""
     name = f"bucket-{next(_numbers)}"
     fs, _ = storage.filesystem("s3://")
     fs.mkdir(name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str) -> str:
+    """The URI of a fresh bucket."""
+    return new_bucket()
 
 
 @pytest.fixture(scope="session")

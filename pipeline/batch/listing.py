@@ -10,6 +10,7 @@ import ray
 from pipeline import storage
 from pipeline.batch.ledger import Ledger
 from pipeline.batch.manifest import Manifest
+from pipeline.batch.remote import get
 from pipeline.batch.source import Format, Source, index_shard, list_objects
 
 _PAGE = 1000
@@ -51,7 +52,7 @@ def _tables(source: Source, listing: Listing) -> Iterator[pa.Table]:
             yield list_objects(page)
         else:  # shards are opened on the cluster
             for tables in [_index_shard.remote(entry, source.format) for entry in page]:
-                yield from ray.get(tables)
+                yield from get(tables)
 
 
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")

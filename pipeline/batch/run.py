@@ -48,7 +48,7 @@ def segment(ready: Preflight) -> Summary:
     storage.put_whole(storage.join(run, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     done = ledger.load(config.output, info.generation)
     manifest = Manifest(storage.join(run, "manifest"))
-    with _ray():
+    with connected():
         listing = list_input(ready.source, done, manifest, config.limit)
         say(f"{listing.listed} images listed, {listing.skipped} done already, {manifest.rows} to do")
         committer = Committer(config.output, info, config.commit_seconds)
@@ -116,7 +116,7 @@ def _free_nodes() -> list[Node]:
 
 
 @contextmanager
-def _ray() -> Iterator[None]:
+def connected() -> Iterator[None]:
     """The cluster this process is connected to or RAY_ADDRESS names; else a local one for the time of the run."""
     if ray.is_initialized():
         yield

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import ray
 
 from pipeline import masks, storage
-from pipeline.errors import PipelineError
+from pipeline.batch.remote import get, root_cause
 from pipeline.masks import DatasetInfo
 
 FILE_BYTES = 224 * 1024 * 1024
@@ -78,7 +78,7 @@ class Committer:
         """Wait until at most `allowed` writes are under way."""
         while len(self._writing) > allowed:
             done, self._writing = ray.wait(self._writing)
-            self.receipts.extend(ray.get(done))
+            self.receipts.extend(get(done))
 
 
 @ray.remote(num_cpus=0, max_retries=3)
@@ -137,16 +137,5 @@ def ahead(bundles: Iterable[Any], poll_seconds: float = 0.5) -> Iterator[Any]:
         if kind == "end":
             return
         if kind == "error":
-            raise item if isinstance(item, PipelineError) else _root_cause(item)
+            raise root_cause(item) from None
         yield item
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """The project's own error inside what Ray wrapped around it, or the error itself."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, PipelineError):
-            return found
-        cause = getattr(found, "cause", None)
-        found = cause if isinstance(cause, BaseException) else found.__cause__
-    return error

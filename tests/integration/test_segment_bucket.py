@@ -1,15 +1,16 @@
 """The main job over a real S3 server and a real Ray instance: images, tars and Parquet; broken files; reruns."""
 
+import hashlib
 import io
 import json
 import tarfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import new_bucket
 from pictures import jpeg, photo
 
 from pipeline import masks, storage
@@ -59,35 +60,56 @@ def put(uri: str, layout: str, encoded: dict[str, bytes]) -> str:
     return f"{uri}/in"
 
 
-@pytest.mark.parametrize("layout", ["images", "webdataset", "parquet"])
-def test_every_image_becomes_a_mask(bucket: str, layout: str) -> None:
+LAYOUTS = ("images", "webdataset", "parquet")
+
+
+@pytest.fixture(scope="module")
+def outputs(cluster: None) -> dict[str, tuple[Summary, str]]:
+    """The same twelve pictures segmented from each of the three formats: summary and output of each run."""
     encoded = pictures(12)
-    summary = run(put(bucket, layout, encoded), f"{bucket}/out")
+    found = {}
+    for layout in LAYOUTS:
+        base = new_bucket()
+        found[layout] = (run(put(base, layout, encoded), f"{base}/out"), f"{base}/out")
+    return found
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_image_becomes_a_mask(outputs: dict[str, tuple[Summary, str]], layout: str) -> None:
+    summary, output = outputs[layout]
     assert (summary.listed, summary.skipped, summary.segmented, summary.failed) == (12, 0, 12, 0)
-    rows = table(f"{bucket}/out", "masks").to_pylist()
+    rows = table(output, "masks").to_pylist()
     suffix = ".jpg" if layout == "images" else ""
-    assert sorted(row["key"] for row in rows) == sorted(name + suffix for name in encoded)
+    assert sorted(row["key"] for row in rows) == [f"{i:03d}{suffix}" for i in range(12)]
     for row in rows:
         mask = masks.decode(row["mask"]["bytes"])
         assert mask.shape == (row["height"], row["width"]) in {(60, 80), (45, 100)}
-        assert sum(c["pixels"] for c in row["classes"]) == mask.size
-        assert {c["id"]: c["pixels"] for c in row["classes"]} == dict(
-            zip(*np.unique(mask, return_counts=True), strict=True)
-        )
+        counts = dict(zip(*np.unique(mask, return_counts=True), strict=True))
+        assert {c["id"]: c["pixels"] for c in row["classes"]} == counts
         assert 0 < row["confidence"] <= 1
         assert row["run_id"] == summary.run_id
-    written = json.loads(storage.read_bytes(f"{bucket}/out/_runs/{summary.run_id}/summary.json"))
+    written = json.loads(storage.read_bytes(f"{output}/_runs/{summary.run_id}/summary.json"))
     assert written == json.loads(summary.to_json())
 
 
-def test_all_formats_give_the_same_masks(bucket: str) -> None:
-    encoded = pictures(4)
-    found = []
-    for layout in ("images", "webdataset", "parquet"):
-        output = f"{bucket}/{layout}/out"
-        run(put(f"{bucket}/{layout}", layout, encoded), output)
-        found.append({key.removesuffix(".jpg"): mask.tobytes() for key, mask in masks.read(output)})
+def test_all_formats_give_the_same_masks(outputs: dict[str, tuple[Summary, str]]) -> None:
+    found = [
+        {key.removesuffix(".jpg"): mask.tobytes() for key, mask in masks.read(output)} for _, output in outputs.values()
+    ]
     assert found[0] == found[1] == found[2]
+
+
+def test_the_digest_is_that_of_the_input_bytes(outputs: dict[str, tuple[Summary, str]]) -> None:
+    rows = table(outputs["parquet"][1], "masks").to_pylist()
+    assert {row["key"]: row["digest"] for row in rows} == {
+        key: hashlib.sha256(data).hexdigest() for key, data in pictures(12).items()
+    }
+
+
+def test_one_commit_makes_one_file(outputs: dict[str, tuple[Summary, str]]) -> None:
+    """Twelve pictures pass as several blocks and batches; files are not made of those."""
+    for _, output in outputs.values():
+        assert len(list(storage.list_files(f"{output}/masks"))) == 1
 
 
 def test_broken_files_cost_themselves_alone(bucket: str) -> None:
@@ -127,9 +149,7 @@ def test_without_the_crf_and_with_a_limit(bucket: str) -> None:
     assert info.crf is None
 
 
-def test_an_image_that_kills_its_worker_becomes_an_error_row(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_that_kills_its_worker_becomes_an_error_row(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Segmenter's process really dies, by a signal, whenever it decodes the poison image."""
     from pipeline.batch import graph, segmenter
 

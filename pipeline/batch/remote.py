@@ -1,0 +1,26 @@
+"""Results of Ray tasks, with the project's own errors as they were raised."""
+
+from typing import Any
+
+import ray
+
+from pipeline.errors import PipelineError
+
+
+def get(result: Any) -> Any:
+    """`ray.get`, but an error of the project's own comes without Ray's wrapping and its remote traceback."""
+    try:
+        return ray.get(result)
+    except Exception as error:
+        raise root_cause(error) from None
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The project's own error inside what Ray wrapped around it, or the error itself."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, PipelineError) and not isinstance(found, ray.exceptions.RayError):
+            return found
+        cause = getattr(found, "cause", None)
+        found = cause if isinstance(cause, BaseException) else found.__cause__
+    return error

@@ -1,0 +1,191 @@
+"""jobs/segment_bucket.py as a person starts it: its messages, exit codes, interruption, and `ray job submit`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import jpeg, photo
+from servers import SECRET, free_port
+
+from pipeline import masks, storage
+
+ROOT = Path(__file__).parents[2]
+JOB = "jobs/segment_bucket.py"
+
+sys.path.insert(0, str(ROOT / "jobs"))
+import segment_bucket  # noqa: E402
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "COLUMNS": "200"} | changes
+
+
+def start(*flags: str, **changes: str) -> subprocess.Popen[str]:
+    command = [sys.executable, JOB, *flags]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment(**changes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def folder(path: Path, count: int, broken: int = 0) -> str:
+    for i in range(count):
+        storage.put_whole(f"{path}/{i:03d}.jpg", jpeg(photo(i, 40, 56)))
+    for i in range(broken):
+        storage.put_whole(f"{path}/broken-{i}.jpg", b"\xff\xd8\xff" + bytes(i))
+    return str(path)
+
+
+def last_line(out: str) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
+    return summary
+
+
+def main(*flags: str) -> int:
+    """The job in this process: what argparse ends with, or what main returns."""
+    try:
+        return segment_bucket.main(list(flags))
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_help_names_every_flag_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("--help") == 0
+    out = capsys.readouterr().out
+    for flag in ("--input ", "--output ", "--model ", "--input_format", "--limit", "--error_budget", "--config"):
+        assert flag in out
+    assert "--refine.backend {pydensecrf,none}" in out
+
+
+def test_print_config_holds_no_credential_and_is_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("--input", "s3://key:hidden@bucket/x", "--output=/tmp/o", "--limit=5", "--print_config") == 0
+    out = capsys.readouterr().out
+    assert "hidden" not in out
+    (tmp_path / "run.yaml").write_text(out)
+    assert main("--config", str(tmp_path / "run.yaml"), "--print_config") == 0
+    assert capsys.readouterr().out == out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--no-such-flag"], "no_such_flag"),
+        (["--error-budget", "2"], "error_budget is 2"),
+        (["--refine.backend", "gpu"], "refine.backend"),
+        (["--model", "no-such-model"], "no model is called 'no-such-model'"),
+        (["--input", "/nowhere/at/all"], "cannot list /nowhere/at/all"),
+        (["--output", "/proc/nothing/out"], "cannot write /proc/nothing/out"),
+        (["--inference.tile", "3"], "tile is 3"),
+    ],
+)
+def test_bad_arguments_end_with_2_and_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    source = folder(tmp_path / "in", 1)
+    assert main("--input", source, "--output", str(tmp_path / "out"), *flags) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "no connection"),
+        ({"AWS_SECRET_ACCESS_KEY": f"not-{SECRET}"}, "access denied"),
+        ({}, "no such bucket"),
+    ],
+)
+def test_unusable_storage_ends_with_one_message(bucket: str, changes: dict[str, str], said: str) -> None:
+    missing = "" if changes else "-missing"
+    code, out, err = finish(start("--input", f"{bucket}{missing}/in", "--output", f"{bucket}/out", **changes))
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "Traceback" not in err
+    assert SECRET not in err
+
+
+def test_failures_above_the_budget_end_with_3(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", 20, broken=20)
+    code, out, err = finish(start("--input", source, "--output", f"{tmp_path}/out"))
+    assert code == 3, err
+    summary = last_line(out)
+    assert (summary["listed"], summary["segmented"], summary["failed"]) == (40, 20, 20)
+    assert "20 of 40 images failed" in err
+    assert len(list(masks.read(f"{tmp_path}/out"))) == 20
+
+
+def test_an_interrupted_run_is_continued(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", 60)
+    flags = ("--input", source, "--output", f"{tmp_path}/out", "--commit-seconds", "0.5")
+    process = start(*flags)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/masks/*.parquet")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert (code, out) == (1, ""), err
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    committed = len(list(masks.read(f"{tmp_path}/out")))
+    code, out, err = finish(start(*flags))
+    assert code == 0, err
+    assert last_line(out)["skipped"] == committed > 0
+    keys = [key for key, _ in masks.read(f"{tmp_path}/out")]
+    assert sorted(keys) == [f"{i:03d}.jpg" for i in range(60)]
+
+
+@pytest.fixture
+def head() -> Any:
+    """A Ray cluster of its own, started as an operator starts one; yields the dashboard's address."""
+    port, dashboard = free_port(), free_port()
+    command = [
+        *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=2"),
+        *(f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}", "--disable-usage-stats"),
+    ]
+    process = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    yield f"http://127.0.0.1:{dashboard}"
+    process.terminate()  # `ray start --block` ends the processes it started
+    process.wait(60)
+
+
+def test_job_submission_gives_the_same_result(head: str, bucket: str) -> None:
+    for i in range(6):
+        storage.put_whole(f"{bucket}/in/{i}.jpg", jpeg(photo(i)))
+    variables = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    submit = [
+        *(str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", head, "--working-dir", "."),
+        *("--runtime-env-json", json.dumps({"env_vars": variables}), "--"),
+        *("python", JOB, "--input", f"{bucket}/in", "--output", f"{bucket}/out"),
+    ]
+    deadline = time.monotonic() + 240
+    while True:
+        done = subprocess.run(submit, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240)
+        if done.returncode == 0 or time.monotonic() > deadline or "Failed to connect" not in done.stderr + done.stdout:
+            break
+        time.sleep(1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summaries = [line for line in done.stdout.splitlines() if line.startswith('{"run_id"')]
+    summary = json.loads(summaries[-1])
+    assert (summary["listed"], summary["segmented"], summary["failed"]) == (6, 6, 0)
+    assert sorted(key for key, _ in masks.read(f"{bucket}/out")) == [f"{i}.jpg" for i in range(6)]
