@@ -1,5 +1,6 @@
 """The Segmenter stage: encoded images in, low-resolution class scores out."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from numpy.typing import NDArray
 
 from pipeline import images
@@ -17,6 +19,9 @@ from pipeline.models.inference import Predictor
 from pipeline.scores import to_bytes
 
 MAX_DECODED_PIXELS = 32_000_000
+DEVICE_LOST = 70
+"""Exit code of a Segmenter whose GPU is in an error state."""
+
 _DECODERS = 4
 
 Row = dict[str, Any]
@@ -83,6 +88,8 @@ class Segmenter:
         """Score the group together; if that fails, one by one, so that only the image at fault fails."""
         try:
             scores = self._predictor.scores(pictures)
+        except torch.AcceleratorError:
+            os._exit(DEVICE_LOST)  # this process's device fails every later image: leave the batch to a fresh process
         except Exception as error:
             if len(group) == 1:
                 return [_failed(group[0], "segment", error)]

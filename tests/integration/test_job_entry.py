@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import segment_bucket
 from pictures import jpeg, photo
 from servers import SECRET, free_port
 
@@ -18,8 +19,6 @@ from pipeline import masks, storage
 ROOT = Path(__file__).parents[2]
 JOB = "jobs/segment_bucket.py"
 
-sys.path.insert(0, str(ROOT / "jobs"))
-import segment_bucket  # noqa: E402
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -155,10 +154,10 @@ def test_an_interrupted_run_is_continued(tmp_path: Path) -> None:
 
 @pytest.fixture
 def head() -> Any:
-    """A Ray cluster of its own, started as an operator starts one; yields the dashboard's address."""
+    """A Ray cluster of one CPU, started as an operator starts one; yields the dashboard's address."""
     port, dashboard = free_port(), free_port()
     command = [
-        *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=2"),
+        *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=1"),
         *(f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}", "--disable-usage-stats"),
     ]
     process = subprocess.Popen(

@@ -1,0 +1,175 @@
+"""The Segmenter and the Refiner as plain classes, without Ray: one image's trouble stays that image's."""
+
+import multiprocessing
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from numpy.typing import NDArray
+from pictures import jpeg, photo
+
+from pipeline import masks
+from pipeline.batch import rows, segmenter
+from pipeline.batch.in_flight import InFlight
+from pipeline.batch.refiner import Refiner
+from pipeline.batch.segmenter import Segmenter
+from pipeline.crf import CRFParams, DenseCRF
+from pipeline.models import Inference, Predictor, build
+from pipeline.scores import from_bytes, grid_size, to_bytes
+
+CLASSES = ("ground", "tree", "sky")
+PALETTE = masks.pascal_palette(3)
+
+
+class Brightness:
+    """A network whose scores can be told from the picture, and which cannot take a picture of one pixel."""
+
+    def scores(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+        if any(picture.shape[:2] == (1, 1) for picture in pictures):
+            raise ValueError("too small")
+        return [self._scores(picture) for picture in pictures]
+
+    def _scores(self, picture: NDArray[np.uint8]) -> NDArray[np.float16]:
+        grid = np.full((3, grid_size(picture.shape[0], 8), grid_size(picture.shape[1], 8)), -9, np.float16)
+        grid[int(picture.mean() // 86)] = 9
+        return grid
+
+
+def fetched(**encoded: bytes) -> pa.Table:
+    return rows.table([{"key": k, "source": k, "version": "1", "image": v} for k, v in encoded.items()], rows.FETCHED)
+
+
+def segmented(batch: pa.Table, predictor: Any = None, max_pixels: int = 10_000) -> dict[str, dict[str, Any]]:
+    stage = Segmenter(lambda: predictor or Brightness(), max_pixels, InFlight())
+    done = stage(batch)
+    assert done.schema.equals(rows.SCORED)
+    return {row["key"]: row for row in done.to_pylist()}
+
+
+def plain(level: int, height: int = 20, width: int = 30) -> bytes:
+    return jpeg(np.full((height, width, 3), level, np.uint8))
+
+
+def test_each_row_keeps_its_own_scores() -> None:
+    done = segmented(fetched(dark=plain(10), light=plain(250), mid=plain(128), wide=plain(250, 20, 90)))
+    assert {key: row["shape"] for key, row in done.items()} == {
+        "dark": [3, 4, 5],
+        "light": [3, 4, 5],
+        "mid": [3, 4, 5],
+        "wide": [3, 4, 13],
+    }
+    best = {key: int(from_bytes(row["scores"], tuple(row["shape"]))[:, 0, 0].argmax()) for key, row in done.items()}
+    assert best == {"dark": 0, "light": 2, "mid": 1, "wide": 2}
+
+
+def test_what_cannot_be_decoded_or_segmented_fails_alone() -> None:
+    done = segmented(
+        fetched(good=plain(10), broken=b"no image", tiny=plain(10, 1, 1), large=plain(10, 200, 200), other=plain(250))
+    )
+    assert {key: (row["stage"], row["error"]) for key, row in done.items()} == {
+        "good": (None, None),
+        "other": (None, None),
+        "broken": ("decode", "ImageError"),
+        "large": ("decode", "ImageError"),
+        "tiny": ("segment", "ValueError"),
+    }
+    assert done["good"]["scores"] is not None
+    assert done["tiny"]["scores"] is done["broken"]["image"] is None
+
+
+def test_rows_that_failed_before_pass_through() -> None:
+    lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.FETCHED)
+    done = segmented(pa.concat_tables([lost, fetched(good=plain(10))]))
+    assert (done["lost"]["stage"], done["lost"]["message"]) == ("fetch", "gone")
+    assert done["good"]["error"] is None
+
+
+def test_large_pictures_are_not_decoded_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmenter, "MAX_DECODED_PIXELS", 1300)
+    together = []
+
+    class Counting(Brightness):
+        def scores(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+            together.append(sum(picture.shape[0] * picture.shape[1] for picture in pictures))
+            return super().scores(pictures)
+
+    segmented(fetched(a=plain(1), b=plain(1), c=plain(1), d=plain(1, 40, 50), e=plain(1)), Counting())
+    assert together == [1200, 600, 2000, 600]
+
+
+def _segment_on_a_lost_device() -> None:
+    class Lost:
+        def scores(self, pictures: Any) -> Any:
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    segmented(fetched(a=plain(1)), Lost())
+
+
+def test_a_lost_device_ends_the_process_not_the_images() -> None:
+    process = multiprocessing.get_context("fork").Process(target=_segment_on_a_lost_device)
+    process.start()
+    process.join(60)
+    assert process.exitcode == segmenter.DEVICE_LOST
+
+
+def refined(batch: pa.Table, crf: DenseCRF | None = None) -> dict[str, dict[str, Any]]:
+    done = Refiner(crf, CLASSES, PALETTE, 8, 10_000, InFlight())(batch)
+    assert done.schema.equals(rows.FINISHED)
+    return {row["key"]: row for row in done.to_pylist()}
+
+
+def scored(picture: NDArray[np.uint8], scores: NDArray[np.floating]) -> pa.Table:
+    row = {"key": "a", "image": jpeg(picture), "scores": to_bytes(scores), "shape": scores.shape}
+    return rows.table([row], rows.SCORED)
+
+
+def test_masks_follow_the_scores() -> None:
+    scores = np.full((3, 4, 5), -9, np.float32)
+    scores[0, :, :2] = scores[2, :, 2:] = 9  # columns 0 and 8 are ground; 16, 24 and 32 are sky
+    row = refined(scored(photo(0, 20, 30), scores))["a"]
+    mask = masks.decode(row["mask"]["bytes"])
+    assert (row["height"], row["width"]) == mask.shape == (20, 30)
+    assert set(np.unique(mask[:, :12])) == {0}
+    assert set(np.unique(mask[:, 13:])) == {2}
+    assert [(c["id"], c["name"]) for c in row["classes"]] == [(0, "ground"), (2, "sky")]
+    assert sum(c["pixels"] for c in row["classes"]) == 600
+    assert 0.9 < row["confidence"] <= 1
+
+
+def test_the_crf_is_given_the_picture() -> None:
+    """A step in brightness two columns beside the step in the scores: refinement moves the border onto it."""
+    picture = np.zeros((24, 33, 3), np.uint8)
+    picture[:, 18:] = 255
+    scores = np.zeros((2, 4, 5), np.float32)
+    scores[0, :, :2], scores[1, :, 2:] = 2, 2  # the border lies at column 12
+    crf = DenseCRF(CRFParams(bilateral_rgb=10, bilateral_weight=10))
+    row = {"key": "a", "image": jpeg(picture), "scores": to_bytes(scores), "shape": scores.shape}
+    done = Refiner(crf, CLASSES[:2], PALETTE, 8, 10_000, InFlight())(rows.table([row], rows.SCORED)).to_pylist()[0]
+    mask = masks.decode(done["mask"]["bytes"])
+    assert (mask == (np.arange(33) >= 18)).all()
+
+
+def test_scores_that_are_not_finite_are_an_error_row() -> None:
+    row = refined(scored(photo(0, 20, 30), np.full((3, 4, 5), np.nan, np.float32)))["a"]
+    assert (row["stage"], row["error"], row["mask"]) == ("refine", "CRFError", None)
+
+
+def test_progress_counts_what_left_the_last_stage() -> None:
+    watch = InFlight()
+    lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.SCORED)
+    good = scored(photo(0, 20, 30), np.zeros((3, 4, 5), np.float32))
+    Refiner(None, CLASSES, PALETTE, 8, 10_000, watch)(pa.concat_tables([lost, good]))
+    assert watch.progress() == (2, 1)
+
+
+def test_a_real_network_fits_between_the_stages() -> None:
+    model = build("deeplabv2-efficientnet-lite0-aspp", CLASSES).eval()
+    stage = Segmenter(lambda: Predictor(model, Inference()), 10_000, InFlight())
+    done = refined(stage(fetched(a=jpeg(photo(1, 41, 50)), b=jpeg(photo(2, 33, 50)))))
+    assert {key: masks.decode(row["mask"]["bytes"]).shape for key, row in done.items()} == {
+        "a": (41, 50),
+        "b": (33, 50),
+    }
