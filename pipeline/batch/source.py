@@ -38,10 +38,11 @@ class Source:
 
 
 def open_source(uri: str, input_format: Literal["auto", "images", "webdataset", "parquet"]) -> Source:
-    """Find out what `uri` holds.
+    """Find out what `uri` holds, and open the first of it.
 
     Raises:
-        StorageError: the storage does not answer, or there is nothing of the wanted format.
+        StorageError: the storage does not answer or may not be read, or there is nothing of the wanted format.
+        ConfigError: the first Parquet file has no column of encoded images.
     """
     first = storage.probe_readable(uri)
     if first is None:
@@ -56,7 +57,24 @@ def open_source(uri: str, input_format: Literal["auto", "images", "webdataset", 
             f"{storage.redact(uri)}; the first name there is {first.key!r}"
         )
     root = first.uri[: len(first.uri) - len(first.key)].rstrip("/")
-    return Source(uri=uri, root=root, format=chosen)
+    source = Source(uri=uri, root=root, format=chosen)
+    _open_first(source)
+    return source
+
+
+def _open_first(source: Source) -> None:
+    """A key that may list but not read, or a table without images, would otherwise show only once actors run."""
+    entry = next(source.entries())
+    [head] = storage.read_ranges(source.root, [entry.key], [0], [1])
+    if isinstance(head, StorageError):
+        raise head
+    if source.format == "parquet":
+        filesystem, path = storage.arrow_filesystem(entry.uri)
+        try:
+            schema = pq.read_schema(path, filesystem=filesystem)
+        except pa.ArrowInvalid:
+            return  # one damaged file among many is a failed row, and no reason to refuse the rest
+        parquet_columns(schema, entry.uri)
 
 
 def list_objects(entries: Sequence[storage.Entry]) -> pa.Table:

@@ -154,6 +154,12 @@ def test_parquet_binary_without_key_and_with_a_null(tmp_path: Path) -> None:
     assert "null" in found["b.parquet#1"]["message"]
 
 
+def test_parquet_without_images_is_refused_before_any_work(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "in" / "c.parquet", pa.table({"x": [1, 2]}), row_group_size=2)
+    with pytest.raises(ConfigError, match=r"c\.parquet has no column of encoded images.*x: int64"):
+        open_source(f"{tmp_path}/in", "auto")
+
+
 def test_parquet_columns_are_chosen_by_kind_then_name() -> None:
     binary, text = pa.binary(), pa.string()
     struct = pa.struct([("bytes", binary), ("path", text)])

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 import segment_bucket
 from pictures import jpeg, photo
-from servers import SECRET, free_port
+from servers import LISTER_KEY, READER_KEY, SECRET, free_port
 
 from pipeline import masks, storage
 
 ROOT = Path(__file__).parents[2]
 JOB = "jobs/segment_bucket.py"
-
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -105,18 +104,20 @@ def test_bad_arguments_end_with_2_and_one_message(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "missing", "said"),
     [
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "no connection"),
-        ({"AWS_SECRET_ACCESS_KEY": f"not-{SECRET}"}, "access denied"),
-        ({}, "no such bucket"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "", "cannot list s3://{bucket}/in: no connection"),
+        ({"AWS_SECRET_ACCESS_KEY": f"not-{SECRET}"}, "", "cannot list s3://{bucket}/in: access denied"),
+        ({"AWS_ACCESS_KEY_ID": LISTER_KEY}, "", "cannot read s3://{bucket}/in/000.jpg: access denied"),
+        ({"AWS_ACCESS_KEY_ID": READER_KEY}, "", "cannot write s3://{bucket}/out"),
+        ({}, "-missing", "cannot list s3://{bucket}-missing/in: there is no such bucket"),
     ],
 )
-def test_unusable_storage_ends_with_one_message(bucket: str, changes: dict[str, str], said: str) -> None:
-    missing = "" if changes else "-missing"
+def test_unusable_storage_ends_with_one_message(bucket: str, changes: dict[str, str], missing: str, said: str) -> None:
+    storage.put_whole(f"{bucket}/in/000.jpg", jpeg(photo(0)))
     code, out, err = finish(start("--input", f"{bucket}{missing}/in", "--output", f"{bucket}/out", **changes))
     assert (code, out) == (2, "")
-    assert said in err
+    assert said.format(bucket=bucket.removeprefix("s3://")) in err
     assert "Traceback" not in err
     assert SECRET not in err
 
