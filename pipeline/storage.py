@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -244,19 +245,26 @@ def _walk_local(path: str) -> Iterator[tuple[str, int, str]]:
 
 
 def _walk_s3(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, int, str]]:
-    """Pages of ListObjectsV2: s3fs's own find() would build the whole listing in memory."""
-    bucket, _, prefix = path.partition("/")
+    """Keys below `path`, else the one key that `path` is. s3fs's own find() would build the whole listing in memory."""
+    bucket, _, key = path.partition("/")
+    items = _s3_items(fs, bucket, f"{key}/" if key else "")
+    first = next(items, None)
+    if first is None and key:
+        items = (item for item in islice(_s3_items(fs, bucket, key), 1) if item["Key"] == key)
+        first = next(items, None)
+    for item in chain([first] if first else [], items):
+        if not item["Key"].endswith("/"):
+            yield f"{bucket}/{item['Key']}", int(item["Size"]), item["ETag"].strip('"')
+
+
+def _s3_items(fs: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """What ListObjectsV2 says of the keys that begin with `prefix`, in their order, a page at a time."""
     page: dict[str, Any] = {"NextContinuationToken": None}
     while "NextContinuationToken" in page:
         token = page["NextContinuationToken"]
-        page = fs.call_s3(
-            "list_objects_v2", Bucket=bucket, Prefix=prefix, **({"ContinuationToken": token} if token else {})
-        )
-        for item in page.get("Contents", ()):
-            name = item["Key"]
-            below = not prefix or name == prefix or name.startswith(prefix + "/")
-            if below and not name.endswith("/"):
-                yield f"{bucket}/{name}", int(item["Size"]), item["ETag"].strip('"')
+        more = {"ContinuationToken": token} if token else {}
+        page = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        yield from page.get("Contents", ())
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -4,11 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pipeline.crf.refine import tile_side
 from pipeline.errors import RunError
 
 GIB = 1024**3
 _SEGMENTER_MEMORY = 2 * GIB
-_REFINER_MEMORY = GIB
+_REFINER_PROCESS_MEMORY = GIB // 4
+_REFINER_TILE_FACTOR = 10
+"""Peak memory of the CRF on photographs, in multiples of a tile's probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +47,13 @@ class Plan:
         )
 
 
-def plan(nodes: Sequence[Node]) -> Plan:
-    """Fit Segmenters and Refiners onto `nodes` so that all of them start.
+def refiner_memory(labels: int) -> int:
+    """Bytes that a Refiner needs at its peak: itself, and the CRF on one tile of so many labels."""
+    return _REFINER_PROCESS_MEMORY + _REFINER_TILE_FACTOR * 4 * labels * tile_side(labels) ** 2
+
+
+def plan(nodes: Sequence[Node], labels: int) -> Plan:
+    """Fit Segmenters and Refiners for masks of `labels` classes onto `nodes` so that all of them start.
 
     With GPUs: a Segmenter on each, one CPU for its decoding, and a Refiner on every CPU that is left. Without: half a
     CPU for each of a Segmenter and a Refiner per core, so that the cores work on whichever is behind.
@@ -54,27 +62,23 @@ def plan(nodes: Sequence[Node]) -> Plan:
         RunError: the cluster has no CPU free, or no room for one of each.
     """
     gpus = sum(math.floor(node.gpus) for node in nodes)
-    return _with_gpus(nodes) if gpus else _without_gpus(nodes)
+    return _with_gpus(nodes, refiner_memory(labels)) if gpus else _without_gpus(nodes, refiner_memory(labels))
 
 
-def _without_gpus(nodes: Sequence[Node]) -> Plan:
-    pairs = sum(_pairs(node) for node in nodes)
+def _without_gpus(nodes: Sequence[Node], memory: int) -> Plan:
+    needed = _SEGMENTER_MEMORY + memory
+    pairs = sum(min(math.floor(node.cpus), math.floor(node.memory / needed)) for node in nodes)
     if pairs == 0:
         offered = ", ".join(f"{node.cpus:g} CPU / {node.memory / GIB:.1f} GiB" for node in nodes) or "no node"
-        needed = (_SEGMENTER_MEMORY + _REFINER_MEMORY) / GIB
         raise RunError(
-            f"the cluster cannot hold a Segmenter and a Refiner: free are {offered}, needed 1 CPU / {needed:g} GiB"
+            f"the cluster cannot hold a Segmenter and a Refiner: {offered} free, 1 CPU / {needed / GIB:.1f} GiB needed"
         )
     return Plan(
         segmenters=pairs, segmenter_cpus=0.5, segmenter_gpus=0, refiners=pairs, refiner_cpus=0.5, fetchers=1 + pairs
     )
 
 
-def _pairs(node: Node) -> int:
-    return min(math.floor(node.cpus), math.floor(node.memory / (_SEGMENTER_MEMORY + _REFINER_MEMORY)))
-
-
-def _with_gpus(nodes: Sequence[Node]) -> Plan:
+def _with_gpus(nodes: Sequence[Node], memory: int) -> Plan:
     gpu_nodes = [node for node in nodes if node.gpus >= 1]
     segmenters = sum(math.floor(node.gpus) for node in gpu_nodes)
     # at most half of a GPU machine's CPUs go to its Segmenters, so that a small one still refines
@@ -82,8 +86,7 @@ def _with_gpus(nodes: Sequence[Node]) -> Plan:
     left = [node.cpus - segmenter_cpus * math.floor(node.gpus) for node in nodes]
     room = [node.memory - _SEGMENTER_MEMORY * math.floor(node.gpus) for node in nodes]
     refiners = sum(
-        max(0, min(math.floor(cpus), math.floor(memory / _REFINER_MEMORY)))
-        for cpus, memory in zip(left, room, strict=True)
+        max(0, min(math.floor(cpus), math.floor(free / memory))) for cpus, free in zip(left, room, strict=True)
     )
     refiner_cpus = 1.0 if refiners else _floor2(max(left))
     if refiner_cpus <= 0:

@@ -75,7 +75,7 @@ def segment(ready: Preflight) -> Summary:
 
 def _work(ready: Preflight, manifest: Manifest, listing: Listing, committer: Committer) -> float:
     """Run the graph over the manifest and commit what comes out; returns when the first image was done."""
-    fitting = _plan_when_free().for_images(manifest.rows)
+    fitting = _plan_when_free(len(ready.model.classes)).for_images(manifest.rows)
     say(f"plan: {fitting}")
     graph.configure(min(max(listing.bytes // _BLOCKS_WANTED, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES))
     watch = RemoteWatch()
@@ -96,12 +96,12 @@ def _work(ready: Preflight, manifest: Manifest, listing: Listing, committer: Com
     return first_done
 
 
-def _plan_when_free() -> Plan:
+def _plan_when_free(labels: int) -> Plan:
     """The plan for what is free; a run that has just ended may need a moment to release its CPUs."""
     deadline = time.monotonic() + _WAIT_FOR_ROOM_SECONDS
     while True:
         try:
-            return plan(_free_nodes())
+            return plan(_free_nodes(), labels)
         except RunError:
             if time.monotonic() > deadline:
                 raise

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batch.resources import GIB, Node, Plan, plan
+from pipeline.batch.resources import GIB, Node, Plan, plan, refiner_memory
 from pipeline.errors import RunError
 
 
@@ -40,7 +40,7 @@ def placeable(made: Plan, nodes: list[Node]) -> bool:
     ],
 )
 def test_known_clusters(nodes: list[Node], segmenters: int, refiners: int) -> None:
-    made = plan(nodes)
+    made = plan(nodes, labels=21)
     assert (made.segmenters, made.refiners) == (segmenters, refiners)
     assert placeable(made, nodes)
 
@@ -55,10 +55,16 @@ def test_known_clusters(nodes: list[Node], segmenters: int, refiners: int) -> No
     )
 )
 def test_any_plan_can_be_placed(nodes: list[Node]) -> None:
-    assert placeable(plan(nodes), nodes)
+    assert placeable(plan(nodes, labels=21), nodes)
 
 
 @pytest.mark.parametrize("nodes", [[], [node(0)], [node(0.5)], [node(4, memory=GIB)], [node(0, gpus=1)]])
 def test_what_cannot_fit_is_refused(nodes: list[Node]) -> None:
     with pytest.raises(RunError, match="CPU"):
-        plan(nodes)
+        plan(nodes, labels=21)
+
+
+def test_many_labels_need_more_memory_so_fewer_refiners_fit() -> None:
+    nodes = [node(16, memory=32 * GIB)]
+    assert plan(nodes, labels=182).refiners < plan(nodes, labels=21).refiners <= 16
+    assert 2.5 * GIB < refiner_memory(182) < 4 * GIB
