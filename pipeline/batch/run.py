@@ -117,12 +117,15 @@ def _free_nodes() -> list[Node]:
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """The cluster this process is connected to or RAY_ADDRESS names; else a local one for the time of the run."""
+    """The cluster this process is connected to or RAY_ADDRESS names; else a local one for the time of the run.
+
+    Ray by itself would rather join a local cluster that another run has started, and die with it.
+    """
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error is raised; what the core logs is not for a user
-    ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(os.environ.get("RAY_ADDRESS", "local"), log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
