@@ -15,6 +15,7 @@ from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.refiner import Refiner
+from pipeline.batch.remote import root_cause
 from pipeline.batch.resources import Plan
 from pipeline.batch.segmenter import Segmenter
 from pipeline.models import Inference, Predictor
@@ -50,8 +51,11 @@ def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: Rem
         compute=ActorPoolStrategy(size=plan.refiners),
         num_cpus=plan.refiner_cpus,
     )
-    for bundle in finished.iter_internal_ref_bundles():
-        yield from bundle.blocks
+    try:
+        for bundle in finished.iter_internal_ref_bundles():
+            yield from bundle.blocks
+    except ray.exceptions.RayError as error:
+        raise root_cause(error) from None
 
 
 def configure(block_bytes: int) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.progress import Progress, say
 from pipeline.batch.resources import Node, Plan, plan
-from pipeline.batch.sink import Committer, ahead
+from pipeline.batch.sink import Committer
 from pipeline.batch.summary import Summary
+from pipeline.batch.ticker import every
 from pipeline.errors import RunError
 from pipeline.masks import DatasetInfo
 
@@ -32,6 +34,7 @@ _WAIT_FOR_ROOM_SECONDS = 15.0
 _MIN_BLOCK_BYTES = 256 * 1024
 _MAX_BLOCK_BYTES = 16 * 1024 * 1024
 _BLOCKS_WANTED = 64
+_TICK_SECONDS = 0.5
 
 
 def segment(ready: Preflight) -> Summary:
@@ -79,16 +82,19 @@ def _work(ready: Preflight, manifest: Manifest, listing: Listing, committer: Com
     say(f"plan: {fitting}")
     graph.configure(min(max(listing.bytes // _BLOCKS_WANTED, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES))
     watch = RemoteWatch()
-    blocks = graph.finished_blocks(ready, manifest, fitting, watch)
     first_done = 0.0
     with Progress(manifest.rows) as progress:
+
+        def tick() -> None:
+            committer.commit_if_due()
+            progress.show(*watch.progress())
+
         try:
-            for block in ahead(blocks):
-                if block is not None:
+            with every(_TICK_SECONDS, tick) as check:
+                for block in graph.finished_blocks(ready, manifest, fitting, watch):
+                    check()
                     first_done = first_done or time.monotonic()
                     committer.add(block.ref, block.metadata.size_bytes)
-                committer.commit_if_due()
-                progress.show(*watch.progress())
         finally:
             committer.finish()
         progress.show(*watch.progress())
@@ -125,7 +131,10 @@ def connected() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error is raised; what the core logs is not for a user
+    on_terminate = signal.getsignal(signal.SIGTERM)
     ray.init(os.environ.get("RAY_ADDRESS", "local"), log_to_driver=False, logging_level=logging.ERROR)
+    if callable(on_terminate):
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own handler there
     try:
         yield
     finally:

@@ -5,10 +5,8 @@ one Ray task near the data concatenates them and puts the files. A repeated task
 """
 
 import io
-import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +16,7 @@ import pyarrow.parquet as pq
 import ray
 
 from pipeline import masks, storage
-from pipeline.batch.remote import get, root_cause
+from pipeline.batch.remote import get
 from pipeline.masks import DatasetInfo
 
 FILE_BYTES = 224 * 1024 * 1024
@@ -37,7 +35,10 @@ class Receipt:
 
 @dataclass
 class Committer:
-    """Collects blocks and commits them below `output`, a file at least every `seconds`."""
+    """Collects blocks and commits them below `output`, a file at least every `seconds`.
+
+    One thread may add while another commits; when storage is slower than the graph, adding waits.
+    """
 
     output: str
     info: DatasetInfo
@@ -48,24 +49,30 @@ class Committer:
     _since: float = field(default_factory=time.monotonic)
     _files: int = 0
     _writing: list[Any] = field(default_factory=list)
+    _lock: Any = field(default_factory=threading.Lock)
 
     def add(self, block: Any, size: int) -> None:
         """Take a reference to a finished block of `size` bytes."""
-        if not self._blocks:
-            self._since = time.monotonic()
-        self._blocks.append(block)
-        self._bytes += size
+        with self._lock:
+            if not self._blocks:
+                self._since = time.monotonic()
+            self._blocks.append(block)
+            self._bytes += size
+            if self._bytes >= FILE_BYTES:
+                self._commit()
 
     def commit_if_due(self) -> None:
-        """Commit what is collected when it fills a file or has waited long enough."""
-        if self._blocks and (self._bytes >= FILE_BYTES or time.monotonic() - self._since >= self.seconds):
-            self._commit()
+        """Commit what has waited long enough."""
+        with self._lock:
+            if self._blocks and time.monotonic() - self._since >= self.seconds:
+                self._commit()
 
     def finish(self) -> None:
         """Commit the rest and wait for every file."""
-        if self._blocks:
-            self._commit()
-        self._settle(allowed=0)
+        with self._lock:
+            if self._blocks:
+                self._commit()
+            self._settle(allowed=0)
 
     def _commit(self) -> None:
         self._settle(allowed=_WRITES_AT_ONCE - 1)
@@ -110,32 +117,3 @@ def _parquet(rows: pa.Table, schema: pa.Schema, info: DatasetInfo) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", row_group_size=1024)
     return buffer.getvalue()
-
-
-def ahead(bundles: Iterable[Any], poll_seconds: float = 0.5) -> Iterator[Any]:
-    """The items of `bundles`, or None whenever none came for a while, so that the caller can commit and show progress.
-
-    Waiting inside Ray would hold up both, and Ctrl-C as well.
-    """
-    arrived: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=8)
-
-    def pump() -> None:
-        try:
-            for bundle in bundles:
-                arrived.put(("bundle", bundle))
-            arrived.put(("end", None))
-        except BaseException as error:
-            arrived.put(("error", error))
-
-    threading.Thread(target=pump, daemon=True).start()
-    while True:
-        try:
-            kind, item = arrived.get(timeout=poll_seconds)
-        except queue.Empty:
-            yield None
-            continue
-        if kind == "end":
-            return
-        if kind == "error":
-            raise root_cause(item) from None
-        yield item

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 from dataset import MASK, finished_row, info
 
 from pipeline import masks
 from pipeline.batch import rows
-from pipeline.batch.sink import Receipt, ahead, write_files
+from pipeline.batch.sink import Receipt, write_files
 
 
 def test_rows_land_in_masks_and_errors_with_their_schemas(tmp_path: Path) -> None:
@@ -51,20 +50,3 @@ def test_a_repeated_write_replaces_its_own_file(tmp_path: Path) -> None:
     for _ in range(2):
         write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a")], rows.FINISHED))
     assert len(list(masks.read(str(tmp_path)))) == 1
-
-
-def test_ahead_gives_items_pauses_and_the_error() -> None:
-    def slow() -> object:
-        import time
-
-        yield 1
-        time.sleep(0.2)
-        yield 2
-        raise ValueError("broken")
-
-    seen = []
-    with pytest.raises(ValueError, match="broken"):
-        for item in ahead(slow(), poll_seconds=0.05):
-            seen.append(item)
-    assert [item for item in seen if item is not None] == [1, 2]
-    assert None in seen

@@ -1,0 +1,19 @@
+"""DeepLab networks: `load` one to segment with, `build` one to train."""
+
+from pipeline.models.architecture import ARCHITECTURES, Architecture
+from pipeline.models.card import ModelCard, Preprocessing
+from pipeline.models.deeplab import SegmentationModel
+from pipeline.models.inference import Inference, Predictor
+from pipeline.models.loading import build, load
+
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Inference",
+    "ModelCard",
+    "Predictor",
+    "Preprocessing",
+    "SegmentationModel",
+    "build",
+    "load",
+]

@@ -1,0 +1,72 @@
+"""The project's own layout: NAME.safetensors with the weights, and beside it NAME.json with the card."""
+
+import hashlib
+import json
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from pipeline import storage
+from pipeline.errors import StorageError, WeightsError
+from pipeline.models.card import ModelCard
+from pipeline.models.checkpoints.state import Checkpoint, State
+from pipeline.models.deeplab import SegmentationModel
+
+SUFFIX = ".safetensors"
+_DIGEST = "weights_sha256"
+
+
+def save(model: SegmentationModel, uri: str, *, half: bool = False) -> None:
+    """Write the weights to `uri`, which ends in .safetensors, and the card beside them.
+
+    Args:
+        half: store convolution weights as float16, half the size; vectors such as batch statistics stay float32.
+
+    Raises:
+        WeightsError: another suffix, or weights that are not finite, or too large for float16.
+        StorageError: the place cannot be written.
+    """
+    card_uri = _card_uri(uri)
+    floats = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+    tensors = {name: _stored(name, value, half) for name, value in floats.items()}
+    data = safetensors.torch.save(tensors)
+    card = {**model.card.to_dict(), _DIGEST: hashlib.sha256(data).hexdigest()}
+    storage.put_whole(card_uri, (json.dumps(card, indent=2) + "\n").encode())
+    storage.put_whole(uri, data)
+
+
+def matches(state: State) -> bool:
+    """Whether these keys are of this layout."""
+    return any(key.startswith("trunk.") for key in state) and any(key.startswith("head.") for key in state)
+
+
+def convert(state: State, data: bytes, uri: str) -> Checkpoint:
+    """The model whose weights file `data` was read from `uri`; its card is read from beside it.
+
+    Raises:
+        WeightsError: the card is missing, is no card, or belongs to other weights.
+    """
+    card_uri = _card_uri(uri)
+    try:
+        fields = json.loads(storage.read_bytes(card_uri))
+    except StorageError as error:
+        raise WeightsError(f"the weights {storage.redact(uri)} need their card beside them: {error}") from error
+    except ValueError as error:
+        raise WeightsError(f"the card {storage.redact(card_uri)} is not JSON: {error}") from error
+    if not isinstance(fields, dict) or fields.pop(_DIGEST, None) != hashlib.sha256(data).hexdigest():
+        raise WeightsError(f"the card {storage.redact(card_uri)} belongs to other weights than those beside it")
+    return Checkpoint(card=ModelCard.from_dict(fields), state={key: value.float() for key, value in state.items()})
+
+
+def _card_uri(uri: str) -> str:
+    if not uri.endswith(SUFFIX):
+        raise WeightsError(f"{storage.redact(uri)} must end in {SUFFIX}: the card goes beside it, in .json")
+    return uri.removesuffix(SUFFIX) + ".json"
+
+
+def _stored(name: str, value: Tensor, half: bool) -> Tensor:
+    stored = value.detach().cpu().to(torch.float16 if half and value.ndim > 1 else torch.float32).contiguous()
+    if not torch.isfinite(stored).all():
+        raise WeightsError(f"{name} has values that are not finite or that float16 cannot hold; save with half=False")
+    return stored

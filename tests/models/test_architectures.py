@@ -1,0 +1,118 @@
+"""Parameter counts, key counts and sizes that the paper, the prototxts and the published files imply."""
+
+import pytest
+import torch
+
+from pipeline.errors import ConfigError, ModelError
+from pipeline.models import ARCHITECTURES, Architecture, SegmentationModel, build
+from pipeline.models.architecture import CAFFE_RESNET, TORCHVISION_RESNET
+from pipeline.models.deeplab import build_trunk
+
+AUXILIARY_HEAD = 1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21  # torchvision counts it in, this project leaves it out
+
+
+def weightless(name: str | Architecture, classes: int) -> SegmentationModel:
+    with torch.device("meta"):
+        return build(name, [f"class {index}" for index in range(classes)])
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "count"),
+    [
+        ("deeplabv2-vgg16-largefov", 21, 20_505_429),
+        ("deeplabv2-vgg16-aspp-s", 21, 37_877_652),
+        ("deeplabv2-vgg16-aspp-l", 21, 37_877_652),
+        ("deeplabv2-resnet101-aspp", 11, 43_311_212),
+        ("deeplabv2-resnet101-aspp", 19, 43_901_068),
+        ("deeplabv2-resnet101-aspp", 21, 44_048_532),
+        ("deeplabv2-resnet101-aspp", 60, 46_924_080),
+        ("deeplabv2-resnet101-aspp", 182, 55_919_384),
+        ("deeplabv3-resnet50", 21, 42_004_074 - AUXILIARY_HEAD),
+        ("deeplabv3-resnet101", 21, 60_996_202 - AUXILIARY_HEAD),
+    ],
+)
+def test_parameters(name: str, classes: int, count: int) -> None:
+    assert parameters(weightless(name, classes)) == count
+
+
+def test_resnet101_trunk() -> None:
+    trunk = weightless("deeplabv2-resnet101-aspp", 21).trunk
+    assert parameters(trunk) == 42_500_160
+    assert sum(isinstance(module, torch.nn.Conv2d) for module in trunk.modules()) == 104
+
+
+@pytest.mark.parametrize(
+    ("head", "rates", "classes", "count", "keys"),
+    [("aspp", (6, 12, 18, 24), 21, 44_048_532, 632), ("pointwise", (), 91, 42_686_619, 626)],
+)
+def test_published_state_dicts(head: str, rates: tuple[int, ...], classes: int, count: int, keys: int) -> None:
+    architecture = Architecture(trunk="resnet101", head=head, rates=rates, resnet=CAFFE_RESNET)
+    model = weightless(architecture, classes)
+    assert parameters(model) == count
+    assert len(model.state_dict()) == keys
+
+
+SIZES = {161: 21, 241: 31, 257: 33, 321: 41, 360: 46, 375: 48, 385: 49, 480: 61, 500: 63, 512: 65, 513: 65, 1025: 129}
+
+
+@pytest.mark.parametrize(("pixels", "grid"), SIZES.items())
+def test_resnet_grid(pixels: int, grid: int) -> None:
+    trunk = weightless("deeplabv2-resnet101-aspp", 21).trunk
+    assert trunk(torch.empty(1, 3, pixels, pixels, device="meta")).shape == (1, 2048, grid, grid)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("pixels", [1, 65, 321, 1025])
+def test_valid_sizes(name: str, pixels: int) -> None:
+    scores = weightless(name, 5)(torch.empty(2, 3, pixels, 2 * pixels - 1, device="meta"))
+    assert scores.shape == (2, 5, (pixels - 1) // 8 + 1, (2 * pixels - 2) // 8 + 1)
+
+
+def test_other_sizes_are_refused() -> None:
+    model = weightless("deeplabv2-efficientnet-lite0-aspp", 3)
+    with pytest.raises(ModelError, match=r"64x65 .* pad to 65x65"):
+        model(torch.empty(1, 3, 64, 65, device="meta"))
+
+
+@pytest.mark.parametrize(
+    ("style", "strides", "first_dilations", "ceil"),
+    [(CAFFE_RESNET, (2, 1), (2, 4), True), (TORCHVISION_RESNET, (1, 2), (1, 2), False)],
+)
+def test_resnet_behaviour(
+    style: object, strides: tuple[int, int], first_dilations: tuple[int, int], ceil: bool
+) -> None:
+    with torch.device("meta"):
+        trunk = build_trunk(Architecture(trunk="resnet50", head="aspp", rates=(6, 12, 18, 24), resnet=style))
+    first = trunk.layer3[0]
+    assert (first.reduce.conv.stride[0], first.conv3x3.conv.stride[0]) == strides
+    assert first.shortcut.conv.stride == (2, 2)
+    assert tuple(layer[0].conv3x3.conv.dilation[0] for layer in (trunk.layer4, trunk.layer5)) == first_dilations
+    assert {block.conv3x3.conv.dilation[0] for block in trunk.layer4[1:]} == {2}
+    assert {block.conv3x3.conv.dilation[0] for block in trunk.layer5[1:]} == {4}
+    assert trunk.pool.ceil_mode == ceil
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"trunk": "resnet18", "head": "aspp", "rates": (6, 12, 18, 24)},
+        {"trunk": "vgg16", "head": "deeplabv3", "rates": (12, 24, 36)},
+        {"trunk": "vgg16", "head": "largefov", "rates": (6, 12)},
+        {"trunk": "vgg16", "head": "aspp", "rates": (0, 12)},
+        {"trunk": "vgg16", "head": "aspp", "rates": (6, 10**9)},
+        {"trunk": "vgg16", "head": "aspp", "rates": (6, 12), "resnet": CAFFE_RESNET},
+        {"trunk": "resnet50", "head": "aspp", "rates": (6, 12)},
+    ],
+)
+def test_impossible_architectures(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        Architecture(**wrong)
+
+
+def test_unknown_architecture_names_the_known() -> None:
+    with pytest.raises(ConfigError, match="deeplabv2-resnet101-aspp"):
+        build("deeplabv9", ["a", "b"])

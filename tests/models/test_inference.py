@@ -1,0 +1,201 @@
+"""The Predictor: batches of equal shapes, tiles, scales, precision."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline import models
+from pipeline.errors import ConfigError, ModelError
+from pipeline.models import Inference, Predictor, SegmentationModel
+from pipeline.models.deeplab import pad
+from pipeline.models.inference import CPU_PASS_PIXELS
+from pipeline.scores import grid_size
+
+REACH = 8 + 8 * 2  # pixels around its own that a score of `near_sighted` depends on
+Image = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def near_sighted() -> SegmentationModel:
+    """A real network at stride 8 whose scores depend on few pixels, so that tiles and whole can agree exactly."""
+    torch.manual_seed(0)
+    model = models.build("deeplabv2-efficientnet-lite0-aspp", ["a", "b", "c"])
+    model.trunk = nn.Sequential(nn.Conv2d(3, 16, 17, stride=8, padding=8), nn.ReLU())
+    model.head = nn.Conv2d(16, 3, 3, padding=2, dilation=2)
+    return model.eval()
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@contextmanager
+def batches(model: SegmentationModel) -> Iterator[list[torch.Size]]:
+    """Fills with the shape of each batch that the network sees."""
+    seen: list[torch.Size] = []
+    hook = model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    yield seen
+    hook.remove()
+
+
+def close(found: NDArray[np.float16], expected: NDArray[np.float16]) -> None:
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), rtol=2e-3, atol=2e-3)
+
+
+FLOAT32 = Inference(precision="float32")
+
+
+def test_scores_are_the_networks(model: SegmentationModel) -> None:
+    image = picture(50, 37)
+    (found,) = Predictor(model, FLOAT32).scores([image])
+    assert found.shape == (3, 8, 6)
+    with torch.inference_mode():
+        expected = model(pad(model.preprocess(image), 8)[None])[0]
+    close(found, expected.half().numpy())
+
+
+def test_equal_shapes_share_a_batch_and_keep_their_order(model: SegmentationModel) -> None:
+    sizes = [(41, 33), (65, 33), (37, 30), (41, 33), (65, 33), (1, 1)]
+    images = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    predictor = Predictor(model, FLOAT32)
+    alone = [predictor.scores([image])[0] for image in images]
+    with batches(model) as seen:
+        together = predictor.scores(images)
+    assert seen == [(3, 3, 41, 33), (2, 3, 65, 33), (1, 3, 1, 1)]
+    for size, one, other in zip(sizes, alone, together, strict=True):
+        assert other.shape == (3, grid_size(size[0], 8), grid_size(size[1], 8))
+        close(other, one)
+
+
+def test_a_read_only_image_is_left_alone(model: SegmentationModel) -> None:
+    image = picture(40, 40)
+    before = image.copy()
+    image.flags.writeable = False
+    Predictor(model, FLOAT32).scores([image])
+    np.testing.assert_array_equal(image, before)
+
+
+def test_a_pass_is_bounded(near_sighted: SegmentationModel) -> None:
+    """However many pictures there are; one alone may be as large as a tile."""
+    images = [picture(257, 257)] * 9 + [picture(600, 600)] * 2
+    with batches(near_sighted) as seen:
+        Predictor(near_sighted, FLOAT32).scores(images)
+    assert seen == [(3, 3, 257, 257)] * 3 + [(1, 3, 601, 601)] * 2
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 0.75, 1.0)])
+@pytest.mark.parametrize("size", [(400, 300), (129, 1000), (513, 513)])
+def test_tiles_agree_with_the_whole(
+    near_sighted: SegmentationModel, size: tuple[int, int], scales: tuple[float, ...]
+) -> None:
+    """Wherever a tile has seen all that a score depends on, which here is everywhere."""
+    overlap = 4 * REACH  # at half scale the network sees twice as far, and half an overlap is each tile's own
+    image = picture(*size)
+    whole = Predictor(near_sighted, Inference(scales=scales, tile=1025, overlap=overlap, precision="float32"))
+    tiled = Predictor(near_sighted, Inference(scales=scales, tile=257, overlap=overlap, precision="float32"))
+    with batches(near_sighted) as seen:
+        (expected,) = whole.scores([image])
+    assert len(seen) == len(scales)
+    with batches(near_sighted) as seen:
+        (found,) = tiled.scores([image])
+    assert max(max(shape[2:]) for shape in seen) <= 257
+    assert max(shape[0] * shape[2] * shape[3] for shape in seen) <= CPU_PASS_PIXELS
+    close(found, expected)
+
+
+def test_one_tile_is_the_whole(model: SegmentationModel) -> None:
+    image = picture(100, 120)
+    predictors = [Predictor(model, Inference(tile=tile, overlap=32, precision="float32")) for tile in (121, 1025)]
+    np.testing.assert_array_equal(*(predictor.scores([image])[0] for predictor in predictors))
+
+
+def test_tiles_of_several_pictures_share_a_batch(near_sighted: SegmentationModel) -> None:
+    predictor = Predictor(near_sighted, Inference(tile=129, overlap=64, precision="float32"))
+    long, other, short = picture(33, 200), picture(33, 200, seed=1), picture(33, 100)
+    with batches(near_sighted) as seen:
+        found = predictor.scores([long, other, short])
+    assert seen == [(6, 3, 33, 113), (1, 3, 33, 105)]  # three tiles for each of the long ones
+    for image, scores in zip((long, other, short), found, strict=True):
+        close(scores, predictor.scores([image])[0])
+
+
+def test_scales_come_from_the_card_unless_given(near_sighted: SegmentationModel) -> None:
+    image = picture(60, 60)
+    card = near_sighted.card
+    near_sighted.card = dataclasses.replace(card, scales=(0.5, 0.75, 1.0))
+    by_card = Predictor(near_sighted, FLOAT32).scores([image])[0]
+    probabilities = near_sighted.probabilities(image)
+    single = Predictor(near_sighted, Inference(scales=(1.0,), precision="float32")).scores([image])[0]
+    near_sighted.card = card
+    assert by_card.shape == single.shape == (3, 9, 9)
+    close(single, Predictor(near_sighted, FLOAT32).scores([image])[0])
+    close(by_card, Predictor(near_sighted, Inference(scales=(0.5, 0.75, 1.0), precision="float32")).scores([image])[0])
+    assert (by_card >= single - 1e-3).mean() > 0.95  # a maximum over scales; only the padding differs
+    logits = torch.from_numpy(by_card.astype(np.float32))[None]
+    full = torch.nn.functional.interpolate(logits, (65, 65), mode="bilinear", align_corners=True)[0, :, :60, :60]
+    np.testing.assert_allclose(probabilities, full.softmax(0).numpy(), atol=2e-3)
+
+
+def test_flip(near_sighted: SegmentationModel) -> None:
+    image = picture(33, 65)
+    predictor = Predictor(near_sighted, Inference(flip=True, precision="float32"))
+    there, back = predictor.scores([image, np.ascontiguousarray(image[:, ::-1])])
+    close(there, back[:, :, ::-1])
+
+
+def test_bfloat16_is_close(model: SegmentationModel) -> None:
+    image = picture(65, 65)
+    exact, rough = (
+        Predictor(model, Inference(precision=precision)).scores([image])[0].astype(np.float32)
+        for precision in ("float32", "bfloat16")
+    )
+    assert 0 < np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def test_scores_saturate(near_sighted: SegmentationModel) -> None:
+    with torch.no_grad():
+        bias: Tensor = near_sighted.head.bias
+        before = bias.clone()
+        bias += torch.tensor([1e6, -1e6, 0])
+    (found,) = Predictor(near_sighted, FLOAT32).scores([picture(33, 33)])
+    with torch.no_grad():
+        bias.copy_(before)
+    assert (found[0] == 65504).all()
+    assert (found[1] == -65504).all()
+    assert np.isfinite(found).all()
+
+
+def test_nothing_in_nothing_out(model: SegmentationModel) -> None:
+    assert Predictor(model, FLOAT32).scores([]) == []
+
+
+def test_other_images_are_refused(model: SegmentationModel) -> None:
+    with pytest.raises(ModelError, match="uint8"):
+        Predictor(model, FLOAT32).scores([np.zeros((9, 9, 3), np.float32)])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scales": ()},
+        {"scales": (1.5,)},
+        {"tile": 256, "overlap": 128},
+        {"overlap": -1},
+        {"precision": "float16"},
+    ],
+)
+def test_impossible_settings(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        Inference(**wrong)
+
+
+def test_tiles_too_small_for_the_scales(model: SegmentationModel) -> None:
+    with pytest.raises(ConfigError, match="too small for the scales"):
+        Predictor(model, Inference(scales=(0.5, 0.75, 1.0), tile=40, overlap=16))

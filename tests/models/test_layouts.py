@@ -1,0 +1,291 @@
+"""Every published layout of weights: the scores equal those of a reference network on the same weights."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import safetensors.torch
+import torch
+from models.caffe_writer import MODERN, V1, caffe_resnet, caffe_vgg
+from models.random_weights import (
+    kazuto_state,
+    torchvision_deeplabv3_state,
+    torchvision_resnet_state,
+    vgg_state,
+)
+from models.reference_networks import (
+    BLOCKS,
+    kazuto_scores,
+    kazuto_trunk,
+    torchvision_deeplabv3,
+    torchvision_trunk,
+    vgg_aspp,
+    vgg_largefov,
+    vgg_trunk,
+)
+from torch import Tensor
+
+from pipeline import models
+from pipeline.errors import WeightsError
+from pipeline.models import SegmentationModel
+from pipeline.models.card import CAFFE_PREPROCESSING, IMAGENET_PREPROCESSING
+
+State = dict[str, Tensor]
+RELATIVE = 1e-4
+
+VOC = "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person"
+VOC += " pottedplant sheep sofa train tvmonitor"
+
+
+def same(found: Tensor, expected: Tensor) -> None:
+    """Equal to 1e-4 of the largest score."""
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= RELATIVE * float(expected.abs().max())
+
+
+def pictures(size: tuple[int, int]) -> Tensor:
+    return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(sum(size)))
+
+
+class SegmenterTester:
+    """A layout that segments. A subclass says how its file is written and what network it stands for."""
+
+    sizes: ClassVar = [(65, 65), (33, 97)]
+    preprocessing: ClassVar = CAFFE_PREPROCESSING
+    scales: ClassVar = (1.0,)
+    crf_bilateral_xy: ClassVar = 67
+
+    def state(self) -> State:
+        raise NotImplementedError
+
+    def write(self, state: State, path: Path) -> None:
+        torch.save(state, path)
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def weights(cls) -> State:
+        return cls().state()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, weights: State, tmp_path_factory: pytest.TempPathFactory) -> SegmentationModel:
+        path = tmp_path_factory.mktemp("weights") / "weights.bin"  # the name tells nothing
+        cls().write(weights, path)
+        loaded = models.load(str(path))
+        path.unlink()
+        return loaded
+
+    def test_scores(self, model: SegmentationModel, weights: State) -> None:
+        for size in self.sizes:
+            x = pictures(size)
+            with torch.inference_mode():
+                same(model(x), self.reference(weights, x))
+
+    def test_behaviour(self, model: SegmentationModel) -> None:
+        assert not model.training
+        assert model.card.preprocessing == self.preprocessing
+        assert model.card.scales == self.scales
+        assert model.card.crf["bilateral_xy"] == self.crf_bilateral_xy
+        assert " ".join(model.classes) == VOC
+        assert model.palette[15].tolist() == [192, 128, 128]  # person, in VOC's colours
+
+
+class TestKazuto(SegmenterTester):
+    scales = (0.5, 0.75, 1.0)
+
+    def state(self) -> State:
+        return kazuto_state()
+
+    def write(self, state: State, path: Path) -> None:
+        assert len(state) == 632
+        torch.save({f"base.{key}": value for key, value in state.items()}, path)
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return kazuto_scores(state, x)
+
+
+class TestKazutoWithoutMultiScale(SegmenterTester):
+    sizes: ClassVar = [(33, 33)]
+
+    def state(self) -> State:
+        return kazuto_state("resnet50")
+
+    def write(self, state: State, path: Path) -> None:
+        safetensors.torch.save_file(state, path)
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return kazuto_scores(state, x, BLOCKS["resnet50"])
+
+
+class TestCaffeResNet101(SegmenterTester):
+    scales = (0.5, 0.75, 1.0)
+
+    def state(self) -> State:
+        return kazuto_state()
+
+    def write(self, state: State, path: Path) -> None:
+        path.write_bytes(caffe_resnet(state, MODERN, shared=True))
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return kazuto_scores(state, x)
+
+
+class TestCaffeResNet50InV1Layers(SegmenterTester):
+    def state(self) -> State:
+        return kazuto_state("resnet50")
+
+    def write(self, state: State, path: Path) -> None:
+        path.write_bytes(caffe_resnet(state, V1))
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return kazuto_scores(state, x, BLOCKS["resnet50"])
+
+
+class TestCaffeVGGLargeFOV(SegmenterTester):
+    crf_bilateral_xy = 65
+
+    def state(self) -> State:
+        return vgg_state(("",))
+
+    def write(self, state: State, path: Path) -> None:
+        path.write_bytes(caffe_vgg(state, V1))
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return vgg_largefov(state, x)
+
+
+class TestCaffeVGGLargeRates(SegmenterTester):
+    sizes: ClassVar = [(65, 65)]
+    crf_bilateral_xy = 65
+
+    def state(self) -> State:
+        return vgg_state(("_1", "_2", "_3", "_4"))
+
+    def write(self, state: State, path: Path) -> None:
+        path.write_bytes(caffe_vgg(state, MODERN))
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return vgg_aspp(state, x, (6, 12, 18, 24))
+
+
+class TestCaffeVGGSmallRates(TestCaffeVGGLargeRates):
+    def write(self, state: State, path: Path) -> None:
+        path.write_bytes(caffe_vgg(state, V1, rates=(2, 4, 8, 12)))
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return vgg_aspp(state, x, (2, 4, 8, 12))
+
+
+class TestTorchvisionDeepLabV3ResNet50(SegmenterTester):
+    preprocessing = IMAGENET_PREPROCESSING
+    trunk: ClassVar = "resnet50"
+
+    def state(self) -> State:
+        return torchvision_deeplabv3_state(self.trunk)
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return torchvision_deeplabv3(state, x, BLOCKS[self.trunk])
+
+
+class TestTorchvisionDeepLabV3ResNet101(TestTorchvisionDeepLabV3ResNet50):
+    sizes: ClassVar = [(65, 49)]
+    trunk = "resnet101"
+
+
+class TrunkTester:
+    """A layout whose trunk starts a training and brings its behaviour along."""
+
+    architecture: ClassVar = "deeplabv2-resnet50-aspp"
+    preprocessing: ClassVar = CAFFE_PREPROCESSING
+
+    def state(self) -> State:
+        raise NotImplementedError
+
+    def write(self, state: State, path: Path) -> None:
+        torch.save(state, path)
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def test_features(self, tmp_path: Path) -> None:
+        weights = self.state()
+        self.write(weights, tmp_path / "weights")
+        model = models.build(self.architecture, ["a", "b"], trunk_weights=str(tmp_path / "weights"))
+        assert model.training
+        x = pictures((65, 49))
+        with torch.inference_mode():
+            same(model.eval().trunk(x), self.reference(weights, x))
+        assert model.card.preprocessing == self.preprocessing
+
+
+class BackboneTester(TrunkTester):
+    """A layout without a head that segments."""
+
+    def test_load_says_what_is_missing(self, tmp_path: Path) -> None:
+        self.write(self.state(), tmp_path / "weights")
+        with pytest.raises(WeightsError, match="without a head"):
+            models.load(str(tmp_path / "weights"))
+
+
+class TestTorchvisionResNet50(BackboneTester):
+    preprocessing = IMAGENET_PREPROCESSING
+
+    def state(self) -> State:
+        return torchvision_resnet_state("resnet50")
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return torchvision_trunk(state, x, BLOCKS["resnet50"])
+
+
+class TestTorchvisionVGG16(BackboneTester):
+    architecture = "deeplabv2-vgg16-aspp-l"
+    preprocessing = IMAGENET_PREPROCESSING
+    indices: ClassVar = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+
+    def state(self) -> State:
+        return vgg_state(())
+
+    def write(self, state: State, path: Path) -> None:
+        names = list(dict.fromkeys(key.partition(".")[0] for key in state))
+        index = dict(zip(names, self.indices, strict=True))
+        pairs = [(name, kind) for name in names for kind in ("weight", "bias")]
+        renamed = {f"features.{index[name]}.{kind}": state[f"{name}.{kind}"] for name, kind in pairs}
+        torch.save(renamed | {"classifier.0.weight": torch.zeros(4096, 1).expand(4096, 25088)}, path)
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return vgg_trunk(state, x)
+
+
+class TestCaffeVGG16(TestTorchvisionVGG16):
+    preprocessing = CAFFE_PREPROCESSING
+
+    def write(self, state: State, path: Path) -> None:
+        classifier = {"fc8.weight": torch.zeros(1000, 4), "fc8.bias": torch.zeros(1000)}
+        path.write_bytes(caffe_vgg(state | classifier, V1))
+
+
+class TestKazutoTrunk(TrunkTester):
+    def state(self) -> State:
+        return kazuto_state("resnet50", classes=91, single_head=True)
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return kazuto_trunk(state, x, BLOCKS["resnet50"])
+
+
+@pytest.mark.parametrize("form", ["torch", "caffe"])
+def test_coco_initialisation(form: str, tmp_path: Path) -> None:
+    """The single-head COCO initialisation: 91 classes, 626 keys for ResNet-101, and it segments too."""
+    weights = kazuto_state("resnet50", classes=91, single_head=True)
+    path = tmp_path / "init"
+    if form == "torch":
+        torch.save(weights, path)
+    else:
+        path.write_bytes(caffe_resnet(weights, MODERN))
+    model = models.load(str(path))
+    assert model.classes[:3] == ("background", "person", "bicycle")
+    x = pictures((33, 41))
+    with torch.inference_mode():
+        same(model(x), kazuto_scores(weights, x, BLOCKS["resnet50"]))

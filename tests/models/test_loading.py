@@ -1,0 +1,142 @@
+"""Finding weights by name or URI, naming classes, and telling what is wrong with a file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models.random_weights import kazuto_state, torchvision_resnet_state
+from torch import Tensor
+
+from pipeline import models
+from pipeline.errors import WeightsError
+from pipeline.models import Architecture
+from pipeline.models.architecture import TORCHVISION_RESNET
+from pipeline.models.loading import BUILT_IN, built_in_names
+
+State = dict[str, Tensor]
+
+
+def hollow(state: State) -> State:
+    """The same keys and shapes in a file of a few kilobytes."""
+    return {key: torch.zeros(()).expand(value.shape) for key, value in state.items()}
+
+
+@pytest.fixture(scope="module")
+def keys() -> State:
+    return hollow(kazuto_state("resnet50"))
+
+
+def test_182_classes_are_coco_stuff(keys: State, tmp_path: Path) -> None:
+    heads = {key: torch.zeros(()).expand(182, *value.shape[1:]) for key, value in keys.items() if "aspp" in key}
+    torch.save(keys | heads, tmp_path / "weights")
+    model = models.load(str(tmp_path / "weights"))
+    assert (len(model.classes), model.classes[0], model.classes[181]) == (182, "person", "wood")
+
+
+def test_unknown_number_of_classes(keys: State, tmp_path: Path) -> None:
+    heads = {key: torch.zeros(()).expand(5, *value.shape[1:]) for key, value in keys.items() if "aspp" in key}
+    torch.save(keys | heads, tmp_path / "weights")
+    assert models.load(str(tmp_path / "weights")).classes == ("class_0", "class_1", "class_2", "class_3", "class_4")
+
+
+def without(name: str) -> Callable[[State], State]:
+    return lambda state: {key: value for key, value in state.items() if not key.startswith(name)}
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (without("layer3.block2.reduce.conv"), "1 missing .trunk.layer3.1.reduce.conv.weight"),
+        (lambda state: state | {"extra": torch.zeros(2)}, "1 unexpected .extra"),
+        (
+            lambda state: state | {"layer2.block1.reduce.bn.bias": torch.zeros(3)},
+            r"trunk.layer2.0.reduce.bn.bias is \(3,\), expected \(64,\)",
+        ),
+        (without("layer5"), "missing .*, .*, .*, ..."),
+        (without("aspp"), "without its head"),
+        (without("layer4.block6"), "5 blocks in layer4"),
+        (without("layer1"), "no known layout"),
+        (lambda state: state | {"aspp.c0.weight": torch.zeros(())}, "another shape"),
+        (lambda state: state | {"aspp.c0.weight": torch.zeros(300, 2048, 3, 3)}, "300 classes"),
+        (lambda state: state | {7: torch.zeros(1)}, "not a plain state_dict"),
+        (lambda state: {"state_dict": state}, "not a plain state_dict"),
+        (lambda state: list(state.values()), "not a state_dict"),
+    ],
+)
+def test_damage_is_told(keys: State, damage: Callable[[State], object], told: str, tmp_path: Path) -> None:
+    torch.save(damage(keys), tmp_path / "weights")
+    with pytest.raises(WeightsError, match=told):
+        models.load(str(tmp_path / "weights"))
+
+
+class Hostile:
+    """What a pickle can carry: code that runs on load."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, ("opened", "w")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_no_code_is_run(zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"layer1.conv1.conv.weight": Hostile()}, "weights", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match="weights_only"):
+        models.load("./weights")
+    assert not Path("opened").exists()
+
+
+def test_cut_and_garbled_torch_files(keys: State, tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    for zipped in (True, False):
+        torch.save(dict(list(keys.items())[:20]), path, _use_new_zipfile_serialization=zipped)
+        whole = path.read_bytes()
+        random = np.random.default_rng(0)
+        for _ in range(40):
+            data = bytearray(whole)
+            data[random.integers(len(data))] ^= 1 << int(random.integers(8))
+            path.write_bytes(bytes(data[: random.integers(len(data))]))
+            with pytest.raises(WeightsError):
+                models.load(str(path))
+
+
+def test_another_trunks_weights_are_refused(keys: State, tmp_path: Path) -> None:
+    torch.save(keys, tmp_path / "weights")
+    with pytest.raises(WeightsError, match="holds a resnet50 trunk"):
+        models.build("deeplabv2-vgg16-largefov", ["a"], trunk_weights=str(tmp_path / "weights"))
+
+
+def test_behaviour_travels_with_the_trunk(tmp_path: Path) -> None:
+    torch.save(hollow(torchvision_resnet_state("resnet50")), tmp_path / "weights")
+    model = models.build("deeplabv2-resnet50-aspp", ["a"], trunk_weights=str(tmp_path / "weights"))
+    assert model.card.architecture == Architecture(
+        trunk="resnet50", head="aspp", rates=(6, 12, 18, 24), resnet=TORCHVISION_RESNET
+    )
+
+
+def test_the_shipped_model() -> None:
+    assert "scenes" in built_in_names()
+    for name in built_in_names():
+        assert (BUILT_IN / f"{name}.safetensors").stat().st_size <= 12_000_000
+        model = models.load(name)
+        assert model.card.name == name
+        np.testing.assert_allclose(model.probabilities(np.zeros((9, 17, 3), np.uint8)).sum(0), 1, rtol=1e-5)
+
+
+def test_unknown_name_lists_the_known() -> None:
+    with pytest.raises(WeightsError, match=r"no model is called 'sceens'.*deeplabv3-resnet101-coco"):
+        models.load("sceens")
+
+
+@pytest.mark.parametrize("uri", ["missing/weights.pth", "memory://missing/weights.safetensors"])
+def test_missing_file(uri: str) -> None:
+    with pytest.raises(WeightsError, match=r"missing/weights.*no such"):
+        models.load(uri)
+
+
+def test_neither_torch_nor_safetensors_nor_caffe(tmp_path: Path) -> None:
+    for data in (b"", b"<!DOCTYPE html><html>404</html>", b"\x00" * 100, b"12345678{not a header"):
+        (tmp_path / "weights.pth").write_bytes(data)
+        with pytest.raises(WeightsError, match=r"weights\.pth"):
+            models.load(str(tmp_path / "weights.pth"))

@@ -1,0 +1,81 @@
+"""Scales and the mirrored picture, fused on the full scale's grid."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.models.multiscale import fused_scores, scaled_size, valid_step
+
+SCALES = (0.5, 0.75, 1.0)
+
+
+@pytest.mark.parametrize(("scales", "step"), [((1.0,), 8), ((0.5, 1.0), 16), (SCALES, 32), ((0.75,), 32)])
+def test_valid_step(scales: tuple[float, ...], step: int) -> None:
+    assert valid_step(8, scales) == step
+    for k in range(1, 40):
+        assert all((scaled_size(k * step + 1, scale) - 1) % 8 == 0 for scale in scales)
+
+
+def test_authors_sizes() -> None:
+    """The authors' test net runs 513 pixels at 513, 385 and 257."""
+    assert [scaled_size(513, scale) for scale in (1.0, 0.75, 0.5)] == [513, 385, 257]
+
+
+class Recorder:
+    """Stands for a network: a random map on the stride-8 grid, the same for the same size; keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+        self.given: list[Tensor] = []
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        h, w = ((side - 1) // 8 + 1 for side in batch.shape[-2:])
+        torch.manual_seed(len(self.seen))
+        self.seen.append(batch)
+        self.given.append(torch.randn(len(batch), 3, h, w))
+        return self.given[-1]
+
+
+def test_max_fusion_by_hand() -> None:
+    network = Recorder()
+    x = torch.randn(2, 3, 65, 97)
+    found = fused_scores(network, x, SCALES, flip=False)
+    assert [tuple(seen.shape[-2:]) for seen in network.seen] == [(33, 49), (49, 73), (65, 97)]
+    # at half scale with corners aligned, every pixel is every second pixel of the picture
+    torch.testing.assert_close(network.seen[0], x[:, :, ::2, ::2])
+    resized = [functional.interpolate(scores, (9, 13), mode="bilinear", align_corners=True) for scores in network.given]
+    torch.testing.assert_close(found, torch.stack(resized).amax(0))
+    # a grid point that two grids share keeps its value there
+    assert (found[:, :, ::2, ::2] >= network.given[0]).all()
+
+
+def test_one_scale_is_the_bare_network() -> None:
+    network = Recorder()
+    x = torch.randn(1, 3, 33, 41)
+    found = fused_scores(network, x, (1.0,), flip=False)
+    assert found is network.given[0]
+    assert network.seen[0] is x
+
+
+def test_flip_by_hand() -> None:
+    network = Recorder()
+    x = torch.randn(1, 3, 33, 41)
+    found = fused_scores(network, x, (1.0,), flip=True)
+    torch.testing.assert_close(network.seen[1], x.flip(-1))
+    torch.testing.assert_close(found, (network.given[0] + network.given[1].flip(-1)) / 2)
+
+
+def test_mirrored_picture_gives_mirrored_scores() -> None:
+    """With the flip, scores cannot depend on which way round the picture is."""
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 4, 9, stride=8, padding=4)
+    x = torch.randn(1, 3, 65, 33)
+    with torch.inference_mode():
+        there, back = (fused_scores(conv, picture, SCALES, flip=True) for picture in (x, x.flip(-1)))
+    torch.testing.assert_close(there, back.flip(-1))
+
+
+def test_a_single_point() -> None:
+    found = fused_scores(Recorder(), torch.randn(1, 3, 1, 1), SCALES, flip=True)
+    assert found.shape == (1, 3, 1, 1)

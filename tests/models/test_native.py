@@ -1,0 +1,112 @@
+"""The project's own layout: safetensors with a card beside it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import models
+from pipeline.errors import WeightsError
+from pipeline.models import SegmentationModel
+from pipeline.models.checkpoints import native
+
+
+@pytest.mark.parametrize("uri", ["{}/coast.safetensors", "memory://weights/coast.safetensors"])
+def test_round_trip(model: SegmentationModel, uri: str, tmp_path: Path) -> None:
+    place = uri.format(tmp_path)
+    native.save(model, place)
+    loaded = models.load(place)
+    assert loaded.card == model.card
+    assert loaded.digest == model.digest
+    x = torch.randn(1, 3, 33, 33)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(x), model(x), rtol=0, atol=0)
+
+
+def test_half_is_half_the_size_and_close(model: SegmentationModel, tmp_path: Path) -> None:
+    native.save(model, str(tmp_path / "whole.safetensors"))
+    native.save(model, str(tmp_path / "half.safetensors"), half=True)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.52 * sizes[1]
+    loaded = models.load(str(tmp_path / "half.safetensors"))
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32, torch.int64}
+    for name, value in loaded.state_dict().items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-3, atol=1e-6)
+
+
+def test_digest_follows_weights_and_behaviour(model: SegmentationModel, tmp_path: Path) -> None:
+    native.save(model, str(tmp_path / "coast.safetensors"))
+    loaded = models.load(str(tmp_path / "coast.safetensors"))
+    first = loaded.digest
+    loaded.card = models.ModelCard.from_dict(loaded.card.to_dict() | {"licence": "CC0"})
+    assert loaded.digest == first
+    loaded.card = models.ModelCard.from_dict(loaded.card.to_dict() | {"scales": [0.5, 1.0]})
+    second = loaded.digest
+    with torch.no_grad():
+        loaded.head.branches[0].bias[0] += 1
+    assert len({first, second, loaded.digest}) == 3
+
+
+def edit(path: Path, **fields: object) -> None:
+    card = json.loads(path.read_text())
+    card.update(fields)
+    path.write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"classes": ["one"]}, "3 palette colours for 1 classes"),
+        ({"classes": []}, "not 0"),
+        ({"architecture": {"trunk": "vgg16"}}, "KeyError: 'resnet'"),
+        ({"preprocessing": {"channels": "GRB", "mean": [0, 0, 0]}}, "must be 'RGB' or 'BGR'"),
+        ({"preprocessing": 3}, "not a model card"),
+        ({"scales": [2.0]}, "at most 1"),
+        ({"colour": "red"}, "unexpected keyword argument 'colour'"),
+        ({"palette": [[0, 0, 999]] * 3}, "0 to 255"),
+        ({"weights_sha256": "0" * 64}, "belongs to other weights"),
+    ],
+)
+def test_damaged_cards(model: SegmentationModel, fields: dict[str, object], told: str, tmp_path: Path) -> None:
+    native.save(model, str(tmp_path / "coast.safetensors"))
+    edit(tmp_path / "coast.json", **fields)
+    with pytest.raises(WeightsError, match=told):
+        models.load(str(tmp_path / "coast.safetensors"))
+
+
+def test_missing_and_broken_cards(model: SegmentationModel, tmp_path: Path) -> None:
+    native.save(model, str(tmp_path / "coast.safetensors"))
+    (tmp_path / "coast.json").write_text("{")
+    with pytest.raises(WeightsError, match="not JSON"):
+        models.load(str(tmp_path / "coast.safetensors"))
+    (tmp_path / "coast.json").unlink()
+    with pytest.raises(WeightsError, match="need their card beside them"):
+        models.load(str(tmp_path / "coast.safetensors"))
+
+
+def test_damaged_weights(model: SegmentationModel, tmp_path: Path) -> None:
+    path = tmp_path / "coast.safetensors"
+    native.save(model, str(path))
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(30):
+        data = bytearray(whole)
+        data[random.integers(len(data))] ^= 1 << int(random.integers(8))
+        path.write_bytes(data[: random.integers(len(data))] if random.random() < 0.5 else data)
+        with pytest.raises(WeightsError):
+            models.load(str(path))
+
+
+def test_another_suffix_is_refused(model: SegmentationModel, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"must end in .safetensors"):
+        native.save(model, str(tmp_path / "coast.bin"))
+
+
+def test_what_float16_cannot_hold_is_refused(tmp_path: Path) -> None:
+    model = models.build("deeplabv2-efficientnet-lite0-aspp", ["a"])
+    with torch.no_grad():
+        model.head.branches[0].weight[0, 0, 0, 0] = 1e6
+    with pytest.raises(WeightsError, match=r"head.branches.0.weight"):
+        native.save(model, str(tmp_path / "a.safetensors"), half=True)

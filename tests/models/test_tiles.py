@@ -1,0 +1,48 @@
+"""The cut of a side into tiles."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import scores
+from pipeline.models.tiles import spans
+
+STRIDE = 8
+
+
+@given(
+    pixels=st.integers(1, 20_000),
+    step=st.sampled_from([8, 16, 32]),
+    tile_steps=st.integers(4, 64),
+    overlap_steps=st.integers(0, 31),
+)
+def test_spans(pixels: int, step: int, tile_steps: int, overlap_steps: int) -> None:
+    overlap = min(overlap_steps, tile_steps // 2 - 1) * step
+    tile = tile_steps * step + 1
+    found = spans(pixels, tile=tile, overlap=overlap, stride=STRIDE, step=step)
+    padded = scores.valid_size(pixels, step)
+    # tiles are equal, valid, within the limit, on the grid of every scale, and cover the padded side
+    assert len({span.size for span in found}) == 1
+    assert found[0].size <= tile
+    assert (found[0].size - 1) % step == 0
+    assert all(span.start % step == 0 for span in found)
+    assert (found[0].start, found[-1].stop) == (0, padded)
+    # the picture reaches into every tile
+    assert all(span.start < pixels for span in found)
+    # every grid point is decided once, by a tile that holds it
+    points = [point for span in found for point in range(span.first, span.last)]
+    assert points == list(range(scores.grid_size(padded, STRIDE)))
+    assert all(span.start <= STRIDE * span.first and STRIDE * (span.last - 1) < span.stop for span in found)
+    # neighbours share at least the overlap, and each decides about half of what they share
+    for left, right in pairwise(found):
+        shared = left.stop - 1 - right.start
+        assert shared >= overlap
+        assert abs((left.stop - 1 - STRIDE * left.last) - (STRIDE * left.last - right.start)) <= 2 * STRIDE
+
+
+def test_no_more_tiles_than_needed() -> None:
+    assert len(spans(1025, tile=1025, overlap=256, stride=8, step=8)) == 1
+    assert len(spans(1026, tile=1025, overlap=256, stride=8, step=8)) == 2
+    assert len(spans(1025 + 768, tile=1025, overlap=256, stride=8, step=8)) == 2
+    assert len(spans(1025 + 769, tile=1025, overlap=256, stride=8, step=8)) == 3
