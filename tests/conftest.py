@@ -1,15 +1,10 @@
 """Real parts for the tests: one Ray instance and one S3 server for the whole session."""
 
-import itertools
 import os
 from collections.abc import Iterator
 
 import pytest
-from servers import credentials, seaweedfs
-
-from pipeline import storage
-
-_numbers = itertools.count()
+from servers import credentials, new_bucket, seaweedfs
 
 
 @pytest.fixture(scope="session")
@@ -19,14 +14,6 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for name, value in credentials(endpoint).items():
             environment.setenv(name, value)
         yield endpoint
-
-
-def new_bucket() -> str:
-    """Make a bucket on the server that `s3_endpoint` started; returns its URI."""
-    name = f"bucket-{next(_numbers)}"
-    fs, _ = storage.filesystem("s3://")
-    fs.mkdir(name)
-    return f"s3://{name}"
 
 
 @pytest.fixture

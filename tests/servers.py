@@ -1,5 +1,6 @@
 """A real S3 server on loopback: SeaweedFS, ended by its own process id."""
 
+import itertools
 import json
 import os
 import shutil
@@ -13,9 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline import storage
+
 KEY, SECRET = "testing-key", "testing-secret-never-logged"
 READER_KEY, LISTER_KEY = "may-read-and-list", "may-only-list"
 """Further keys with the same secret."""
+
+_numbers = itertools.count()
 
 
 def free_port() -> int:
@@ -33,6 +38,14 @@ def credentials(endpoint: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+
+
+def new_bucket() -> str:
+    """Make a bucket on the server that AWS_ENDPOINT_URL names; returns its URI."""
+    name = f"bucket-{next(_numbers)}"
+    fs, _ = storage.filesystem("s3://")
+    fs.mkdir(name)
+    return f"s3://{name}"
 
 
 @contextmanager

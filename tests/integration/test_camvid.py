@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import new_bucket
+from servers import new_bucket
 
 from pipeline import masks, storage
 from pipeline.batch.config import RefineConfig, RunConfig

@@ -178,10 +178,11 @@ def test_job_submission_gives_the_same_result(head: str, bucket: str) -> None:
         *("--runtime-env-json", json.dumps({"env_vars": variables}), "--"),
         *("python", JOB, "--input", f"{bucket}/in", "--output", f"{bucket}/out"),
     ]
+    starting_up = ("Failed to connect", "No available agent")
     deadline = time.monotonic() + 240
     while True:
         done = subprocess.run(submit, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240)
-        if done.returncode == 0 or time.monotonic() > deadline or "Failed to connect" not in done.stderr + done.stdout:
+        if not any(reason in done.stdout + done.stderr for reason in starting_up) or time.monotonic() > deadline:
             break
         time.sleep(1)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import new_bucket
 from pictures import jpeg, photo
+from servers import new_bucket
 
 from pipeline import masks, storage
 from pipeline.batch.config import RefineConfig, RunConfig
