@@ -1,0 +1,134 @@
+"""One run of jobs/segment_bucket.py as a person starts it, and whose CPU seconds it took."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass
+from glob import glob
+from pathlib import Path
+
+import yaml
+
+from pipeline.batch.config import RunConfig
+from pipeline.batch.summary import Summary
+from pipeline.errors import RunError
+
+JOB = Path(__file__).parents[1] / "jobs" / "segment_bucket.py"
+SAMPLE_SECONDS = 1.0
+
+TASKS, SEGMENT, REFINE, WATCH = "fetch and write tasks", "Segmenters", "Refiners", "watch of what is in flight"
+DRIVER, RAY, OTHERS, IDLE = "driver", "Ray's own processes", "other programs", "idle"
+_RAY_ACTORS = ("_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker", "Agent")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PLAN = re.compile(r"^plan: (\d+) Segmenters? \((\d+ GPU)?.*?(\d+) Refiners? .*?(\d+) fetching", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actors:
+    """How many of each the job's plan has, and whether the Segmenters are on GPUs."""
+
+    segmenters: int
+    refiners: int
+    fetchers: int
+    gpu: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRun:
+    """A finished run: its summary, its plan, and core seconds by who spent them; OTHERS and IDLE are the machine's."""
+
+    summary: Summary
+    actors: Actors
+    core_seconds: Counter[str]
+
+    @property
+    def seconds(self) -> float:
+        """From the first image done to the end."""
+        return self.summary.seconds - self.summary.startup_seconds
+
+
+def run_job(config: RunConfig, folder: Path) -> JobRun:
+    """Run the job on this machine alone; its stdout and stderr go to files in `folder`.
+
+    Raises:
+        RunError: the job failed.
+    """
+    settings, out, err = (folder / f"job.{name}" for name in ("yaml", "out", "err"))
+    settings.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(config)))))
+    alone = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    with (
+        out.open("w") as stdout,
+        err.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, str(JOB), "--config", str(settings)], env=alone, stdout=stdout, stderr=stderr
+        ) as job,
+    ):
+        spent = _watch(job)
+    said = err.read_text()
+    plan = _PLAN.search(said)
+    if job.returncode not in (0, 3) or plan is None:
+        raise RunError(f"the job ended with exit code {job.returncode}; the end of what it said:\n{said[-2000:]}")
+    segmenters, gpu, refiners, fetchers = plan.groups()
+    return JobRun(
+        summary=Summary(**json.loads(out.read_text().splitlines()[-1])),
+        actors=Actors(segmenters=int(segmenters), refiners=int(refiners), fetchers=int(fetchers), gpu=bool(gpu)),
+        core_seconds=spent,
+    )
+
+
+def _watch(job: subprocess.Popen[bytes]) -> Counter[str]:
+    """Core seconds by group, sampled from Linux's /proc until the job ends."""
+    spent: Counter[str] = Counter()
+    seen: Counter[int] = Counter()
+    busy_before, idle_before = _machine_ticks()
+    while True:
+        for pid, ticks in _tree_ticks(job.pid).items():
+            spent[_group(pid, job.pid)] += ticks - seen[pid]
+            seen[pid] = ticks
+        try:
+            job.wait(SAMPLE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        busy, idle = _machine_ticks()
+        spent[OTHERS], spent[IDLE] = busy - busy_before - spent.total(), idle - idle_before
+        return Counter({group: ticks / _TICKS for group, ticks in spent.items()})
+
+
+def _machine_ticks() -> tuple[int, int]:
+    """(busy, idle) of all cores since the machine started; what a hypervisor took away counts as busy."""
+    user, nice, system, idle, waiting, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
+    return user + nice + system + sum(rest), idle + waiting
+
+
+def _tree_ticks(root: int) -> dict[int, int]:
+    """CPU ticks so far of `root` and of every process below it."""
+    parents, ticks = {}, {}
+    for path in glob("/proc/[0-9]*/stat"):
+        try:
+            text = Path(path).read_text()
+        except OSError:  # it has just ended
+            continue
+        pid = int(text.split(maxsplit=1)[0])
+        fields = text.rpartition(")")[2].split()  # the name before it may hold spaces
+        parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
+    tree = {root}
+    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= more
+    return {pid: ticks[pid] for pid in tree if pid in ticks}
+
+
+def _group(pid: int, driver: int) -> str:
+    """Whose process this is, told from the title that Ray gives it while it works."""
+    if pid == driver:
+        return DRIVER
+    try:
+        title = Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return RAY
+    for word, group in (("Segmenter", SEGMENT), ("Refiner", REFINE), ("InFlight", WATCH)):
+        if word in title:
+            return group
+    return TASKS if title.startswith("ray::") and not any(name in title for name in _RAY_ACTORS) else RAY

@@ -1,0 +1,183 @@
+"""Does the driver's memory grow with the bucket? `python benchmarks/listing.py --input s3://BUCKET/PREFIX --job true`.
+
+Prints one table: for 1 000, 10 000 and 100 000 images, in a fresh process each time, how much memory the driver takes
+at its peak beyond what it had before. Measured are:
+
+- a synthetic manifest: made-up ids written as the job writes its manifest, with no storage to list;
+- with --input, listing: a prefix of as many objects, put there first where they are not yet, into a manifest;
+- with --job true, a run of the whole job over that prefix, whose one-byte objects all become rows of errors/, and a
+  rerun, which reads what is done, lists, and finds nothing to do.
+
+--input is a place to write to: a local folder, or on S3, found by the AWS_* variables. The test extra brings a real
+server: `weed mini -ip=127.0.0.1 -ip.bind=127.0.0.1 -s3.port=8333 -s3.config=FILE -dir=FOLDER -admin.ui=false
+-webdav=false -master.telemetry=false`, where FILE is {"identities": [{"name": "me", "credentials": [{"accessKey": KEY,
+"secretKey": SECRET}], "actions": ["Admin"]}]}. Linux only: the peak is read from /proc.
+"""
+
+import multiprocessing
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from table import markdown, number
+
+from pipeline import storage
+from pipeline.batch.ledger import Ledger
+from pipeline.batch.listing import list_input
+from pipeline.batch.manifest import Manifest
+from pipeline.batch.source import list_objects, open_source
+from pipeline.commandline import Uri, parse
+from pipeline.errors import ConfigError, PipelineError
+
+_HEADER = ("what", "images", "MiB before", "MiB more at the peak", "seconds", "images/s")
+_MIB = 1024**2
+_PAGE = 1000
+_PUT_AT_ONCE = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListingBenchmark:
+    """Measure the driver's memory against the number of images.
+
+    Args:
+        input: folder or prefix to put objects below and to list; without it only the synthetic manifest is measured.
+        images: how many; each number is measured by itself.
+        job: also run and rerun the whole job over them.
+    """
+
+    input: Uri | None = None
+    images: tuple[int, ...] = (1_000, 10_000, 100_000)
+    job: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what cannot be measured."""
+        if not self.images or min(self.images) < 1:
+            raise ConfigError(f"images is {list(self.images)}; give one number or more, each at least 1")
+        if self.job and self.input is None:
+            raise ConfigError("job needs objects to run over; give --input a folder or prefix to put them below")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Resident memory of a process in bytes, before and at the peak of what it did with so many images."""
+
+    images: int
+    before: int
+    peak: int
+    seconds: float
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print; returns the exit code."""
+    try:
+        config = parse(ListingBenchmark, "Memory of the driver against the number of listed images.", argv)
+        table = markdown(_HEADER, [_row(what, measured) for what, measured in measurements(config)])
+    except PipelineError as error:
+        print(f"listing: {error}", file=sys.stderr)
+        return 1
+    print(table)
+    return 0
+
+
+def measurements(config: ListingBenchmark) -> Iterator[tuple[str, Measured]]:
+    """(what, its memory) for each number of images."""
+    for count in config.images:
+        yield "synthetic manifest", _apart(synthetic, count)
+    if config.input is None:
+        return
+    base = storage.normalize(config.input)
+    prefixes = {count: storage.join(base, f"images-{count}") for count in config.images}
+    output = storage.join(base, f"output-{secrets.token_hex(4)}")
+    for count, prefix in prefixes.items():
+        put_objects(prefix, count)
+        yield "listing", _apart(list_prefix, prefix, storage.join(output, f"manifest-{count}"))
+    for what in ("run of the job", "rerun of the job") if config.job else ():
+        for count, prefix in prefixes.items():
+            yield what, _apart(run_job, prefix, storage.join(output, f"job-{count}"))
+
+
+def synthetic(count: int) -> Measured:
+    """Write a manifest of `count` made-up ids into a local folder."""
+
+    def pages() -> Iterator[pa.Table]:
+        for first in range(0, count, _PAGE):
+            names = [_name(number) for number in range(first, min(first + _PAGE, count))]
+            yield list_objects([storage.Entry(f"s3://bucket/{name}", name, 1, f"etag of {name}") for name in names])
+
+    def work() -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            manifest = Manifest(folder)
+            manifest.write(pages(), whole=False)
+            return manifest.rows
+
+    return _measure(work)
+
+
+def put_objects(prefix: str, count: int) -> None:
+    """Put `count` objects of one byte below `prefix`, unless the last of them is there."""
+    if storage.exists(storage.join(prefix, _name(count - 1))):
+        return
+    fs, path = storage.filesystem(prefix)
+    fs.makedirs(path, exist_ok=True)
+    for first in range(0, count, _PUT_AT_ONCE):
+        fs.pipe({f"{path}/{_name(number)}": b"x" for number in range(first, min(first + _PUT_AT_ONCE, count))})
+
+
+def list_prefix(prefix: str, manifest: str) -> Measured:
+    """List `prefix` into a manifest, as the job does when nothing is done yet."""
+    source = open_source(prefix, "images")
+    return _measure(lambda: list_input(source, Ledger(), Manifest(manifest), limit=None).listed)
+
+
+def run_job(prefix: str, output: str) -> Measured:
+    """Run the job over `prefix`; this process is its driver."""
+    from pipeline.batch.config import RunConfig  # they load torch, which listing does without
+    from pipeline.batch.preflight import check
+    from pipeline.batch.run import segment
+
+    ready = check(RunConfig(input=Uri(prefix), output=Uri(output), error_budget=1.0))
+    return _measure(lambda: segment(ready).listed)
+
+
+def _apart(work: Callable[..., Any], *arguments: object) -> Any:
+    """What `work` returns, called in a fresh process, so that no measurement inherits another's memory."""
+    print(work.__name__, *arguments, file=sys.stderr, flush=True)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _measure(work: Callable[[], int]) -> Measured:
+    """Memory of this process while `work`, which returns how many images it went through, is called.
+
+    getrusage's ru_maxrss would not do: it starts from the memory of the process that started this one.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
+    before, started = _memory("VmRSS"), time.monotonic()
+    images = work()
+    return Measured(images=images, before=before, peak=_memory("VmHWM"), seconds=time.monotonic() - started)
+
+
+def _memory(name: str) -> int:
+    """A line of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def _name(number: int) -> str:
+    return f"{number:08d}.jpg"
+
+
+def _row(what: str, measured: Measured) -> tuple[str, ...]:
+    more, rate = measured.peak - measured.before, measured.images / measured.seconds
+    return what, str(measured.images), *map(number, (measured.before / _MIB, more / _MIB, measured.seconds, rate))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

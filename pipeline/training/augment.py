@@ -1,0 +1,51 @@
+"""Random scale, padding, crop and mirror of a picture and its mask, in the order of the authors' data layer."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.training.recipe import IGNORE, Recipe
+
+Pixels = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+
+def augment(
+    image: Pixels, mask: Pixels, recipe: Recipe, fill: Colour, rng: np.random.Generator
+) -> tuple[Pixels, Pixels]:
+    """Cut one training example out of a picture.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) uint8 labels.
+        recipe: scale range, crop and probability of mirroring.
+        fill: the model's mean colour, RGB.
+        rng: decides scale, place and mirroring.
+
+    Returns:
+        Picture (crop, crop, 3) and mask (crop, crop).
+    """
+    image, mask = rescale(image, mask, rng.uniform(recipe.scale_min, recipe.scale_max))
+    image, mask = pad(image, mask, recipe.crop, fill)
+    top, left = (int(rng.integers(side - recipe.crop + 1)) for side in mask.shape)
+    image, mask = (plane[top : top + recipe.crop, left : left + recipe.crop] for plane in (image, mask))
+    if rng.uniform() < recipe.mirror:
+        image, mask = image[:, ::-1], mask[:, ::-1]
+    return np.ascontiguousarray(image), np.ascontiguousarray(mask)
+
+
+def rescale(image: Pixels, mask: Pixels, scale: float) -> tuple[Pixels, Pixels]:
+    """Resize both by `scale`: the picture bilinearly, the mask by the nearest label."""
+    height, width = mask.shape
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(resized), np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+
+
+def pad(image: Pixels, mask: Pixels, side: int, fill: Colour) -> tuple[Pixels, Pixels]:
+    """Fill up to `side` x `side` at the bottom and right, with the mean colour and the label that nothing counts."""
+    height, width = mask.shape
+    shape = max(height, side), max(width, side)
+    wide_image, wide_mask = np.full((*shape, 3), fill, np.uint8), np.full(shape, IGNORE, np.uint8)
+    wide_image[:height, :width], wide_mask[:height, :width] = image, mask
+    return wide_image, wide_mask

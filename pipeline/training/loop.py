@@ -1,0 +1,151 @@
+"""The training step and loop of DeepLab v2 in plain PyTorch (sections 3.1 and 4.1 of the paper)."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.errors import ConfigError
+from pipeline.models.deeplab import SegmentationModel
+from pipeline.training.recipe import IGNORE, Recipe
+
+Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+"""From a first step to the batches of that step and all later ones: pictures (N, 3, H, W), labels (N, H, W)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One step done: how many that makes, its mean loss, and the learning rate of the trunk that it used."""
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
+def train(
+    model: SegmentationModel,
+    batches: Batches,
+    recipe: Recipe,
+    *,
+    checkpoint: bytes | None = None,
+    on_checkpoint: Callable[[bytes], None] | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> None:
+    """Train `model` in place, on the device it is on, and leave it in evaluation mode.
+
+    Args:
+        model: the network; its trunk and head get learning rates of their own.
+        batches: asked once, for the step to begin with.
+        recipe: the run's numbers.
+        checkpoint: what `on_checkpoint` got from an earlier run of the same recipe, to go on from there.
+        on_checkpoint: gets the whole state every `recipe.checkpoint_every` steps and at the end.
+        on_step: is told of every step.
+
+    Raises:
+        ConfigError: the checkpoint is of another recipe.
+    """
+    optimizer = torch.optim.SGD(parameter_groups(model, recipe), lr=recipe.base_lr, momentum=recipe.momentum)
+    start = restore(checkpoint, model, optimizer, recipe) if checkpoint else 0
+    set_train_mode(model, recipe)
+    for step, (images, labels) in enumerate(batches(start), start):
+        loss = train_step(model, optimizer, images, labels, recipe, step)
+        if on_step:
+            on_step(Progress(step=step + 1, loss=loss, learning_rate=recipe.learning_rate(step)))
+        if on_checkpoint and ((step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.iterations):
+            on_checkpoint(snapshot(model, optimizer, recipe, step + 1))
+    model.eval()
+
+
+def train_step(
+    model: SegmentationModel,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    step: int,
+) -> float:
+    """One step of SGD; returns the loss before it."""
+    # What dropout drops depends on seed and step alone, so that a resumed run repeats an uninterrupted one.
+    torch.manual_seed(recipe.seed * recipe.iterations + step)
+    for group in optimizer.param_groups:
+        group["lr"] = group["multiplier"] * recipe.learning_rate(step)
+    device = next(model.parameters()).device
+    loss = segmentation_loss(model(images.to(device)), labels.to(device), model.stride)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    if recipe.clip_norm:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def segmentation_loss(scores: Tensor, labels: Tensor, stride: int) -> Tensor:
+    """Cross-entropy on the network's own grid against labels subsampled by its stride, the mean of what is labelled.
+
+    Args:
+        scores: (N, C, h, w).
+        labels: (N, H, W), H = stride * (h - 1) + 1; 255 is not counted.
+        stride: output stride; grid point (i, j) is centred on pixel (stride * i, stride * j).
+    """
+    target = labels[:, ::stride, ::stride].long()  # (N, h, w)
+    total = functional.cross_entropy(scores.float(), target, ignore_index=IGNORE, reduction="sum")
+    return total / (target != IGNORE).sum().clamp(min=1)
+
+
+def parameter_groups(model: SegmentationModel, recipe: Recipe) -> list[dict[str, Any]]:
+    """The optimiser's groups, each with its `multiplier` of the learning rate and its weight decay.
+
+    Trunk 1x; head weights 10x; head biases 20x without decay; batch normalisation 1x without decay, or not at all.
+    """
+    norms = {id(p) for norm in _batch_norms(model) for p in norm.parameters()}
+    trunk = [p for p in model.trunk.parameters() if id(p) not in norms]
+    head = [(name, p) for name, p in model.head.named_parameters() if id(p) not in norms]
+    weights = [p for name, p in head if not name.endswith("bias")]
+    biases = [p for name, p in head if name.endswith("bias")]
+    groups: list[dict[str, Any]] = [
+        {"params": trunk, "multiplier": 1.0, "weight_decay": recipe.weight_decay},
+        {"params": weights, "multiplier": recipe.head_weight_lr, "weight_decay": recipe.weight_decay},
+        {"params": biases, "multiplier": recipe.head_bias_lr, "weight_decay": 0.0},
+    ]
+    if not recipe.freeze_bn:
+        scales = [p for norm in _batch_norms(model) for p in norm.parameters()]
+        groups.append({"params": scales, "multiplier": 1.0, "weight_decay": 0.0})
+    return groups
+
+
+def set_train_mode(model: SegmentationModel, recipe: Recipe) -> None:
+    """Training mode, but for batch normalisation where the recipe freezes it."""
+    model.train()
+    for norm in _batch_norms(model):
+        norm.train(not recipe.freeze_bn)
+        norm.requires_grad_(not recipe.freeze_bn)
+
+
+def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> bytes:
+    """The whole state of a run after `step` steps."""
+    buffer = io.BytesIO()
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    torch.save({**state, "recipe": dataclasses.asdict(recipe)}, buffer)
+    return buffer.getvalue()
+
+
+def restore(checkpoint: bytes, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
+    """Put a snapshot back; returns the steps done. Raises ConfigError when it belongs to another recipe."""
+    state = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
+    now = dataclasses.asdict(recipe)
+    changed = [f"{name} {old} -> {now.get(name)}" for name, old in state["recipe"].items() if now.get(name) != old]
+    if changed:
+        raise ConfigError(f"the checkpoint is of another recipe ({', '.join(changed)}); start anew at another output")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def _batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -1,0 +1,67 @@
+"""The numbers of a training run."""
+
+from dataclasses import dataclass
+
+from pipeline.errors import ConfigError
+
+IGNORE = 255
+"""Label of pixels that no loss and no score counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained; the defaults are the paper's for ResNet-101 on VOC (section 4.1 and its solvers).
+
+    Attributes:
+        iterations: optimiser steps.
+        batch: pictures a step.
+        crop: side of the square crops, in pixels, 8m + 1.
+        base_lr: learning rate of the trunk at step 0.
+        power: the rate falls as (1 - step / iterations)^power.
+        momentum: of SGD.
+        weight_decay: L2 penalty on every weight; biases of the head and batch normalisation have none.
+        head_weight_lr: learning rate of the head's weights, in units of the trunk's.
+        head_bias_lr: learning rate of the head's biases, in units of the trunk's.
+        clip_norm: longest gradient, over all parameters together; a longer one is shortened. 0 leaves it as it is.
+        scale_min: smallest random scale of a picture.
+        scale_max: largest random scale of a picture.
+        mirror: probability that a picture is mirrored.
+        freeze_bn: keep batch normalisation's statistics, scale and shift as they are.
+        seed: decides the order of pictures, their augmentation and dropout.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    iterations: int = 20_000
+    batch: int = 10
+    crop: int = 321
+    base_lr: float = 2.5e-4
+    power: float = 0.9
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    head_weight_lr: float = 10.0
+    head_bias_lr: float = 20.0
+    clip_norm: float = 0.0
+    scale_min: float = 0.5
+    scale_max: float = 1.5
+    mirror: float = 0.5
+    freeze_bn: bool = True
+    seed: int = 0
+    checkpoint_every: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch", "checkpoint_every", "base_lr"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("power", "momentum", "weight_decay", "head_weight_lr", "head_bias_lr", "clip_norm", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it must not be negative")
+        if self.crop < 9 or (self.crop - 1) % 8:
+            raise ConfigError(f"recipe.crop is {self.crop}; it must be 8m + 1, such as 257 or 321")
+        if not 0 < self.scale_min <= self.scale_max:
+            raise ConfigError(f"recipe.scale_min..scale_max is {self.scale_min}..{self.scale_max}; give 0 < min <= max")
+        if not 0 <= self.mirror <= 1:
+            raise ConfigError(f"recipe.mirror is {self.mirror}; it is a probability, from 0 to 1")
+
+    def learning_rate(self, step: int) -> float:
+        """The poly schedule: base_lr * (1 - step / iterations)^power; 0 at the end."""
+        return float(self.base_lr * (1.0 - step / self.iterations) ** self.power)

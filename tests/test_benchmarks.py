@@ -1,0 +1,65 @@
+"""The benchmarks over a handful of images: a table comes out, with every row, and its numbers make sense."""
+
+import importlib
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pictures import jpeg, photo
+
+from pipeline import storage
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def table(script: str, *flags: str) -> list[tuple[str, list[float]]]:
+    """Run a benchmark as a person does; the first cell and the numbers of each row of its table."""
+    command = [sys.executable, str(BENCHMARKS / script), *flags]
+    done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return [(row[0], [float(cell) for cell in row[1:] if cell[:1] in "-0123456789" and cell]) for row in cells]
+
+
+def test_end_to_end(tmp_path: Path) -> None:
+    for i in range(16):
+        storage.put_whole(f"{tmp_path}/in/{i:02d}.jpg", jpeg(photo(i, 240, 320)))
+    rows = dict(table("end_to_end.py", "--input", f"{tmp_path}/in", "--repeat", "1", "--loop-seconds", "0.1"))
+    for what in ("fetch: bare", "segment: bare", "refine: bare", "write: bare", "bound", "job, steady", "start-up"):
+        [values] = [values for name, values in rows.items() if name.startswith(what)]
+        assert len(values) == 3
+        assert all(0 < value < math.inf for value in values)
+    rates = [values[0] for name, values in rows.items() if "bare loop, " in name and "process" in name]
+    [bound] = [values[0] for name, values in rows.items() if name.startswith("bound")]
+    assert bound == pytest.approx(1 / sum(1 / rate for rate in rates), rel=0.02)
+    assert rows["job / bound"][0] == pytest.approx(rows["job, steady"][0] / bound, rel=0.02)
+    assert rows["core time: Segmenters, in the job"][0] > 0
+    assert rows["core time: Refiners, in the job"][0] > 0
+
+
+def test_listing(bucket: str) -> None:
+    rows = table("listing.py", "--input", f"{bucket}/listing", "--images", "[50, 100]")
+    assert [(what, values[0]) for what, values in rows] == [
+        ("synthetic manifest", 50),
+        ("synthetic manifest", 100),
+        ("listing", 50),
+        ("listing", 100),
+    ]
+    for _, (_, before, more, seconds, rate) in rows:
+        assert before > 0
+        assert 0 <= more < 1000
+        assert seconds > 0
+        assert 0 < rate < math.inf
+
+
+def test_listing_measures_the_job_and_its_rerun(cluster: None, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    listing = importlib.import_module("listing")
+    listing.put_objects(f"{bucket}/in", 20)
+    for _ in range(2):
+        measured = listing.run_job(f"{bucket}/in", f"{bucket}/out")
+        assert measured.images == 20
+        assert measured.peak >= measured.before > 0

@@ -1,0 +1,188 @@
+"""The training step and loop: loss, parameter groups, resuming, and that it learns."""
+
+import copy
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline import models
+from pipeline.errors import ConfigError
+from pipeline.evaluation.metrics import SegmentationScore
+from pipeline.models.card import CAFFE_PREPROCESSING, LITE_PREPROCESSING
+from pipeline.scenes import CLASSES, scene
+from pipeline.training.data import batches, mean_colour
+from pipeline.training.loop import parameter_groups, segmentation_loss, set_train_mode, train, train_step
+from pipeline.training.recipe import Recipe
+
+LIGHT = "deeplabv2-efficientnet-lite0-aspp"
+SMALL = Recipe(iterations=4, batch=2, crop=33, base_lr=0.01, checkpoint_every=2, freeze_bn=False)
+
+
+def small_scene(draw):
+    return scene(draw, (64, 48))
+
+
+def small_batches(recipe, start=0):
+    return batches(small_scene, LITE_PREPROCESSING, recipe, start)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    torch.manual_seed(0)
+    return models.build(LIGHT, CLASSES)
+
+
+@pytest.fixture
+def model(untrained):
+    return copy.deepcopy(untrained)
+
+
+def sgd(model, recipe):
+    return torch.optim.SGD(parameter_groups(model, recipe), lr=1.0, momentum=recipe.momentum)
+
+
+def test_loss_is_the_mean_cross_entropy_at_the_grid_points():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(2, 5, 3, 4)).astype(np.float32)
+    labels = rng.integers(0, 5, (2, 17, 25)).astype(np.uint8)
+    labels[0, 8, 16] = labels[1, :9] = 255
+    terms = []
+    for n, i, j in itertools.product(range(2), range(3), range(4)):
+        label = labels[n, 8 * i, 8 * j]
+        if label != 255:
+            terms.append(np.log(np.exp(scores[n, :, i, j]).sum()) - scores[n, label, i, j])
+    loss = segmentation_loss(torch.from_numpy(scores), torch.from_numpy(labels), 8)
+    assert len(terms) == 2 * 12 - 1 - 8
+    assert loss.item() == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def test_loss_without_a_label_is_zero():
+    scores = torch.randn(1, 5, 2, 2, requires_grad=True)
+    loss = segmentation_loss(scores, torch.full((1, 9, 9), 255, dtype=torch.uint8), 8)
+    loss.backward()
+    assert loss.item() == 0
+    assert (scores.grad == 0).all()
+
+
+def test_groups_have_the_papers_multipliers(model):
+    trunk, weights, biases = parameter_groups(model, Recipe())
+    assert (trunk["multiplier"], trunk["weight_decay"]) == (1.0, 5e-4)
+    assert (weights["multiplier"], weights["weight_decay"]) == (10.0, 5e-4)
+    assert (biases["multiplier"], biases["weight_decay"]) == (20.0, 0.0)
+    assert [tuple(p.shape) for p in weights["params"]] == [(len(CLASSES), 320, 3, 3)] * 4
+    assert [tuple(p.shape) for p in biases["params"]] == [(len(CLASSES),)] * 4
+    assert all(p.ndim == 4 for p in trunk["params"])
+
+
+def test_every_parameter_is_in_one_group_when_batch_norm_is_trained(model):
+    groups = parameter_groups(model, Recipe(freeze_bn=False))
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters())
+    assert groups[-1]["weight_decay"] == 0.0
+
+
+def test_a_step_moves_each_parameter_by_its_own_rate(model):
+    recipe = Recipe(iterations=100, batch=2, crop=33, momentum=0.0, weight_decay=0.0)
+    images, labels = next(iter(small_batches(recipe)))
+    set_train_mode(model, recipe)
+    before = copy.deepcopy(model)
+    train_step(model, sgd(model, recipe), images, labels, recipe, step=50)
+    segmentation_loss(before(images), labels, 8).backward()
+    rate = 2.5e-4 * 0.5**0.9
+    multipliers = {"trunk.stem.conv.weight": 1, "head.branches.2.weight": 10, "head.branches.2.bias": 20}
+    for name, multiplier in multipliers.items():
+        old, new = before.get_parameter(name), model.get_parameter(name)
+        torch.testing.assert_close(new, old - rate * multiplier * old.grad, rtol=1e-5, atol=1e-8)
+
+
+def test_a_long_gradient_is_shortened(model):
+    recipe = Recipe(iterations=100, batch=2, crop=33, momentum=0.0, weight_decay=0.0, clip_norm=0.5)
+    recipe = dataclasses.replace(recipe, base_lr=1.0, head_weight_lr=1.0, head_bias_lr=1.0)
+    images, labels = next(iter(small_batches(recipe)))
+    set_train_mode(model, recipe)
+    before = copy.deepcopy(model)
+    train_step(model, sgd(model, recipe), images, labels, recipe, step=0)
+    moved = [new - old for old, new in zip(before.parameters(), model.parameters(), strict=True)]
+    assert torch.stack([step.norm() for step in moved]).norm().item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_frozen_batch_norm_keeps_its_numbers(model):
+    recipe = Recipe(iterations=2, batch=2, crop=33)
+    before = copy.deepcopy(model.state_dict())
+    train(model, lambda start: small_batches(recipe, start), recipe)
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    for name, value in model.state_dict().items():
+        is_norm = name.rpartition(".")[0] in norms
+        assert torch.equal(value, before[name]) == is_norm, name
+    assert not model.training
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(model):
+    whole, first, second = model, copy.deepcopy(model), copy.deepcopy(model)
+    kept, losses = [], []
+    train(whole, lambda start: small_batches(SMALL, start), SMALL, on_step=lambda p: losses.append(p.loss))
+
+    def interrupted(start):
+        return itertools.islice(small_batches(SMALL, start), 3)
+
+    train(first, interrupted, SMALL, on_checkpoint=kept.append)
+    seen = []
+    train(second, lambda start: small_batches(SMALL, start), SMALL, checkpoint=kept[-1], on_step=seen.append)
+    assert [p.step for p in seen] == [3, 4]
+    assert [p.loss for p in seen] == losses[2:]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_checkpoints_come_every_k_steps_and_at_the_end(model):
+    recipe = Recipe(iterations=3, batch=1, crop=33, checkpoint_every=2)
+    kept = []
+    train(model, lambda start: small_batches(recipe, start), recipe, on_checkpoint=kept.append)
+    assert len(kept) == 2
+    train(model, lambda start: small_batches(recipe, start), recipe, checkpoint=kept[-1], on_step=pytest.fail)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(model):
+    recipe = Recipe(iterations=1, batch=1, crop=33)
+    kept = []
+    train(model, lambda start: small_batches(recipe, start), recipe, on_checkpoint=kept.append)
+    other = Recipe(iterations=1, batch=1, crop=41)
+    with pytest.raises(ConfigError, match="crop 33 -> 41"):
+        train(model, lambda start: small_batches(other, start), other, checkpoint=kept[-1])
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    whole = list(small_batches(SMALL))
+    for later, (images, labels) in zip(whole[2:], small_batches(SMALL, 2), strict=True):
+        assert torch.equal(later[0], images)
+        assert torch.equal(later[1], labels)
+    assert whole[0][0].shape == (2, 3, 33, 33)
+    assert whole[0][1].shape == (2, 33, 33)
+    other = next(iter(small_batches(Recipe(iterations=4, batch=2, crop=33, seed=1))))
+    assert not torch.equal(whole[0][0], other[0])
+
+
+def test_padding_is_about_zero_after_preprocessing():
+    assert mean_colour(LITE_PREPROCESSING) == (127, 127, 127)
+    assert mean_colour(CAFFE_PREPROCESSING) == (123, 117, 104)
+
+
+def test_one_small_batch_is_learned_by_heart():
+    torch.manual_seed(0)
+    model = models.build(LIGHT, CLASSES, trunk_weights="efficientnet-lite0-imagenet")
+    recipe = Recipe(iterations=60, batch=2, crop=65, base_lr=0.02, freeze_bn=False)
+    image, mask = scene(3, (80, 65))
+    images = torch.stack([model.preprocess(image[:, left : left + 65]) for left in (0, 15)])
+    labels = torch.stack([torch.from_numpy(mask[:, left : left + 65].copy()) for left in (0, 15)])
+    losses = []
+    train(model, lambda _: [(images, labels)] * recipe.iterations, recipe, on_step=lambda p: losses.append(p.loss))
+    assert losses[-1] < 0.1 * losses[0]
+    with torch.inference_mode():
+        learned = model(images).argmax(dim=1).numpy().astype(np.uint8)
+    score = SegmentationScore(len(CLASSES))
+    score.update(labels[:, ::8, ::8].numpy().reshape(-1, 9), learned.reshape(-1, 9))
+    assert score.mean_iou > 0.95

@@ -1,0 +1,33 @@
+"""The poly schedule and the checks of a recipe."""
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.training.recipe import Recipe
+
+
+def test_defaults_are_the_papers():
+    recipe = Recipe()
+    assert (recipe.iterations, recipe.batch, recipe.crop) == (20_000, 10, 321)
+    assert (recipe.base_lr, recipe.momentum, recipe.weight_decay, recipe.power) == (2.5e-4, 0.9, 5e-4, 0.9)
+    assert (recipe.head_weight_lr, recipe.head_bias_lr, recipe.freeze_bn) == (10.0, 20.0, True)
+    assert (recipe.scale_min, recipe.scale_max, recipe.mirror) == (0.5, 1.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 1.0), (5_000, 0.771882), (10_000, 0.535887), (18_000, 0.125893), (20_000, 0.0)]
+)
+def test_poly_schedule(step, share):
+    assert Recipe().learning_rate(step) == pytest.approx(2.5e-4 * share, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("iterations", 0), ("batch", 0), ("base_lr", 0.0), ("checkpoint_every", 0), ("momentum", -0.1), ("crop", 320),
+        ("crop", 1), ("scale_min", 2.0), ("scale_min", 0.0), ("mirror", 1.5), ("seed", -1),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused_by_name(field, value):
+    with pytest.raises(ConfigError, match=f"recipe.{field}.* is "):
+        Recipe(**{field: value})

@@ -1,0 +1,29 @@
+"""The job that makes the built-in model, in miniature."""
+
+import json
+
+import train_scenes
+
+from pipeline import models
+from pipeline.scenes import CLASSES
+
+TINY = ("--recipe.iterations=2", "--recipe.batch=1", "--recipe.crop=33", "--validation=1", "--crf.bilateral_rgb=5")
+
+
+def test_it_exports_a_model_that_loads_and_goes_on_where_it_was(tmp_path, capsys):
+    summaries = []
+    for _ in range(2):
+        assert train_scenes.main([f"--output={tmp_path}", *TINY]) == 0
+        summaries.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    first, again = summaries
+    assert first["output"] == f"{tmp_path}/scenes.safetensors"
+    model = models.load(first["output"])
+    assert model.classes == CLASSES
+    assert model.card.crf["bilateral_rgb"] == 5
+    assert set(model.card.scores) == {"mean_iou", "mean_iou_refined"}
+    assert again["mean_iou"] == first["mean_iou"]
+
+
+def test_a_recipe_that_cannot_be_used_ends_with_2_and_one_line(tmp_path, capsys):
+    assert train_scenes.main([f"--output={tmp_path}", "--recipe.crop=32"]) == 2
+    assert capsys.readouterr().err == "train_scenes: recipe.crop is 32; it must be 8m + 1, such as 257 or 321\n"
