@@ -87,7 +87,7 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self._start = {count: context.Barrier(count) for count in counts}
         self._pool = ProcessPoolExecutor(
-            max(self._start), mp_context=context, initializer=_start.update, initargs=(self._start,)
+            max(self._start), mp_context=context, initializer=_meet_at, initargs=(self._start,)
         )
 
     def __enter__(self) -> "Workers":
@@ -113,6 +113,10 @@ class Workers:
 
 _start: dict[int, Barrier] = {}
 """In a worker: where the processes of a loop wait for each other, by their number."""
+
+
+def _meet_at(barriers: dict[int, Barrier]) -> None:
+    _start.update(barriers)
 
 
 def _work(stage: str, task: Task, index: int, processes: int) -> Loop:

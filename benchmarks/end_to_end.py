@@ -25,7 +25,7 @@ from typing import Literal
 
 import torch
 from bare_loops import STAGES, Loop, Task, Workers, chunks_of
-from job_run import DRIVER, IDLE, OTHERS, RAY, REFINE, SEGMENT, TASKS, WATCH, Actors, JobRun, run_job
+from job_run import DRIVER, IDLE, MACHINE, OTHERS, RAY, REFINE, SEGMENT, TASKS, WATCH, Actors, JobRun, run_job
 from table import markdown, number
 
 from pipeline import masks, storage
@@ -186,6 +186,10 @@ def _record(samples: Samples, short: JobRun, long: JobRun, loops: dict[str, Loop
         core_time(f"{group}, in the job", spent[group])
     for group in (DRIVER, WATCH, RAY, OTHERS, IDLE):
         core_time(group, spent[group])
+    bare = sum(loop.cpu_seconds for loop in loops.values())
+    samples["core time: bare loops / job", ""].append(
+        bare / sum(spent[group] for group in spent if group not in MACHINE)
+    )
 
 
 def _bound(loops: dict[str, Loop], gpu: bool) -> float:

@@ -21,6 +21,9 @@ SAMPLE_SECONDS = 1.0
 
 TASKS, SEGMENT, REFINE, WATCH = "fetch and write tasks", "Segmenters", "Refiners", "watch of what is in flight"
 DRIVER, RAY, OTHERS, IDLE = "driver", "Ray's own processes", "other programs", "idle"
+MACHINE = frozenset({OTHERS, IDLE})
+"""Not of the job's own processes."""
+
 _RAY_ACTORS = ("_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker", "Agent")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PLAN = re.compile(r"^plan: (\d+) Segmenters? \((\d+ GPU)?.*?(\d+) Refiners? .*?(\d+) fetching", re.MULTILINE)
@@ -38,7 +41,7 @@ class Actors:
 
 @dataclass(frozen=True, kw_only=True)
 class JobRun:
-    """A finished run: its summary, its plan, and core seconds by who spent them; OTHERS and IDLE are the machine's."""
+    """A finished run: its summary, its plan, and core seconds by who spent them."""
 
     summary: Summary
     actors: Actors

@@ -29,9 +29,12 @@ import pyarrow as pa
 from table import markdown, number
 
 from pipeline import storage
+from pipeline.batch.config import RunConfig
 from pipeline.batch.ledger import Ledger
 from pipeline.batch.listing import list_input
 from pipeline.batch.manifest import Manifest
+from pipeline.batch.preflight import check
+from pipeline.batch.run import segment
 from pipeline.batch.source import list_objects, open_source
 from pipeline.commandline import Uri, parse
 from pipeline.errors import ConfigError, PipelineError
@@ -138,10 +141,6 @@ def list_prefix(prefix: str, manifest: str) -> Measured:
 
 def run_job(prefix: str, output: str) -> Measured:
     """Run the job over `prefix`; this process is its driver."""
-    from pipeline.batch.config import RunConfig  # they load torch, which listing does without
-    from pipeline.batch.preflight import check
-    from pipeline.batch.run import segment
-
     ready = check(RunConfig(input=Uri(prefix), output=Uri(output), error_budget=1.0))
     return _measure(lambda: segment(ready).listed)
 

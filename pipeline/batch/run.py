@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 import ray
 import yaml
@@ -132,7 +133,8 @@ def connected() -> Iterator[None]:
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error is raised; what the core logs is not for a user
     on_terminate = signal.getsignal(signal.SIGTERM)
-    ray.init(os.environ.get("RAY_ADDRESS", "local"), log_to_driver=False, logging_level=logging.ERROR)
+    where: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"address": "local", "include_dashboard": False}
+    ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     if callable(on_terminate):
         signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own handler there
     try:

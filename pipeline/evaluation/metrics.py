@@ -6,9 +6,7 @@ from numpy.typing import NDArray
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from pipeline.errors import ConfigError
-
-IGNORE = 255
-"""Label of pixels in the truth that are not scored."""
+from pipeline.masks import IGNORE
 
 
 class SegmentationScore:

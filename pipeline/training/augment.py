@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.training.recipe import IGNORE, Recipe
+from pipeline.masks import IGNORE
+from pipeline.training.recipe import Recipe
 
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.errors import ConfigError
+from pipeline.masks import IGNORE
 from pipeline.models.deeplab import SegmentationModel
-from pipeline.training.recipe import IGNORE, Recipe
+from pipeline.training.recipe import Recipe
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 """From a first step to the batches of that step and all later ones: pictures (N, 3, H, W), labels (N, H, W)."""

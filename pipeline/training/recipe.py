@@ -4,9 +4,6 @@ from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
 
-IGNORE = 255
-"""Label of pixels that no loss and no score counts."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:

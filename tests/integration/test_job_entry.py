@@ -21,7 +21,9 @@ JOB = "jobs/segment_bucket.py"
 
 
 def environment(**changes: str) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "COLUMNS": "200"} | changes
+    """Of a person who has activated the environment that runs the tests."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "RAY_AUTH_MODE": "disabled", "COLUMNS": "200"} | changes
 
 
 def start(*flags: str, **changes: str) -> subprocess.Popen[str]:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from pipeline.masks import IGNORE
 from pipeline.training.augment import augment, pad, rescale
-from pipeline.training.recipe import IGNORE, Recipe
+from pipeline.training.recipe import Recipe
 
 FILL = (104, 117, 123)
 
