@@ -1,6 +1,7 @@
 """Each stage's bare loop: the job's own stage classes in plain processes, as many at once as the job has, no Ray."""
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -87,7 +88,7 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self._start = {count: context.Barrier(count) for count in counts}
         self._pool = ProcessPoolExecutor(
-            max(self._start), mp_context=context, initializer=_meet_at, initargs=(self._start,)
+            max(self._start), mp_context=context, initializer=_begin, initargs=(self._start,)
         )
 
     def __enter__(self) -> "Workers":
@@ -115,8 +116,10 @@ _start: dict[int, Barrier] = {}
 """In a worker: where the processes of a loop wait for each other, by their number."""
 
 
-def _meet_at(barriers: dict[int, Barrier]) -> None:
+def _begin(barriers: dict[int, Barrier]) -> None:
+    """What each process does first; Ray lowers the priority of its workers as much."""
     _start.update(barriers)
+    os.nice(15)
 
 
 def _work(stage: str, task: Task, index: int, processes: int) -> Loop:

