@@ -40,7 +40,7 @@ def start(*flags: str, **changes: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -138,7 +138,7 @@ def test_an_interrupted_run_is_continued(tmp_path: Path) -> None:
     source = folder(tmp_path / "in", 60)
     flags = ("--input", source, "--output", f"{tmp_path}/out", "--commit-seconds", "0.5")
     process = start(*flags)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(tmp_path.glob("out/masks/*.parquet")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
