@@ -135,7 +135,9 @@ def test_failures_above_the_budget_end_with_3(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_is_continued(tmp_path: Path) -> None:
-    source = folder(tmp_path / "in", 60)
+    source = str(tmp_path / "in")
+    for i in range(120):
+        storage.put_whole(f"{source}/{i:03d}.jpg", jpeg(photo(i, 150, 200)))
     flags = ("--input", source, "--output", f"{tmp_path}/out", "--commit-seconds", "0.5")
     process = start(*flags)
     deadline = time.monotonic() + 300
@@ -152,7 +154,7 @@ def test_an_interrupted_run_is_continued(tmp_path: Path) -> None:
     assert code == 0, err
     assert last_line(out)["skipped"] == committed > 0
     keys = [key for key, _ in masks.read(f"{tmp_path}/out")]
-    assert sorted(keys) == [f"{i:03d}.jpg" for i in range(60)]
+    assert sorted(keys) == [f"{i:03d}.jpg" for i in range(120)]
 
 
 @pytest.fixture
@@ -161,7 +163,8 @@ def head() -> Any:
     port, dashboard = free_port(), free_port()
     command = [
         *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=1"),
-        *(f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}", "--disable-usage-stats"),
+        *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"),
+        *(f"--ray-client-server-port={free_port()}", "--disable-usage-stats"),
     ]
     process = subprocess.Popen(
         command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
