@@ -59,7 +59,7 @@ def segment(ready: Preflight) -> Summary:
         first_done = started
         if manifest.rows:
             first_done = _work(ready, manifest, listing, committer)
-    ended = time.monotonic()
+        ended = time.monotonic()
     segmented = sum(receipt.segmented for receipt in committer.receipts)
     failed = sum(receipt.failed for receipt in committer.receipts)
     summary = Summary(
