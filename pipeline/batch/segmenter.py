@@ -68,20 +68,18 @@ class Segmenter:
 
     def _segment_group(self, group: list[Row]) -> list[Row]:
         decoded = list(self._decoders.map(self._decode, group))
-        readable = [
-            (row, image) for row, image in zip(group, decoded, strict=True) if not isinstance(image, ImageError)
-        ]
+        readable = [(row, image) for row, image in zip(group, decoded, strict=True) if not isinstance(image, Exception)]
         failed = [
             _failed(row, "decode", error)
             for row, error in zip(group, decoded, strict=True)
-            if isinstance(error, ImageError)
+            if isinstance(error, Exception)
         ]
         return failed + self._score([row for row, _ in readable], [image for _, image in readable])
 
-    def _decode(self, row: Row) -> Image | ImageError:
+    def _decode(self, row: Row) -> Image | ImageError | MemoryError:
         try:
             return images.decode(row["image"], self._max_pixels)
-        except ImageError as error:
+        except (ImageError, MemoryError) as error:
             return error
 
     def _score(self, group: list[Row], pictures: Sequence[Image]) -> list[Row]:

@@ -80,6 +80,19 @@ def test_what_cannot_be_decoded_or_segmented_fails_alone() -> None:
     assert done["tiny"]["scores"] is done["broken"]["image"] is None
 
 
+def test_an_image_too_large_for_the_memory_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = segmenter.images.decode
+
+    def little_memory(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+        if segmenter.images.header_pixels(data) > 1000:
+            raise MemoryError
+        return decode(data, max_pixels)
+
+    monkeypatch.setattr(segmenter.images, "decode", little_memory)
+    done = segmented(fetched(good=plain(10), large=plain(10, 40, 40)))
+    assert (done["good"]["error"], done["large"]["stage"], done["large"]["error"]) == (None, "decode", "MemoryError")
+
+
 def test_rows_that_failed_before_pass_through() -> None:
     lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.FETCHED)
     done = segmented(pa.concat_tables([lost, fetched(good=plain(10))]))
