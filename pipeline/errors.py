@@ -13,6 +13,10 @@ class StorageError(PipelineError):
     """A bucket or path that cannot be reached, listed, read or written."""
 
 
+class ShardError(PipelineError):
+    """A tar or Parquet file of images that is damaged, gone, or not the one that was listed."""
+
+
 class ImageError(PipelineError):
     """Bytes that are not an image this project decodes, or an image beyond its limits."""
 

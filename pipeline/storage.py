@@ -39,6 +39,15 @@ class Entry:
     version: str
 
 
+@contextmanager
+def explained(uri: str, action: str) -> Iterator[None]:
+    """Turn what a filesystem raises into a StorageError: one sentence that names the URI and says what to do."""
+    try:
+        yield
+    except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        raise StorageError(f"cannot {action} {redact(uri)}: {_reason(error)}") from error
+
+
 def normalize(uri: str) -> str:
     """Absolute form of `uri` without a trailing slash, so that it means the same on every machine of a cluster."""
     if "://" in uri:
@@ -81,7 +90,7 @@ def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
 def read_bytes(uri: str) -> bytes:
     """The whole object. Raises StorageError."""
     fs, path = filesystem(uri)
-    with _explained(uri, "read"):
+    with explained(uri, "read"):
         return bytes(fs.cat_file(path))
 
 
@@ -105,8 +114,25 @@ def read_ranges(
 def exists(uri: str) -> bool:
     """Whether an object or a folder is there. Raises StorageError when the storage does not answer."""
     fs, path = filesystem(uri)
-    with _explained(uri, "look for"):
+    with explained(uri, "look for"):
         return bool(fs.exists(path))
+
+
+def is_listed(uri: str, version: str) -> bool:
+    """Whether the object at `uri` is there and still has the `version` it was listed with. Raises StorageError.
+
+    Only local files and S3 objects tell their version in the same words by themselves as in a listing; what else is
+    there counts as unchanged.
+    """
+    fs, path = filesystem(uri)
+    with explained(uri, "read"):
+        try:
+            if _scheme(fs) == "file":
+                return _local_version(os.stat(path)) == version
+            info = fs.info(path)
+        except FileNotFoundError:
+            return False
+        return _scheme(fs) != "s3" or _etag(info) == version
 
 
 def put_whole(uri: str, data: bytes) -> None:
@@ -115,7 +141,7 @@ def put_whole(uri: str, data: bytes) -> None:
     Object stores commit on completion; elsewhere the bytes go to a hidden neighbour that is renamed into place.
     """
     fs, path = filesystem(uri)
-    with _explained(uri, "write"):
+    with explained(uri, "write"):
         if _scheme(fs) in _OBJECT_STORES:
             fs.pipe_file(path, data)
             return
@@ -135,7 +161,7 @@ def put_whole(uri: str, data: bytes) -> None:
 def delete(uri: str) -> None:
     """Remove one object. Raises StorageError."""
     fs, path = filesystem(uri)
-    with _explained(uri, "delete"):
+    with explained(uri, "delete"):
         fs.rm_file(path)
 
 
@@ -148,7 +174,7 @@ def list_files(uri: str) -> Iterator[Entry]:
     root, pattern = _split_glob(uri)
     fs, path = filesystem(root)
     matches = re.compile(glob_translate(pattern)).match if pattern else None
-    with _explained(uri, "list"):
+    with explained(uri, "list"):
         for found, size, version in _walk(fs, path):
             key = found[len(path) :].lstrip("/") or found.rpartition("/")[2]
             hidden = any(part.startswith(".") for part in key.split("/"))
@@ -169,7 +195,7 @@ def probe_writable(uri: str, seconds: float = PROBE_SECONDS) -> None:
     def round_trip() -> None:
         fs, path = filesystem(uri)
         if _scheme(fs) == "s3":
-            with _explained(uri, "list"):
+            with explained(uri, "list"):
                 next(_walk(fs, path), None)  # some servers create a bucket on writing; a misspelt one must not appear
         put_whole(probe, token)
         if read_bytes(probe) != token:
@@ -231,7 +257,7 @@ def _walk(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, int, 
 def _walk_local(path: str) -> Iterator[tuple[str, int, str]]:
     status = os.stat(path)
     if not os.path.isdir(path):
-        yield path, status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
+        yield path, status.st_size, _local_version(status)
         return
     folders = [path]
     while folders:
@@ -241,7 +267,11 @@ def _walk_local(path: str) -> Iterator[tuple[str, int, str]]:
                     folders.append(entry.path)
                 elif entry.is_file():
                     status = entry.stat()
-                    yield entry.path, status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
+                    yield entry.path, status.st_size, _local_version(status)
+
+
+def _local_version(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _walk_s3(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, int, str]]:
@@ -254,7 +284,11 @@ def _walk_s3(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, in
         first = next(items, None)
     for item in chain([first] if first else [], items):
         if not item["Key"].endswith("/"):
-            yield f"{bucket}/{item['Key']}", int(item["Size"]), item["ETag"].strip('"')
+            yield f"{bucket}/{item['Key']}", int(item["Size"]), _etag(item)
+
+
+def _etag(info: dict[str, Any]) -> str:
+    return str(info["ETag"]).strip('"')
 
 
 def _s3_items(fs: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
@@ -275,21 +309,12 @@ def _version(info: dict[str, Any]) -> str:
     return str(info["size"])
 
 
-@contextmanager
-def _explained(uri: str, action: str) -> Iterator[None]:
-    """Turn what a filesystem raises into one sentence that names the URI and says what to do."""
-    try:
-        yield
-    except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        raise StorageError(f"cannot {action} {redact(uri)}: {_reason(error)}") from error
-
-
 def _bytes_or_error(uri: str, item: bytes | Exception) -> bytes | StorageError:
     """What one object's fetch gave; a failure that is not the object's own is raised."""
     if isinstance(item, FileNotFoundError | PermissionError | IsADirectoryError):
         return StorageError(f"cannot read {redact(uri)}: {_reason(item)}")
     if isinstance(item, Exception):
-        with _explained(uri, "read"):
+        with explained(uri, "read"):
             raise item
     return bytes(item)
 

@@ -4,20 +4,20 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from fsspec.utils import merge_offset_ranges
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from pipeline import storage
-from pipeline.batch import rows
+from pipeline.batch import parquet_shard, rows
 from pipeline.batch.manifest import Chunk, read_chunk
-from pipeline.batch.source import Source, parquet_columns
-from pipeline.errors import StorageError
+from pipeline.batch.shard import check_unchanged
+from pipeline.batch.source import Source
+from pipeline.errors import PipelineError, ShardError, StorageError
 
 _ROWS_AT_ONCE = 64
 _MAX_GAP = 256 * 1024
@@ -52,7 +52,8 @@ class ManifestDatasource(Datasource):
 def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk) -> Iterator[pa.Table]:
     """Tables of schema FETCHED with the bytes of one chunk's images, a few dozen rows at a time.
 
-    An image that is gone or denied becomes a failed row; a storage that does not answer raises StorageError.
+    An image that is gone, denied or in a damaged shard becomes a failed row; a storage that does not answer raises
+    StorageError, and so does one that refuses a shard.
     """
     listed = iter(read_chunk(manifest_uri, chunk).to_pylist())
     fetch = {"images": _fetch_objects, "webdataset": _fetch_members, "parquet": _fetch_cells}[source.format]
@@ -71,58 +72,41 @@ def _fetch_objects(source: Source, wanted: list[Row]) -> Iterator[pa.Table]:
 
 
 def _fetch_members(source: Source, wanted: list[Row]) -> Iterator[pa.Table]:
-    """Neighbouring members of a tar are fetched with one request."""
+    for (path, version), group in groupby(wanted, key=itemgetter("path", "version")):
+        members = list(group)
+        try:
+            check_unchanged(storage.join(source.root, path), version)
+            found: Sequence[bytes | PipelineError] = _members(source.root, path, members)
+        except ShardError as error:
+            found = [error] * len(members)
+        yield rows.table([_fetched(row, data) for row, data in zip(members, found, strict=True)], rows.FETCHED)
+
+
+def _members(root: str, path: str, wanted: list[Row]) -> list[bytes | StorageError]:
+    """The bytes of members of one tar; neighbours are fetched with one request."""
     starts = [row["offset"] for row in wanted]
     ends = [row["offset"] + row["length"] for row in wanted]
-    paths = [row["path"] for row in wanted]
-    spans = list(zip(*merge_offset_ranges(paths, starts, ends, max_gap=_MAX_GAP, max_block=_MAX_SPAN), strict=True))
-    found = storage.read_ranges(source.root, *(list(column) for column in zip(*spans, strict=True))) if spans else []
+    merged = merge_offset_ranges([path] * len(wanted), starts, ends, max_gap=_MAX_GAP, max_block=_MAX_SPAN)
+    fetched = storage.read_ranges(root, *merged)
 
-    def cut(row: Row) -> bytes | StorageError:
-        start, end = row["offset"], row["offset"] + row["length"]
-        for (path, first, last), data in zip(spans, found, strict=True):
-            if path == row["path"] and first <= start and end <= last:
+    def cut(start: int, end: int) -> bytes | StorageError:
+        for first, last, data in zip(*merged[1:], fetched, strict=True):
+            if first <= start and end <= last:
                 return data if isinstance(data, StorageError) else data[start - first : end - first]
-        raise AssertionError(f"no fetched span covers {row['path']} {start}-{end}")
+        raise AssertionError(f"no fetched span covers {path} {start}-{end}")
 
-    yield rows.table([_fetched(row, cut(row)) for row in wanted], rows.FETCHED)
+    return [cut(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
 def _fetch_cells(source: Source, wanted: list[Row]) -> Iterator[pa.Table]:
-    for path, group in groupby(wanted, key=lambda row: row["path"]):
-        uri = storage.join(source.root, path)
-        filesystem, inside = storage.arrow_filesystem(uri)
+    for (path, version), group in groupby(wanted, key=itemgetter("path", "version")):
         by_row = {row["row"]: row for row in group}
-        with pq.ParquetFile(inside, filesystem=filesystem, buffer_size=1 << 20) as file:
-            image = parquet_columns(file.schema_arrow, uri).image
-            for first, values in _cells(file, image, by_row):
-                numbered = enumerate(values, start=first)
-                found = [_fetched(by_row[n], _not_null(value, uri, n)) for n, value in numbered if n in by_row]
-                if found:
-                    yield rows.table(found, rows.FETCHED)
+        for found in parquet_shard.images(storage.join(source.root, path), version, by_row):
+            yield rows.table([_fetched(by_row[n], image) for n, image in found.items()], rows.FETCHED)
 
 
-def _cells(file: pq.ParquetFile, column: str, by_row: dict[int, Row]) -> Iterator[tuple[int, list[bytes | None]]]:
-    """(number of the first row, values) of each row batch in the row groups that hold a wanted row."""
-    first = 0
-    name, _, field = column.partition(".")
-    for group in range(file.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
-        if any(first <= n < first + count for n in by_row):
-            at = first
-            for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[column]):
-                values = pc.struct_field(batch.column(name), field) if field else batch.column(name)
-                yield at, values.to_pylist()
-                at += batch.num_rows
-        first += count
-
-
-def _not_null(value: bytes | None, uri: str, row: int) -> bytes | StorageError:
-    return value if value is not None else StorageError(f"row {row} of {storage.redact(uri)} holds no image (null)")
-
-
-def _fetched(row: Row, data: bytes | StorageError) -> Row:
+def _fetched(row: Row, data: bytes | PipelineError) -> Row:
     known = {name: row[name] for name in ("key", "source", "version")}
-    if isinstance(data, StorageError):
+    if isinstance(data, PipelineError):
         return known | rows.failure("fetch", data)
     return known | {"digest": hashlib.sha256(data).hexdigest(), "image": data}

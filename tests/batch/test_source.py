@@ -1,53 +1,15 @@
 """What the input holds, listed without fetching an image, and fetched back row by row."""
 
 import hashlib
-import io
-import tarfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from shards import fetched, fetched_rows, listed, parquet_bytes, tar_bytes
 
 from pipeline import storage
-from pipeline.batch import rows
-from pipeline.batch.fetch import fetch_chunk
-from pipeline.batch.manifest import Manifest
-from pipeline.batch.source import Source, index_shard, list_objects, open_source, parquet_columns
+from pipeline.batch.source import open_source
 from pipeline.errors import ConfigError, StorageError
-
-
-def tar_bytes(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def fetched(uri: str, tmp_path: Path, source: Source | None = None) -> list[dict[str, Any]]:
-    """All rows of an input, by way of a manifest."""
-    source = source or open_source(uri, "auto")
-    manifest = Manifest(str(tmp_path / "manifest"))
-
-    def tables() -> Iterator[pa.Table]:
-        if source.format == "images":
-            yield list_objects(list(source.entries()))
-        else:
-            for entry in source.entries():
-                yield from index_shard(entry, source.format)
-
-    manifest.write(tables(), whole=source.format == "parquet")
-    return [
-        row
-        for chunk in manifest.chunks
-        for table in fetch_chunk(source, manifest.uri, chunk)
-        for row in table.cast(rows.FETCHED).to_pylist()
-    ]
 
 
 @pytest.mark.parametrize(
@@ -96,11 +58,9 @@ def test_an_object_that_is_gone_becomes_a_failed_row(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         storage.put_whole(f"{tmp_path}/in/{name}", b"x")
     source = open_source(f"{tmp_path}/in", "auto")
-    manifest = Manifest(str(tmp_path / "manifest"))
-    manifest.write([list_objects(list(source.entries()))], whole=False)
+    manifest = listed(source, tmp_path / "manifest")
     (tmp_path / "in" / "a.jpg").unlink()
-    found = [r for c in manifest.chunks for t in fetch_chunk(source, manifest.uri, c) for r in t.to_pylist()]
-    assert {row["key"]: (row["stage"], row["error"]) for row in found} == {
+    assert {row["key"]: (row["stage"], row["error"]) for row in fetched_rows(source, manifest)} == {
         "a.jpg": ("fetch", "StorageError"),
         "b.jpg": (None, None),
     }
@@ -131,22 +91,17 @@ def test_what_is_no_tar_is_one_failed_row(tmp_path: Path) -> None:
     assert (row["key"], row["stage"]) == ("no.tar", "list")
 
 
-def write_parquet(path: Path, table: pa.Table, row_group_size: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, row_group_size=row_group_size)
-
-
 def test_parquet_struct_and_key_column(tmp_path: Path) -> None:
     struct = [{"bytes": bytes([i]) * 10, "path": f"p{i}"} for i in range(50)]
     table = pa.table({"caption": ["c"] * 50, "id": list(range(50)), "image": struct})
-    write_parquet(tmp_path / "in" / "a.parquet", table, row_group_size=20)
+    storage.put_whole(f"{tmp_path}/in/a.parquet", parquet_bytes(table, row_group_size=20))
     found = {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)}
     assert found == {str(i): bytes([i]) * 10 for i in range(50)}
 
 
 def test_parquet_binary_without_key_and_with_a_null(tmp_path: Path) -> None:
     table = pa.table({"note": ["n"] * 3, "content": pa.array([b"one", None, b"three"], pa.binary())})
-    write_parquet(tmp_path / "in" / "b.parquet", table, row_group_size=2)
+    storage.put_whole(f"{tmp_path}/in/b.parquet", parquet_bytes(table, row_group_size=2))
     found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
     assert found["b.parquet#0"]["image"] == b"one"
     assert found["b.parquet#2"]["image"] == b"three"
@@ -155,18 +110,6 @@ def test_parquet_binary_without_key_and_with_a_null(tmp_path: Path) -> None:
 
 
 def test_parquet_without_images_is_refused_before_any_work(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "in" / "c.parquet", pa.table({"x": [1, 2]}), row_group_size=2)
+    storage.put_whole(f"{tmp_path}/in/c.parquet", parquet_bytes(pa.table({"x": [1, 2]}), row_group_size=2))
     with pytest.raises(ConfigError, match=r"c\.parquet has no column of encoded images.*x: int64"):
         open_source(f"{tmp_path}/in", "auto")
-
-
-def test_parquet_columns_are_chosen_by_kind_then_name() -> None:
-    binary, text = pa.binary(), pa.string()
-    struct = pa.struct([("bytes", binary), ("path", text)])
-    chosen = parquet_columns(pa.schema([("blob", binary), ("picture", struct), ("url", text)]), "u")
-    assert (chosen.image, chosen.key) == ("picture.bytes", "url")
-    chosen = parquet_columns(pa.schema([("other", binary), ("jpg", pa.large_binary()), ("text", text)]), "u")
-    assert (chosen.image, chosen.key) == ("jpg", "")
-    assert parquet_columns(pa.schema([("image", struct)]), "u").key == "image.path"
-    with pytest.raises(ConfigError, match="x: int64"):
-        parquet_columns(pa.schema([("x", pa.int64())]), "u")

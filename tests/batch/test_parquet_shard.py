@@ -1,0 +1,47 @@
+"""Which columns of a Parquet file hold images and keys, and what reading them costs."""
+
+import pyarrow as pa
+import pytest
+import s3fs.core
+from shards import parquet_bytes
+
+from pipeline import storage
+from pipeline.batch import parquet_shard
+from pipeline.errors import ConfigError
+
+
+def test_columns_are_chosen_by_kind_then_name() -> None:
+    binary, text = pa.binary(), pa.string()
+    struct = pa.struct([("bytes", binary), ("path", text)])
+    chosen = parquet_shard.choose_columns(pa.schema([("blob", binary), ("picture", struct), ("url", text)]), "u")
+    assert (chosen.image, chosen.key) == ("picture.bytes", "url")
+    chosen = parquet_shard.choose_columns(
+        pa.schema([("other", binary), ("jpg", pa.large_binary()), ("text", text)]), "u"
+    )
+    assert (chosen.image, chosen.key) == ("jpg", "")
+    assert parquet_shard.choose_columns(pa.schema([("image", struct)]), "u").key == "image.path"
+    with pytest.raises(ConfigError, match="x: int64"):
+        parquet_shard.choose_columns(pa.schema([("x", pa.int64())]), "u")
+
+
+def test_keys_cost_no_images_and_some_images_not_all(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that come over the wire, as counted beneath s3fs's files."""
+    images = [bytes([i]) * 100_000 for i in range(20)]
+    table = pa.table({"key": [str(i) for i in range(20)], "image": images})
+    storage.put_whole(f"{bucket}/a.parquet", parquet_bytes(table, 5, compression="none", use_dictionary=False))
+    [entry] = storage.list_files(f"{bucket}/a.parquet")
+    sizes = []
+    fetch = s3fs.core._fetch_range
+
+    def counting(*args: object, **options: object) -> bytes:
+        sizes.append(len(data := fetch(*args, **options)))
+        return data
+
+    monkeypatch.setattr(s3fs.core, "_fetch_range", counting)
+    keys = [key for group in parquet_shard.keys(entry.uri, entry.version) for key in group]
+    assert keys == [str(i) for i in range(20)]
+    assert sum(sizes) < 100_000
+    sizes.clear()
+    [found] = parquet_shard.images(entry.uri, entry.version, [7, 9])
+    assert found == {7: images[7], 9: images[9]}
+    assert 500_000 < sum(sizes) < 700_000
