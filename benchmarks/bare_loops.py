@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from pipeline import storage
 from pipeline.batch.config import RunConfig
@@ -21,10 +21,9 @@ from pipeline.batch.in_flight import InFlight
 from pipeline.batch.manifest import Chunk
 from pipeline.batch.preflight import Preflight, check
 from pipeline.batch.refiner import Refiner
-from pipeline.batch.segmenter import Segmenter
+from pipeline.batch.segmenter import Segmenter, load_predictor
 from pipeline.batch.sink import write_files
 from pipeline.masks import DatasetInfo
-from pipeline.models import Predictor
 
 STAGES = ("fetch", "segment", "refine", "write")
 _START_SECONDS = 300.0
@@ -148,12 +147,7 @@ def _fetch(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Se
 
 
 def _segment(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
-    def predictor() -> Predictor:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cpu":
-            torch.set_num_threads(1)
-        return Predictor(ready.model, task.config.inference, device)
-
+    predictor = partial(load_predictor, ready.model, task.config.inference)
     segmenter = Segmenter(predictor, task.config.max_pixels, InFlight())
     return _batches(task, "fetch", task.segment_batch)[index::processes], segmenter
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
-from sklearn.datasets import load_sample_images
+from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
 from table import markdown, number
 
 from pipeline.commandline import parse
@@ -138,7 +138,8 @@ def pictures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 @cache
 def photographs() -> list[NDArray[np.uint8]]:
     """(H, W, 3) uint8 RGB each."""
-    originals = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), *load_sample_images().images]
+    of_skimage = [getattr(data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")]
+    originals = [*of_skimage, *load_sample_images().images]
     return [
         np.asarray(Image.fromarray(original).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
         for original in originals

@@ -25,12 +25,13 @@ from typing import Literal
 
 import torch
 from bare_loops import STAGES, Loop, Task, Workers, chunks_of
-from job_run import DRIVER, IDLE, MACHINE, OTHERS, RAY, REFINE, SEGMENT, TASKS, WATCH, Actors, JobRun, run_job
+from job_run import DRIVER, IDLE, MACHINE, OTHERS, RAY, REFINE, SEGMENT, TASKS, WATCH, JobRun, run_job
 from table import markdown, number
 
 from pipeline import masks, storage
 from pipeline.batch.config import DEFAULT_MODEL, RefineConfig, RunConfig
 from pipeline.batch.graph import CPU_BATCH, GPU_BATCH
+from pipeline.batch.resources import Plan
 from pipeline.commandline import Uri, parse
 from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.models import Inference
@@ -105,7 +106,7 @@ def measure(config: EndToEnd, folder: Path) -> None:
     first = run_job(whole, folder)
     images = first.summary.listed
     task = _task(whole, first, folder, config.loop_seconds)
-    processes = _processes(first.actors, task)
+    processes = _processes(first.plan, task)
     samples: Samples = defaultdict(list)
     with Workers(processes.values()) as pool:
         for turn in range(config.repeat):
@@ -128,9 +129,9 @@ def _loop(pool: Workers, stage: str, task: Task, processes: int) -> Loop:
 
 
 def _task(config: RunConfig, run: JobRun, folder: Path, seconds: float) -> Task:
-    if run.summary.listed < 4 * run.actors.segmenters:
+    if run.summary.listed < 4 * run.plan.segmenters:
         raise RunError(
-            f"{run.summary.listed} images do not fill {run.actors.segmenters} Segmenters four times over; give more"
+            f"{run.summary.listed} images do not fill {run.plan.segmenters} Segmenters four times over; give more"
         )
     manifest = storage.join(config.output, "_runs", run.summary.run_id, "manifest")
     return Task(
@@ -138,20 +139,20 @@ def _task(config: RunConfig, run: JobRun, folder: Path, seconds: float) -> Task:
         manifest=manifest,
         chunks=chunks_of(manifest),
         info=masks.generations(config.output)[0],
-        segment_batch=GPU_BATCH if run.actors.gpu else CPU_BATCH,
+        segment_batch=GPU_BATCH if run.plan.segmenter_gpus else CPU_BATCH,
         refine_batch=CPU_BATCH,
         folder=folder,
         seconds=seconds,
     )
 
 
-def _processes(actors: Actors, task: Task) -> dict[str, int]:
+def _processes(plan: Plan, task: Task) -> dict[str, int]:
     """How many processes each loop has: as many as the job, as long as there is work for each."""
     rows = sum(chunk.rows for chunk in task.chunks)
     return {
-        "fetch": min(actors.fetchers, len(task.chunks)),
-        "segment": min(actors.segmenters, -(-rows // task.segment_batch)),
-        "refine": min(actors.refiners, -(-rows // task.refine_batch)),
+        "fetch": min(plan.fetchers, len(task.chunks)),
+        "segment": min(plan.segmenters, -(-rows // task.segment_batch)),
+        "refine": min(plan.refiners, -(-rows // task.refine_batch)),
         "write": min(os.cpu_count() or 1, rows),
     }
 
@@ -160,16 +161,16 @@ def _record(samples: Samples, short: JobRun, long: JobRun, loops: dict[str, Loop
     """Add what one turn measured to `samples`, in the order of the table."""
     images = long.summary.listed - short.summary.listed
     seconds = long.seconds - short.seconds
-    if short.actors != long.actors or seconds <= 0:
+    if short.plan != long.plan or seconds <= 0:
         raise RunError(
-            f"{long.summary.listed} images took {long.seconds:.1f} s on {long.actors}, {short.summary.listed} took "
-            f"{short.seconds:.1f} s on {short.actors}: no rate can be told from that; give more images"
+            f"{long.summary.listed} images took {long.seconds:.1f} s on {long.plan}, {short.summary.listed} took "
+            f"{short.seconds:.1f} s on {short.plan}: no rate can be told from that; give more images"
         )
     for stage, loop in loops.items():
         plural = "es" * (processes[stage] > 1)
         samples[f"{stage}: bare loop, {processes[stage]} process{plural}", "images/s"].append(loop.images_per_second)
-    limit = _bound(loops, long.actors.gpu)
-    how = "the slower of GPUs and CPUs" if long.actors.gpu else "the stages share the cores"
+    limit = _bound(loops, bool(long.plan.segmenter_gpus))
+    how = "the slower of GPUs and CPUs" if long.plan.segmenter_gpus else "the stages share the cores"
     samples[f"bound: {how}", "images/s"].append(limit)
     samples["job, steady", "images/s"].append(images / seconds)
     samples["job / bound", ""].append(images / seconds / limit)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.batch.config import RunConfig
+from pipeline.batch.resources import Plan
 from pipeline.batch.summary import Summary
 from pipeline.errors import RunError
 
@@ -26,25 +26,14 @@ MACHINE = frozenset({OTHERS, IDLE})
 
 _RAY_ACTORS = ("_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker", "Agent")
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PLAN = re.compile(r"^plan: (\d+) Segmenters? \((\d+ GPU)?.*?(\d+) Refiners? .*?(\d+) fetching", re.MULTILINE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Actors:
-    """How many of each the job's plan has, and whether the Segmenters are on GPUs."""
-
-    segmenters: int
-    refiners: int
-    fetchers: int
-    gpu: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobRun:
-    """A finished run: its summary, its plan, and core seconds by who spent them."""
+    """A finished run: its summary, the plan that is in there, and core seconds by who spent them."""
 
     summary: Summary
-    actors: Actors
+    plan: Plan
     core_seconds: Counter[str]
 
     @property
@@ -70,16 +59,12 @@ def run_job(config: RunConfig, folder: Path) -> JobRun:
         ) as job,
     ):
         spent = _watch(job)
-    said = err.read_text()
-    plan = _PLAN.search(said)
-    if job.returncode not in (0, 3) or plan is None:
-        raise RunError(f"the job ended with exit code {job.returncode}; the end of what it said:\n{said[-2000:]}")
-    segmenters, gpu, refiners, fetchers = plan.groups()
-    return JobRun(
-        summary=Summary(**json.loads(out.read_text().splitlines()[-1])),
-        actors=Actors(segmenters=int(segmenters), refiners=int(refiners), fetchers=int(fetchers), gpu=bool(gpu)),
-        core_seconds=spent,
-    )
+    if job.returncode not in (0, 3):
+        said = err.read_text()[-2000:]
+        raise RunError(f"the job ended with exit code {job.returncode}; the end of what it said:\n{said}")
+    counted = json.loads(out.read_text().splitlines()[-1])
+    plan = Plan(**counted["plan"])
+    return JobRun(summary=Summary(**(counted | {"plan": plan})), plan=plan, core_seconds=spent)
 
 
 def _watch(job: subprocess.Popen[bytes]) -> Counter[str]:

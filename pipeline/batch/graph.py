@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import ray
-import torch
 from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.batch.fetch import ManifestDatasource
@@ -17,7 +16,7 @@ from pipeline.batch.preflight import Preflight
 from pipeline.batch.refiner import Refiner
 from pipeline.batch.remote import root_cause
 from pipeline.batch.resources import Plan
-from pipeline.batch.segmenter import Segmenter
+from pipeline.batch.segmenter import Segmenter, load_predictor
 from pipeline.models import Inference, Predictor
 
 GPU_BATCH = 16
@@ -70,8 +69,4 @@ def configure(block_bytes: int) -> None:
 
 
 def _predictor(weights: Any, inference: Inference) -> Predictor:
-    """The network on this actor's device; one thread on a CPU, whose cores have an actor each."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        torch.set_num_threads(1)
-    return Predictor(ray.get(weights), inference, device)
+    return load_predictor(ray.get(weights), inference)

@@ -56,9 +56,11 @@ def segment(ready: Preflight) -> Summary:
         listing = list_input(ready.source, done, manifest, config.limit)
         say(f"{listing.listed} images listed, {listing.skipped} done already, {manifest.rows} to do")
         committer = Committer(config.output, info, config.commit_seconds)
-        first_done = started
+        fitting, first_done = None, started
         if manifest.rows:
-            first_done = _work(ready, manifest, listing, committer)
+            fitting = _plan_when_free(len(ready.model.classes)).for_images(manifest.rows)
+            say(f"plan: {fitting}")
+            first_done = _work(ready, manifest, listing, fitting, committer)
         ended = time.monotonic()
     segmented = sum(receipt.segmented for receipt in committer.receipts)
     failed = sum(receipt.failed for receipt in committer.receipts)
@@ -72,15 +74,14 @@ def segment(ready: Preflight) -> Summary:
         startup_seconds=round(first_done - started, 3),
         images_per_second=round((segmented + failed) / max(ended - first_done, 1e-3), 3) if manifest.rows else 0.0,
         output=storage.redact(config.output),
+        plan=fitting,
     )
     storage.put_whole(storage.join(run, "summary.json"), summary.to_json().encode())
     return summary
 
 
-def _work(ready: Preflight, manifest: Manifest, listing: Listing, committer: Committer) -> float:
+def _work(ready: Preflight, manifest: Manifest, listing: Listing, fitting: Plan, committer: Committer) -> float:
     """Run the graph over the manifest and commit what comes out; returns when the first image was done."""
-    fitting = _plan_when_free(len(ready.model.classes)).for_images(manifest.rows)
-    say(f"plan: {fitting}")
     graph.configure(min(max(listing.bytes // _BLOCKS_WANTED, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES))
     watch = RemoteWatch()
     first_done = 0.0

@@ -15,7 +15,7 @@ from pipeline import images
 from pipeline.batch import rows
 from pipeline.batch.in_flight import Watch, survive
 from pipeline.errors import ImageError
-from pipeline.models.inference import Predictor
+from pipeline.models import Inference, Predictor, SegmentationModel
 from pipeline.scores import to_bytes
 
 MAX_DECODED_PIXELS = 32_000_000
@@ -95,6 +95,14 @@ class Segmenter:
                 done for row, picture in zip(group, pictures, strict=True) for done in self._score([row], [picture])
             ]
         return [row | {"scores": to_bytes(s), "shape": s.shape} for row, s in zip(group, scores, strict=True)]
+
+
+def load_predictor(model: SegmentationModel, inference: Inference) -> Predictor:
+    """The network on this process's device; one thread on a CPU, whose cores have a process each."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(1)
+    return Predictor(model, inference, device)
 
 
 def _failed(row: Row, stage: str, error: Exception) -> Row:

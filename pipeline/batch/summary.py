@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
+from pipeline.batch.resources import Plan
 from pipeline.errors import RunError
 
 
@@ -20,6 +21,7 @@ class Summary:
         startup_seconds: of these, before the first image was done: listing, loading weights, starting actors.
         images_per_second: images done by the second after start-up.
         output: where the rows are.
+        plan: the actors that did it; None where there was nothing to do.
     """
 
     run_id: str
@@ -31,6 +33,7 @@ class Summary:
     startup_seconds: float
     images_per_second: float
     output: str
+    plan: Plan | None
 
     def __post_init__(self) -> None:
         """Refuse a summary that loses or repeats an image. Raises RunError."""

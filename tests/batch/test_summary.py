@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
+from pipeline.batch.resources import Plan
 from pipeline.batch.summary import Summary
 from pipeline.errors import RunError
+
+PLAN = Plan(segmenters=2, segmenter_cpus=0.5, segmenter_gpus=0, refiners=1, refiner_cpus=0.5, fetchers=3)
 
 
 def summary(**counts: int) -> Summary:
     rest: dict[str, Any] = {"seconds": 1.0, "startup_seconds": 0.5, "images_per_second": 2.0}
-    return Summary(run_id="r", output="o", **rest, **counts)
+    return Summary(run_id="r", output="o", plan=PLAN, **rest, **counts)
 
 
 @pytest.mark.parametrize("counts", [(10, 2, 7, 0), (10, 0, 11, 0), (0, 0, 0, 1)])
@@ -33,4 +36,6 @@ def test_nothing_to_do_is_within_any_budget() -> None:
 
 def test_json_names_what_the_job_promises() -> None:
     promised = {"run_id", "listed", "skipped", "segmented", "failed", "seconds", "images_per_second", "output"}
-    assert promised <= set(json.loads(summary(listed=1, skipped=0, segmented=1, failed=0).to_json()))
+    written = json.loads(summary(listed=1, skipped=0, segmented=1, failed=0).to_json())
+    assert promised <= set(written)
+    assert Plan(**written["plan"]) == PLAN

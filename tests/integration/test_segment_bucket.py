@@ -90,6 +90,9 @@ def test_every_image_becomes_a_mask(outputs: dict[str, tuple[Summary, str]], lay
         assert row["run_id"] == summary.run_id
     written = json.loads(storage.read_bytes(f"{output}/_runs/{summary.run_id}/summary.json"))
     assert written == json.loads(summary.to_json())
+    plan = written["plan"]
+    assert (plan["segmenters"], plan["refiners"]) == (2, 2)
+    assert plan["segmenters"] * plan["segmenter_cpus"] + plan["refiners"] * plan["refiner_cpus"] <= 2
 
 
 def test_all_formats_give_the_same_masks(outputs: dict[str, tuple[Summary, str]]) -> None:
