@@ -88,6 +88,15 @@ def test_parity_on_odd_shapes_and_contents(content, shape, params):
     assert_parity(params, image, probabilities_for(picture(height=shape[0], width=shape[1]), labels=3))
 
 
+@pytest.mark.parametrize("params", [RELEASED, SMOOTHER])
+def test_parity_on_a_checkerboard_of_certain_pixels(params):
+    board = np.indices((30, 41)).sum(axis=0) % 2
+    image = (board[..., None] * 255).astype(np.uint8).repeat(3, axis=2)
+    random = np.random.default_rng(0).integers(0, 3, board.shape)
+    probabilities = (np.arange(3)[:, None, None] == random).astype(np.float32)  # 0 and 1 alone
+    assert_parity(params, image, probabilities)
+
+
 @pytest.mark.parametrize("labels", [1, 2, 182])
 def test_parity_on_label_counts(labels):
     image = picture()
