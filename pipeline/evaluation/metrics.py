@@ -36,6 +36,10 @@ class SegmentationScore:
                 raise ConfigError(f"{name} holds the label {labels.max()}; there are {self.classes} classes")
         self._metric.update(torch.from_numpy(prediction.astype(np.int64)), torch.from_numpy(truth.astype(np.int64)))
 
+    def add(self, matrix: NDArray[np.int64]) -> None:
+        """Count what another score of the same classes has counted: its matrix (C, C)."""
+        self._metric.confmat += torch.from_numpy(matrix)
+
     @property
     def matrix(self) -> NDArray[np.int64]:
         """Pixels (C, C) int64: row is the truth, column the prediction."""

@@ -6,10 +6,12 @@ from typing import Literal, get_args
 from pipeline.errors import ConfigError
 
 OUTPUT_STRIDE = 8
+DECODER_STRIDE = 4
+DECODER_STEP = 16
 MAX_RATE = 1024
 
 Trunk = Literal["efficientnet_lite0", "vgg16", "resnet50", "resnet101"]
-Head = Literal["aspp", "largefov", "pointwise", "deeplabv3"]
+Head = Literal["aspp", "largefov", "pointwise", "deeplabv3", "decoder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +39,12 @@ TORCHVISION_RESNET = ResNetStyle(stride_on="3x3", ceil_pool=False, dilate_first_
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A trunk at output stride 8 and a head on it.
+    """A trunk and a head on it.
 
     head: `aspp` sums one branch for each atrous rate; `largefov` is a single branch; `pointwise` a single 1x1
         convolution (the COCO initialisation); `deeplabv3` the later paper's head, with batch normalisation and image
-        pooling. On VGG-16, `aspp` and `largefov` have the fc6-fc7-fc8 branches of the paper.
+        pooling; `decoder` sums branches as `aspp` does, at stride 16, and joins finer features to them on the way to
+        stride 4. On VGG-16, `aspp` and `largefov` have the fc6-fc7-fc8 branches of the paper.
     resnet: behaviour of a ResNet trunk; None for the other trunks.
     """
 
@@ -62,6 +65,7 @@ class Architecture:
             "largefov": len(self.rates) != 1,
             "pointwise": bool(self.rates),
             "deeplabv3": len(self.rates) != 3,
+            "decoder": len(self.rates) < 2,
         }
         if wrong_count[self.head]:
             raise ConfigError(f"a head {self.head!r} cannot have the atrous rates {self.rates}")
@@ -69,6 +73,18 @@ class Architecture:
             raise ConfigError(f"`resnet` belongs to a ResNet trunk and to no other; the trunk is {self.trunk!r}")
         if self.head in ("pointwise", "deeplabv3") and not self.is_resnet:
             raise ConfigError(f"the head {self.head!r} is defined on a ResNet trunk only, not on {self.trunk!r}")
+        if self.head == "decoder" and self.trunk != "efficientnet_lite0":
+            raise ConfigError(f"the head 'decoder' is defined on an efficientnet_lite0 trunk, not on {self.trunk!r}")
+
+    @property
+    def stride(self) -> int:
+        """Output stride, in pixels: the scores' grid."""
+        return DECODER_STRIDE if self.head == "decoder" else OUTPUT_STRIDE
+
+    @property
+    def step(self) -> int:
+        """The trunk takes sides of step * m + 1 pixels."""
+        return DECODER_STEP if self.head == "decoder" else OUTPUT_STRIDE
 
     @property
     def is_resnet(self) -> bool:
@@ -80,9 +96,11 @@ LARGE_RATES = (6, 12, 18, 24)
 SMALL_RATES = (2, 4, 8, 12)
 LARGE_FIELD_OF_VIEW = (12,)
 DEEPLABV3_RATES = (12, 24, 36)
+DECODER_RATES = (1, 3, 6, 9)  # at stride 16: the reach of 2, 6, 12 and 18 at stride 8
 
 ARCHITECTURES = {
     "deeplabv2-efficientnet-lite0-aspp": Architecture(trunk="efficientnet_lite0", head="aspp", rates=LARGE_RATES),
+    "deeplab-efficientnet-lite0-decoder": Architecture(trunk="efficientnet_lite0", head="decoder", rates=DECODER_RATES),
     "deeplabv2-vgg16-largefov": Architecture(trunk="vgg16", head="largefov", rates=LARGE_FIELD_OF_VIEW),
     "deeplabv2-vgg16-aspp-s": Architecture(trunk="vgg16", head="aspp", rates=SMALL_RATES),
     "deeplabv2-vgg16-aspp-l": Architecture(trunk="vgg16", head="aspp", rates=LARGE_RATES),

@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from pipeline import scores
 from pipeline.errors import ModelError
-from pipeline.models.architecture import OUTPUT_STRIDE, Architecture
+from pipeline.models.architecture import Architecture
 from pipeline.models.card import ModelCard, Preprocessing
-from pipeline.models.efficientnet_lite import EfficientNetLite0
-from pipeline.models.heads import ASPP, DeepLabV3Head, FullyConvolutionalASPP, Pointwise
+from pipeline.models.efficientnet_lite import EfficientNetLite0, EfficientNetLite0Pyramid
+from pipeline.models.heads import ASPP, Decoder, DeepLabV3Head, FullyConvolutionalASPP, Pointwise
 from pipeline.models.multiscale import fused_scores, valid_step
 from pipeline.models.resnet import BLOCKS, ResNet
 from pipeline.models.vgg import VGG16
@@ -28,14 +28,17 @@ class SegmentationModel(nn.Module):
     `forward` is the bare network at one scale, which is what training needs; `probabilities` adds the card's scales.
     """
 
-    stride = OUTPUT_STRIDE
-
     def __init__(self, card: ModelCard) -> None:
         super().__init__()
         self.card = card
         trunk = build_trunk(card.architecture)
         self.trunk = trunk
         self.head = build_head(card.architecture, trunk.channels, len(card.classes))
+
+    @property
+    def stride(self) -> int:
+        """Output stride, in pixels."""
+        return self.card.architecture.stride
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -66,10 +69,10 @@ class SegmentationModel(nn.Module):
         return preprocess(image, self.card.preprocessing)
 
     def forward(self, batch: Tensor) -> Tensor:
-        """(N, 3, H, W) of sizes 8m+1 -> class scores (N, C, (H-1)/8 + 1, (W-1)/8 + 1), before any softmax.
+        """(N, 3, H, W) of sizes s m + 1 -> class scores (N, C, (H-1)/s + 1, (W-1)/s + 1), s the stride; no softmax.
 
         Raises:
-            ModelError: a side is not 8m+1; pad at the bottom and right with zeros, the mean colour.
+            ModelError: a side is not s m + 1; pad at the bottom and right with zeros, the mean colour.
         """
         height, width = batch.shape[-2:]
         if (height - 1) % self.stride or (width - 1) % self.stride:
@@ -77,8 +80,8 @@ class SegmentationModel(nn.Module):
                 f"{height}x{width} pixels are not a valid size at output stride {self.stride}: "
                 f"pad to {scores.valid_size(height, self.stride)}x{scores.valid_size(width, self.stride)}"
             )
-        result: Tensor = self.head(self.trunk(batch))  # (N, C, h, w)
-        return result
+        grid: Tensor = self.head(self.trunk(pad(batch, self.card.architecture.step)))  # (N, C, h, w)
+        return grid[..., : (height - 1) // self.stride + 1, : (width - 1) // self.stride + 1]
 
     @torch.inference_mode()
     def probabilities(self, image: Image) -> NDArray[np.float32]:
@@ -107,11 +110,13 @@ def pad(planes: Tensor, step: int) -> Tensor:
     height, width = planes.shape[-2:]
     bottom = scores.valid_size(height, step) - height
     right = scores.valid_size(width, step) - width
-    return functional.pad(planes, (0, right, 0, bottom))
+    return functional.pad(planes, (0, right, 0, bottom)) if bottom or right else planes
 
 
 def build_trunk(architecture: Architecture) -> EfficientNetLite0 | VGG16 | ResNet:
     """The trunk with random weights."""
+    if architecture.head == "decoder":
+        return EfficientNetLite0Pyramid()
     if architecture.trunk == "efficientnet_lite0":
         return EfficientNetLite0()
     if architecture.resnet is None:
@@ -121,6 +126,8 @@ def build_trunk(architecture: Architecture) -> EfficientNetLite0 | VGG16 | ResNe
 
 def build_head(architecture: Architecture, in_channels: int, classes: int) -> nn.Module:
     """The head with the authors' initialisation, N(0, 0.01)."""
+    if architecture.head == "decoder":
+        return Decoder(EfficientNetLite0Pyramid.levels, classes, architecture.rates)
     if architecture.head == "pointwise":
         return Pointwise(in_channels, classes)
     if architecture.head == "deeplabv3":

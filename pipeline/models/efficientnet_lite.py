@@ -1,12 +1,13 @@
 """EfficientNet-Lite0 as an atrous trunk: the project's light network.
 
 The published network (the EfficientNet-Lite release of TensorFlow's TPU models) has an output stride of 32. Here the
-strides of its last two strided blocks are removed and every later depthwise kernel is dilated instead, which leaves the
-weights valid: every fourth score of this trunk is a score of the published one.
+strides of its last blocks are removed and every later depthwise kernel is dilated instead, which leaves the weights
+valid: at output stride 8 every fourth feature of this trunk is a feature of the published one, at 16 every second.
 
 TensorFlow pads "SAME": at the valid sizes 8m+1 every strided layer sees an odd size, where SAME is symmetric padding.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class Stage:
     dilation: int = 1
 
 
-STAGES = (
+STAGES_TO_8 = (
     Stage(blocks=1, kernel=3, expansion=1, channels=16),
     Stage(blocks=2, kernel=3, expansion=6, channels=24, stride=2),
     Stage(blocks=2, kernel=5, expansion=6, channels=40, stride=2),
@@ -37,6 +38,14 @@ STAGES = (
     Stage(blocks=3, kernel=5, expansion=6, channels=112, first_dilation=2, dilation=2),
     Stage(blocks=4, kernel=5, expansion=6, channels=192, first_dilation=2, dilation=4),
     Stage(blocks=1, kernel=3, expansion=6, channels=320, first_dilation=4),
+)
+
+STAGES_TO_16 = (
+    *STAGES_TO_8[:3],
+    Stage(blocks=3, kernel=3, expansion=6, channels=80, stride=2),
+    Stage(blocks=3, kernel=5, expansion=6, channels=112),
+    Stage(blocks=4, kernel=5, expansion=6, channels=192, dilation=2),
+    Stage(blocks=1, kernel=3, expansion=6, channels=320, first_dilation=2),
 )
 
 
@@ -79,12 +88,12 @@ class EfficientNetLite0(nn.Module):
 
     channels = 320
 
-    def __init__(self) -> None:
+    def __init__(self, stages: Sequence[Stage] = STAGES_TO_8) -> None:
         super().__init__()
         self.stem = ConvBatchNorm(3, 32, 3, stride=2, eps=BATCH_NORM_EPS, activation=nn.ReLU6())
         blocks: list[nn.Module] = []
         channels = 32
-        for stage in STAGES:
+        for stage in stages:
             for index in range(stage.blocks):
                 block = InvertedResidual(
                     channels,
@@ -102,3 +111,20 @@ class EfficientNetLite0(nn.Module):
         """The features of preprocessed pictures."""
         features: Tensor = self.blocks(self.stem(x))
         return features
+
+
+class EfficientNetLite0Pyramid(EfficientNetLite0):
+    """(N, 3, H, W) of sizes 16m+1 -> features at strides 4 (24 channels), 8 (40) and 16 (320)."""
+
+    levels = (24, 40, 320)
+
+    def __init__(self) -> None:
+        super().__init__(STAGES_TO_16)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """The features of preprocessed pictures, the finest first."""
+        first, second = (sum(stage.blocks for stage in STAGES_TO_16[:n]) for n in (2, 3))
+        at4: Tensor = self.blocks[:first](self.stem(x))
+        at8: Tensor = self.blocks[first:second](at4)
+        at16: Tensor = self.blocks[second:](at8)
+        return at4, at8, at16

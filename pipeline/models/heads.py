@@ -5,12 +5,14 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipeline.models.layers import ConvBatchNorm
 
 INIT_STD = 0.01
 FC_CHANNELS = 1024
 DEEPLABV3_CHANNELS = 256
+DECODER_CHANNELS = (128, 64)
 
 
 class BranchSum(nn.Module):
@@ -97,6 +99,42 @@ class DeepLabV3Head(nn.Module):
         pyramid = torch.cat([branch(x) for branch in self.branches], dim=1)  # (N, 5 * 256, h, w)
         scores: Tensor = self.classifier(self.refine(self.dropout(self.project(pyramid))))
         return scores
+
+
+class Decoder(nn.Module):
+    """ASPP at stride 16, brought to stride 4 in two steps that each join the trunk's own features of that stride.
+
+    The sum of atrous branches is that of DeepLab v2. The way back to finer features is that of DeepLab v3+ (arXiv
+    1802.02611, figure 2), with a step more.
+    """
+
+    def __init__(self, levels: Sequence[int], classes: int, rates: Sequence[int]) -> None:
+        """Take features of `levels` channels, the finest first."""
+        super().__init__()
+        fine, middle, coarse = levels
+        wide, narrow = DECODER_CHANNELS
+        self.branches = nn.ModuleList(ConvBatchNorm(coarse, wide, 3, dilation=rate) for rate in rates)
+        self.lateral8 = ConvBatchNorm(middle, wide, 1)
+        self.smooth8 = ConvBatchNorm(wide, narrow, 3, activation=nn.ReLU(inplace=True))
+        self.lateral4 = ConvBatchNorm(fine, narrow, 1)
+        self.smooth4 = ConvBatchNorm(narrow, narrow, 3, activation=nn.ReLU(inplace=True))
+        self.classifier = nn.Conv2d(narrow, classes, 1)
+        init_head(self)
+
+    def forward(self, features: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Features at strides 4, 8 and 16, each grid twice the next less one, -> (N, classes, h, w) at stride 4."""
+        at4, at8, at16 = features
+        context: Tensor = sum(branch(at16) for branch in self.branches)  # (N, wide, h/4, w/4)
+        x = self.smooth8(torch.relu(_twice(torch.relu(context)) + self.lateral8(at8)))  # (N, narrow, h/2, w/2)
+        x = self.smooth4(torch.relu(_twice(x) + self.lateral4(at4)))  # (N, narrow, h, w)
+        scores: Tensor = self.classifier(x)
+        return scores
+
+
+def _twice(x: Tensor) -> Tensor:
+    """Twice as fine a grid between the same corners."""
+    rows, columns = x.shape[-2:]
+    return functional.interpolate(x, size=(2 * rows - 1, 2 * columns - 1), mode="bilinear", align_corners=True)
 
 
 def init_head(head: nn.Module) -> None:

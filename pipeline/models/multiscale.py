@@ -42,17 +42,18 @@ def fused_scores(network: Callable[[Tensor], Tensor], batch: Tensor, scales: Seq
     height, width = batch.shape[-2:]
 
     def scores_at(scale: float) -> Tensor:
-        scaled = _resize(batch, (scaled_size(height, scale), scaled_size(width, scale)))
+        scaled = resize(batch, (scaled_size(height, scale), scaled_size(width, scale)))
         scores = network(scaled)
         if flip:
             scores = (scores + network(scaled.flip(-1)).flip(-1)) / 2
         rows, columns = scores.shape[-2:]
-        return _resize(scores, (round((rows - 1) / scale) + 1, round((columns - 1) / scale) + 1))
+        return resize(scores, (round((rows - 1) / scale) + 1, round((columns - 1) / scale) + 1))
 
     return functools.reduce(torch.maximum, map(scores_at, scales))
 
 
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, C, h, w) -> (N, C, *size), bilinear with corners aligned."""
     if tuple(x.shape[-2:]) == size:
         return x
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=True)

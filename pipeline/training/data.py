@@ -26,14 +26,31 @@ def batches(sample: Sample, how: Preprocessing, recipe: Recipe, start: int = 0) 
     Yields:
         Pictures (N, 3, crop, crop) float32 and labels (N, crop, crop) uint8.
     """
-    fill = mean_colour(how)
     for step in range(start, recipe.iterations):
-        images, masks = [], []
-        for draw in range(step * recipe.batch, (step + 1) * recipe.batch):
-            image, mask = augment(*sample(draw), recipe, fill, np.random.default_rng((recipe.seed, draw)))
-            images.append(preprocess(image, how))
-            masks.append(torch.from_numpy(mask))
-        yield torch.stack(images), torch.stack(masks)
+        yield collate([example(sample, draw, how, recipe) for draw in share(step, recipe)], how)
+
+
+def share(step: int, recipe: Recipe, rank: int = 0, world: int = 1) -> range:
+    """The draws that process `rank` of `world` makes for one step; together they are the step's batch."""
+    first, last = (recipe.batch * r // world for r in (rank, rank + 1))
+    return range(step * recipe.batch + first, step * recipe.batch + last)
+
+
+def example(sample: Sample, draw: int, how: Preprocessing, recipe: Recipe) -> tuple[Pixels, Pixels]:
+    """The augmented picture (crop, crop, 3) and mask (crop, crop) of one draw, both uint8."""
+    return augment(*sample(draw), recipe, mean_colour(how), np.random.default_rng((recipe.seed, draw)))
+
+
+def collate(examples: list[tuple[Pixels, Pixels]], how: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Pictures (N, 3, crop, crop) float32, preprocessed, and labels (N, crop, crop) uint8."""
+    images = [preprocess(image, how) for image, _ in examples]
+    return torch.stack(images), torch.stack([torch.from_numpy(mask) for _, mask in examples])
+
+
+def shuffled(draw: int, count: int, seed: int) -> int:
+    """Which of `count` pairs the n-th draw takes: each epoch goes through all of them, in an order of its own."""
+    epoch, place = divmod(draw, count)
+    return int(np.random.default_rng((seed, epoch)).permutation(count)[place])
 
 
 def mean_colour(how: Preprocessing) -> Colour:

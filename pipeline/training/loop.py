@@ -1,5 +1,6 @@
 """The training step and loop of DeepLab v2 in plain PyTorch (sections 3.1 and 4.1 of the paper)."""
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Callable, Iterable
@@ -8,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import ConfigError
-from pipeline.masks import IGNORE
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.training.loss import Losses
 from pipeline.training.recipe import Recipe
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
@@ -39,6 +40,9 @@ def train(
 ) -> None:
     """Train `model` in place, on the device it is on, and leave it in evaluation mode.
 
+    Where torch.distributed is initialised, every process of the group calls this with its share of each batch, and all
+    take the step that one process would take with the whole batch.
+
     Args:
         model: the network; its trunk and head get learning rates of their own.
         batches: asked once, for the step to begin with.
@@ -53,50 +57,70 @@ def train(
     optimizer = torch.optim.SGD(parameter_groups(model, recipe), lr=recipe.base_lr, momentum=recipe.momentum)
     start = restore(checkpoint, model, optimizer, recipe) if checkpoint else 0
     set_train_mode(model, recipe)
+    losses = parallel(Losses(model, recipe))
     for step, (images, labels) in enumerate(batches(start), start):
-        loss = train_step(model, optimizer, images, labels, recipe, step)
+        loss = train_step(losses, optimizer, images, labels, recipe, step)
         if on_step:
             on_step(Progress(step=step + 1, loss=loss, learning_rate=recipe.learning_rate(step)))
         if on_checkpoint and ((step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.iterations):
             on_checkpoint(snapshot(model, optimizer, recipe, step + 1))
+            set_train_mode(model, recipe)  # it may have been evaluated
     model.eval()
 
 
 def train_step(
-    model: SegmentationModel,
+    losses: Losses | DistributedDataParallel,
     optimizer: torch.optim.Optimizer,
     images: Tensor,
     labels: Tensor,
     recipe: Recipe,
     step: int,
 ) -> float:
-    """One step of SGD; returns the loss before it."""
-    # What dropout drops depends on seed and step alone, so that a resumed run repeats an uninterrupted one.
-    torch.manual_seed(recipe.seed * recipe.iterations + step)
+    """One step of SGD; returns the loss before it: the mean of what is labelled, added up over the losses.
+
+    Args:
+        losses: the network with its losses, as `parallel` gives it.
+        images: (N, 3, H, W), preprocessed: this process's share of the batch.
+        labels: (N, H, W) uint8.
+    """
+    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    # What dropout drops depends on seed, step and process alone, so that a resumed run repeats an uninterrupted one.
+    torch.manual_seed((recipe.seed * recipe.iterations + step) * world + rank)
     for group in optimizer.param_groups:
         group["lr"] = group["multiplier"] * recipe.learning_rate(step)
-    device = next(model.parameters()).device
-    loss = segmentation_loss(model(images.to(device)), labels.to(device), model.stride)
+    device = next(losses.parameters()).device
+    images, labels = images.to(device), labels.to(device)
+    plain: Any = losses.module if isinstance(losses, DistributedDataParallel) else losses
+    counts = total(plain.labelled(labels))
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    seen = torch.zeros((), device=device)
+    parts = list(zip(images.chunk(recipe.accumulate), labels.chunk(recipe.accumulate), strict=True))
+    for number, (some, theirs) in enumerate(parts, 1):
+        more = number < len(parts)
+        with losses.no_sync() if more and isinstance(losses, DistributedDataParallel) else contextlib.nullcontext():
+            loss = (losses(some, theirs) / counts.clamp(min=1)).sum()
+            (loss * world).backward()  # processes take the mean of their gradients, and it is the sum that is wanted
+        seen += loss.detach()
     if recipe.clip_norm:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
     optimizer.step()
-    return loss.item()
+    return float(total(seen))
 
 
-def segmentation_loss(scores: Tensor, labels: Tensor, stride: int) -> Tensor:
-    """Cross-entropy on the network's own grid against labels subsampled by its stride, the mean of what is labelled.
+def parallel(losses: Losses) -> Losses | DistributedDataParallel:
+    """The same module, but with gradients shared with the other processes, where torch.distributed is initialised."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return losses
+    return DistributedDataParallel(losses)
 
-    Args:
-        scores: (N, C, h, w).
-        labels: (N, H, W), H = stride * (h - 1) + 1; 255 is not counted.
-        stride: output stride; grid point (i, j) is centred on pixel (stride * i, stride * j).
-    """
-    target = labels[:, ::stride, ::stride].long()  # (N, h, w)
-    total = functional.cross_entropy(scores.float(), target, ignore_index=IGNORE, reduction="sum")
-    return total / (target != IGNORE).sum().clamp(min=1)
+
+def total(values: Tensor) -> Tensor:
+    """The element-wise sum over all processes, in place."""
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(values)
+    return values
 
 
 def parameter_groups(model: SegmentationModel, recipe: Recipe) -> list[dict[str, Any]]:

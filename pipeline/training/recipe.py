@@ -1,8 +1,11 @@
 """The numbers of a training run."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.errors import ConfigError
+from pipeline.models.card import SINGLE_SCALE, check_scales
+from pipeline.models.multiscale import valid_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,8 +14,10 @@ class Recipe:
 
     Attributes:
         iterations: optimiser steps.
-        batch: pictures a step.
-        crop: side of the square crops, in pixels, 8m + 1.
+        batch: pictures a step, over all workers.
+        accumulate: parts in which a worker goes through its pictures of a step; the gradient is that of the whole.
+        crop: side of the square crops, in pixels, 8m + 1; with several scales a size that is valid at each.
+        scales: image scales that have a loss each, and one more on their maximum where there are several.
         base_lr: learning rate of the trunk at step 0.
         power: the rate falls as (1 - step / iterations)^power.
         momentum: of SGD.
@@ -24,13 +29,16 @@ class Recipe:
         scale_max: largest random scale of a picture.
         mirror: probability that a picture is mirrored.
         freeze_bn: keep batch normalisation's statistics, scale and shift as they are.
+        precision: of the forward and backward pass; weights and their updates are float32.
         seed: decides the order of pictures, their augmentation and dropout.
         checkpoint_every: steps between checkpoints.
     """
 
     iterations: int = 20_000
     batch: int = 10
+    accumulate: int = 1
     crop: int = 321
+    scales: tuple[float, ...] = SINGLE_SCALE
     base_lr: float = 2.5e-4
     power: float = 0.9
     momentum: float = 0.9
@@ -42,18 +50,21 @@ class Recipe:
     scale_max: float = 1.5
     mirror: float = 0.5
     freeze_bn: bool = True
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch", "checkpoint_every", "base_lr"):
+        for name in ("iterations", "batch", "accumulate", "checkpoint_every", "base_lr"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")
         for name in ("power", "momentum", "weight_decay", "head_weight_lr", "head_bias_lr", "clip_norm", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it must not be negative")
-        if self.crop < 9 or (self.crop - 1) % 8:
-            raise ConfigError(f"recipe.crop is {self.crop}; it must be 8m + 1, such as 257 or 321")
+        check_scales(self.scales)
+        step = valid_step(8, self.scales)
+        if self.crop < 9 or (self.crop - 1) % step:
+            raise ConfigError(f"recipe.crop is {self.crop}; it must be {step}m + 1, such as 257 or 321")
         if not 0 < self.scale_min <= self.scale_max:
             raise ConfigError(f"recipe.scale_min..scale_max is {self.scale_min}..{self.scale_max}; give 0 < min <= max")
         if not 0 <= self.mirror <= 1:

@@ -81,6 +81,22 @@ def test_every_fourth_score_is_the_published_networks(
     torch.testing.assert_close(atrous[:, :, ::4, ::4], published, rtol=1e-4, atol=1e-4 * float(published.abs().max()))
 
 
+@pytest.mark.parametrize("size", [(33, 33), (65, 97)])
+def test_every_second_feature_of_the_pyramid_is_the_published_networks(
+    weights: dict[str, Tensor], size: tuple[int, int]
+) -> None:
+    pyramid = models.build(
+        "deeplab-efficientnet-lite0-decoder", ["a", "b"], trunk_weights="efficientnet-lite0-imagenet"
+    ).eval()
+    x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        levels, published = pyramid.trunk(x), published_features(weights, x)
+    for level, (stride, channels) in zip(levels, ((4, 24), (8, 40), (16, 320)), strict=True):
+        assert level.shape == (1, channels, *((side - 1) // stride + 1 for side in size))
+    found = levels[-1][:, :, ::2, ::2]
+    torch.testing.assert_close(found, published, rtol=1e-4, atol=1e-4 * float(published.abs().max()))
+
+
 @pytest.mark.parametrize(
     ("photograph", "imagenet_class"),
     [("chelsea", {281, 282, 285}), ("coffee", {967}), ("rocket", {657, 744})],

@@ -15,7 +15,8 @@ from pipeline.evaluation.metrics import SegmentationScore
 from pipeline.models.card import CAFFE_PREPROCESSING, LITE_PREPROCESSING
 from pipeline.scenes import CLASSES, scene
 from pipeline.training.data import batches, mean_colour
-from pipeline.training.loop import parameter_groups, segmentation_loss, set_train_mode, train, train_step
+from pipeline.training.loop import parameter_groups, set_train_mode, train, train_step
+from pipeline.training.loss import Losses
 from pipeline.training.recipe import Recipe
 
 LIGHT = "deeplabv2-efficientnet-lite0-aspp"
@@ -45,29 +46,6 @@ def sgd(model, recipe):
     return torch.optim.SGD(parameter_groups(model, recipe), lr=1.0, momentum=recipe.momentum)
 
 
-def test_loss_is_the_mean_cross_entropy_at_the_grid_points():
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=(2, 5, 3, 4)).astype(np.float32)
-    labels = rng.integers(0, 5, (2, 17, 25)).astype(np.uint8)
-    labels[0, 8, 16] = labels[1, :9] = 255
-    terms = []
-    for n, i, j in itertools.product(range(2), range(3), range(4)):
-        label = labels[n, 8 * i, 8 * j]
-        if label != 255:
-            terms.append(np.log(np.exp(scores[n, :, i, j]).sum()) - scores[n, label, i, j])
-    loss = segmentation_loss(torch.from_numpy(scores), torch.from_numpy(labels), 8)
-    assert len(terms) == 2 * 12 - 1 - 8
-    assert loss.item() == pytest.approx(np.mean(terms), rel=1e-5)
-
-
-def test_loss_without_a_label_is_zero():
-    scores = torch.randn(1, 5, 2, 2, requires_grad=True)
-    loss = segmentation_loss(scores, torch.full((1, 9, 9), 255, dtype=torch.uint8), 8)
-    loss.backward()
-    assert loss.item() == 0
-    assert (scores.grad == 0).all()
-
-
 def test_groups_have_the_papers_multipliers(model):
     trunk, weights, biases = parameter_groups(model, Recipe())
     assert (trunk["multiplier"], trunk["weight_decay"]) == (1.0, 5e-4)
@@ -90,8 +68,9 @@ def test_a_step_moves_each_parameter_by_its_own_rate(model):
     images, labels = next(iter(small_batches(recipe)))
     set_train_mode(model, recipe)
     before = copy.deepcopy(model)
-    train_step(model, sgd(model, recipe), images, labels, recipe, step=50)
-    segmentation_loss(before(images), labels, 8).backward()
+    train_step(Losses(model, recipe), sgd(model, recipe), images, labels, recipe, step=50)
+    losses = Losses(before, recipe)
+    (losses(images, labels) / losses.labelled(labels)).sum().backward()
     rate = 2.5e-4 * 0.5**0.9
     multipliers = {"trunk.stem.conv.weight": 1, "head.branches.2.weight": 10, "head.branches.2.bias": 20}
     for name, multiplier in multipliers.items():
@@ -105,9 +84,37 @@ def test_a_long_gradient_is_shortened(model):
     images, labels = next(iter(small_batches(recipe)))
     set_train_mode(model, recipe)
     before = copy.deepcopy(model)
-    train_step(model, sgd(model, recipe), images, labels, recipe, step=0)
+    train_step(Losses(model, recipe), sgd(model, recipe), images, labels, recipe, step=0)
     moved = [new - old for old, new in zip(before.parameters(), model.parameters(), strict=True)]
     assert torch.stack([step.norm() for step in moved]).norm().item() == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_accumulated_parts_make_the_step_of_the_whole_batch(model, parts):
+    recipe = Recipe(iterations=10, batch=5, crop=33, base_lr=0.01)
+    images, labels = next(iter(small_batches(recipe)))
+    labels[0, :20] = 255  # parts differ in how much of them is labelled
+    whole, cut = model, copy.deepcopy(model)
+    steps = []
+    for network, how in ((whole, recipe), (cut, dataclasses.replace(recipe, accumulate=parts))):
+        set_train_mode(network, how)
+        steps.append(train_step(Losses(network, how), sgd(network, how), images, labels, how, step=0))
+    assert steps[0] == pytest.approx(steps[1], rel=1e-5)
+    for (name, old), new in zip(whole.named_parameters(), cut.parameters(), strict=True):
+        torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_bfloat16_comes_near_to_float32():
+    model = models.build(LIGHT, CLASSES, trunk_weights="efficientnet-lite0-imagenet")
+    recipe = Recipe(iterations=10, batch=2, crop=33)
+    images, labels = next(iter(small_batches(recipe)))
+    set_train_mode(model, recipe)
+    exact, rough = (
+        Losses(model, dataclasses.replace(recipe, precision=precision))(images, labels).item()
+        for precision in ("float32", "bfloat16")
+    )
+    assert rough != exact
+    assert rough == pytest.approx(exact, rel=0.05)
 
 
 def test_frozen_batch_norm_keeps_its_numbers(model):

@@ -1,0 +1,32 @@
+"""The layout of the SegNet tutorial's CamVid: SPLIT/NAME.png beside SPLITannot/NAME.png."""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from pipeline import storage
+from pipeline.errors import StorageError
+from pipeline.images import EXTENSIONS
+from pipeline.training.pairs import Labels, Pair, Place
+
+_CLASSES = (
+    "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
+)  # fmt: skip
+_PALETTE = (
+    (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+    (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+)  # fmt: skip
+LABELS = Labels(classes=_CLASSES, palette=_PALETTE, void=11)
+
+
+def pairs(root: str, split: str) -> Iterator[Pair]:
+    """The pictures of ROOT/SPLIT with the masks of ROOT/SPLITannot; a mask is named as its picture, in .png."""
+    masks = {_stem(entry.key): Place(entry.uri) for entry in storage.list_files(storage.join(root, f"{split}annot"))}
+    if not masks:
+        raise StorageError(f"no masks at {storage.redact(storage.join(root, f'{split}annot'))}")
+    for entry in storage.list_files(storage.join(root, split)):
+        if PurePosixPath(entry.key).suffix.lower() in EXTENSIONS:
+            yield Pair(f"{split}/{entry.key}", Place(entry.uri), masks.get(_stem(entry.key)))
+
+
+def _stem(key: str) -> str:
+    return str(PurePosixPath(key).with_suffix(""))

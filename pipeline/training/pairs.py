@@ -1,0 +1,169 @@
+"""A picture and its index mask: where the two lie in storage, fetching them, decoding them, and what can be wrong."""
+
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngImageFile
+
+from pipeline import images, storage
+from pipeline.errors import ImageError, StorageError
+from pipeline.masks import IGNORE
+
+Pixels = NDArray[np.uint8]
+Encoded = bytes | StorageError
+
+PAIR_SCHEMA = pa.schema([("key", pa.string()), ("image", pa.binary()), ("mask", pa.binary()), ("problem", pa.string())])
+"""A pair once it is fetched; `problem` says what is wrong with it, null where nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where encoded bytes lie: an object, or `length` bytes of it from `offset` on."""
+
+    uri: str
+    offset: int | None = None
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Where encoded bytes lie: row `row` of row group `group` of a Parquet file, in a dotted column path."""
+
+    uri: str
+    column: str
+    group: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One labelled picture, by the name that a person knows it by; `mask` is None where no mask was found."""
+
+    key: str
+    image: Place | Cell
+    mask: Place | Cell | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What the values of a mask mean.
+
+    Attributes:
+        classes: names by class id.
+        palette: (R, G, B) of each class; None stands for the PASCAL VOC colours.
+        void: a further value that nothing counts, as 255 is.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...] | None = None
+    void: int = IGNORE
+
+
+def fetch(pairs: Sequence[Pair], labels: Labels) -> pa.Table:
+    """Fetch and check pairs; a table of PAIR_SCHEMA, a row for each pair, in their order.
+
+    Raises:
+        StorageError: the storage itself does not answer. A single object that is gone or denied is a problem.
+    """
+    found_images = _fetch([pair.image for pair in pairs])
+    found_masks = _fetch([pair.mask for pair in pairs])
+    rows = [
+        {
+            "key": pair.key,
+            "image": None if isinstance(image, StorageError) else image,
+            "mask": None if isinstance(mask, StorageError) else mask,
+            "problem": problem(image, mask, labels),
+        }
+        for pair, image, mask in zip(pairs, found_images, found_masks, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, PAIR_SCHEMA)
+
+
+def problem(image: Encoded, mask: Encoded, labels: Labels) -> str | None:
+    """What is wrong with a pair of encoded picture and mask, in a sentence; None where nothing is."""
+    for found in (image, mask):
+        if isinstance(found, StorageError):
+            return str(found)
+    try:
+        decode(bytes(image), bytes(mask), labels)  # type: ignore[arg-type]
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def decode(image: bytes, mask: bytes, labels: Labels) -> tuple[Pixels, Pixels]:
+    """The picture (H, W, 3) uint8 RGB and its mask (H, W) uint8 with 255 for what is not counted.
+
+    Raises:
+        ImageError: either cannot be decoded, their sizes differ, or the mask holds a value that is no class.
+    """
+    pixels, ids = images.decode(image), decode_mask(mask)
+    if pixels.shape[:2] != ids.shape:
+        (height, width), (rows, columns) = pixels.shape[:2], ids.shape
+        raise ImageError(f"the picture is {width}x{height} pixels and its mask {columns}x{rows}; give both one size")
+    ids[ids == labels.void] = IGNORE
+    unknown = np.setdiff1d(ids, [*range(len(labels.classes)), IGNORE])
+    if unknown.size:
+        raise ImageError(
+            f"the mask holds the class id {unknown[0]}; there are {len(labels.classes)} classes, "
+            f"0 to {len(labels.classes) - 1}, and {IGNORE} is for pixels that are not counted"
+        )
+    return pixels, ids
+
+
+def decode_mask(png: bytes) -> Pixels:
+    """The values (H, W) uint8 of an 8-bit PNG, palette or grey. Raises ImageError for anything else."""
+    try:
+        with PngImageFile(io.BytesIO(png)) as image:
+            if image.mode not in ("P", "L"):
+                raise ImageError(
+                    f"a mask is an 8-bit PNG of class ids, palette or grey; this one has the mode {image.mode}"
+                )
+            return np.array(image)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file makes them raise
+        raise ImageError(f"the mask is not a readable PNG: {type(error).__name__}: {error}") from error
+
+
+def _fetch(places: Sequence[Place | Cell | None]) -> list[Encoded]:
+    """The bytes at each place, in order."""
+    found: dict[Place | Cell | None, Encoded] = {None: StorageError("there is no mask for this picture")}
+    found |= _fetch_objects([place for place in places if isinstance(place, Place)])
+    found |= _fetch_cells([place for place in places if isinstance(place, Cell)])
+    return [found[place] for place in places]
+
+
+def _fetch_objects(places: Sequence[Place]) -> dict[Place | Cell | None, Encoded]:
+    if not places:
+        return {}
+    first, last = min(place.uri for place in places), max(place.uri for place in places)
+    shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    root = first[:shared].rpartition("/")[0]
+    keys = [place.uri[len(root) + 1 :] for place in places]
+    starts = [place.offset for place in places]
+    ends = [None if place.offset is None else place.offset + (place.length or 0) for place in places]
+    return dict(zip(places, storage.read_ranges(root, keys, starts, ends), strict=True))
+
+
+def _fetch_cells(cells: Sequence[Cell]) -> dict[Place | Cell | None, Encoded]:
+    """Cells, a row group at a time."""
+    found: dict[Place | Cell | None, Encoded] = {}
+    for (uri, column, group), wanted in itertools.groupby(cells, lambda cell: (cell.uri, cell.column, cell.group)):
+        filesystem, path = storage.arrow_filesystem(uri)
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            table = file.read_row_group(group, columns=[column])
+        name, _, field = column.partition(".")
+        values = table.column(name).combine_chunks()
+        leaf = pc.struct_field(values, field) if field else values
+        for cell in wanted:
+            value = leaf[cell.row].as_py()
+            found[cell] = StorageError(f"column {column} is null here") if value is None else value
+    return found

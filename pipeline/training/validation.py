@@ -1,0 +1,32 @@
+"""Scoring a network while it is trained: mean IoU at full resolution, without the CRF."""
+
+from collections.abc import Iterable
+
+import torch
+
+from pipeline import scores
+from pipeline.evaluation.metrics import SegmentationScore
+from pipeline.models import Inference, Predictor
+from pipeline.models.deeplab import SegmentationModel
+from pipeline.training.loop import total
+from pipeline.training.pairs import Pixels
+
+
+def mean_iou(model: SegmentationModel, pairs: Iterable[tuple[Pixels, Pixels]]) -> float:
+    """Mean IoU, 0 to 1, pooled over the pairs of all processes of the group, where torch.distributed is initialised.
+
+    Args:
+        model: left in evaluation mode, on the device it is on.
+        pairs: this process's: picture (H, W, 3) and mask (H, W), both uint8.
+    """
+    device = next(model.parameters()).device
+    predictor = Predictor(model, Inference(), device)
+    counted = SegmentationScore(len(model.classes))
+    for image, mask in pairs:
+        [grid] = predictor.scores([image])
+        height, width = mask.shape
+        labels = scores.upsample(grid, height, width, model.stride).argmax(axis=0)
+        counted.update(mask, labels.astype("uint8"))
+    pooled = SegmentationScore(len(model.classes))
+    pooled.add(total(torch.from_numpy(counted.matrix).to(device)).cpu().numpy())
+    return pooled.mean_iou

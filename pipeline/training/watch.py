@@ -1,0 +1,84 @@
+"""How far training is: a bar or a line now and then on stderr, and TensorBoard files in storage."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from pipeline import storage
+
+_LINE_SECONDS = 10.0
+_UPLOAD_SECONDS = 60.0
+
+Note = dict[str, float]
+"""Numbers after one step: `step` and any of loss, learning_rate and mean_iou."""
+
+
+class Board:
+    """Notes from the workers to the driver; an actor."""
+
+    def __init__(self) -> None:
+        self._notes: list[Note] = []
+
+    def put(self, note: Note) -> None:
+        """Leave a note."""
+        self._notes.append(note)
+
+    def take(self) -> list[Note]:
+        """The notes since the last time."""
+        notes, self._notes = self._notes, []
+        return notes
+
+
+class Watch:
+    """Shows and records a run's notes. Use as a context manager."""
+
+    def __init__(self, iterations: int, uri: str) -> None:
+        """Expect `iterations` steps; the TensorBoard files go below `uri`."""
+        self._iterations, self._uri = iterations, uri
+        self._bar = tqdm(total=iterations, unit=" steps", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self._folder = tempfile.TemporaryDirectory()
+        self._writer = SummaryWriter(self._folder.name)
+        self._last_line = self._last_upload = time.monotonic()
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._writer.close()
+        self._upload()
+        self._folder.cleanup()
+
+    def show(self, notes: Iterable[Note]) -> None:
+        """Show and record notes, the oldest first."""
+        for note in notes:
+            for name in note.keys() - {"step"}:
+                self._writer.add_scalar(name, note[name], int(note["step"]))
+            if "mean_iou" in note:
+                self._say(f"step {note['step']:.0f}: mean IoU {note['mean_iou']:.4f} on the validation pictures")
+            if "loss" in note:
+                self._show_step(note)
+        if time.monotonic() - self._last_upload >= _UPLOAD_SECONDS:
+            self._writer.flush()
+            self._upload()
+            self._last_upload = time.monotonic()
+
+    def _show_step(self, note: Note) -> None:
+        if not self._bar.disable:
+            self._bar.set_postfix(loss=f"{note['loss']:.3f}", refresh=False)
+            self._bar.update(int(note["step"]) - self._bar.n)
+        elif time.monotonic() - self._last_line >= _LINE_SECONDS or note["step"] == self._iterations:
+            self._last_line = time.monotonic()
+            self._say(f"step {note['step']:.0f} of {self._iterations}: loss {note['loss']:.3f}")
+
+    def _say(self, text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
+
+    def _upload(self) -> None:
+        for path in Path(self._folder.name).iterdir():
+            storage.put_whole(storage.join(self._uri, path.name), path.read_bytes())

@@ -1,0 +1,86 @@
+"""The losses by hand: which points are counted, at which scale, against which label."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.training.loss import Losses, cross_entropy, on_grid
+from pipeline.training.recipe import Recipe
+
+
+def by_hand(scores, labels, stride):
+    """-log softmax at every labelled grid point, in float64: the terms of the sum."""
+    terms = []
+    for n, i, j in itertools.product(range(scores.shape[0]), *map(range, scores.shape[2:])):
+        label = labels[n, round(stride * i), round(stride * j)]
+        if label != 255:
+            point = scores[n, :, i, j].astype(np.float64)
+            terms.append(np.log(np.exp(point).sum()) - point[label])
+    return terms
+
+
+@pytest.fixture
+def labels():
+    found = np.random.default_rng(0).integers(0, 5, (2, 33, 65)).astype(np.uint8)
+    found[0, 8, 16] = found[1, :9] = 255
+    return found
+
+
+def test_cross_entropy_is_the_sum_over_the_labelled_grid_points(labels):
+    scores = np.random.default_rng(1).normal(size=(2, 5, 5, 9)).astype(np.float32)
+    terms = by_hand(scores, labels, 8)
+    assert len(terms) == 2 * 5 * 9 - 1 - 2 * 9
+    loss = cross_entropy(torch.from_numpy(scores), on_grid(torch.from_numpy(labels), 8))
+    assert loss.item() == pytest.approx(sum(terms), rel=1e-5)
+
+
+def test_without_a_label_the_loss_is_zero():
+    scores = torch.randn(1, 5, 2, 2, requires_grad=True)
+    loss = cross_entropy(scores, torch.full((1, 2, 2), 255, dtype=torch.uint8))
+    loss.backward()
+    assert loss.item() == 0
+    assert (scores.grad == 0).all()
+
+
+class Mean(nn.Module):
+    """A network of output stride 8 without weights: five scores from the picture's own values at the grid points."""
+
+    stride = 8
+
+    def forward(self, images):
+        grid = images[:, :1, ::8, ::8]
+        return torch.cat([grid * factor for factor in (-2.0, -1.0, 0.0, 1.0, 2.0)], dim=1)
+
+
+def test_three_scales_have_four_losses(labels):
+    """One on each scale's own grid, one on the element-wise maximum on the grid of scale 1, weight 1 each."""
+    images = np.random.default_rng(2).normal(size=(2, 3, 33, 65)).astype(np.float32)
+    losses = Losses(Mean(), Recipe(crop=33, scales=(1.0, 0.75, 0.5)))
+    found = losses(torch.from_numpy(images), torch.from_numpy(labels))
+    counts = losses.labelled(torch.from_numpy(labels))
+    shapes = {1.0: (5, 9), 0.75: (4, 7), 0.5: (3, 5)}
+    grids = {}
+    for index, (scale, shape) in enumerate(shapes.items()):
+        size = (round(32 * scale) + 1, round(64 * scale) + 1)
+        scaled = nn.functional.interpolate(torch.from_numpy(images), size=size, mode="bilinear", align_corners=True)
+        grids[scale] = Mean()(scaled)
+        assert grids[scale].shape[2:] == shape
+        terms = by_hand(grids[scale].numpy(), labels, 8 / scale)
+        assert counts[index] == len(terms)
+        assert found[index].item() == pytest.approx(sum(terms), rel=1e-4)
+    spread = [
+        nn.functional.interpolate(grid, size=shapes[1.0], mode="bilinear", align_corners=True)
+        for grid in grids.values()
+    ]
+    terms = by_hand(torch.stack(spread).amax(dim=0).numpy(), labels, 8)
+    assert counts[3] == len(terms)
+    assert found[3].item() == pytest.approx(sum(terms), rel=1e-4)
+
+
+def test_one_scale_has_one_loss(labels):
+    losses = Losses(Mean(), Recipe(crop=33))
+    assert losses(torch.randn(2, 3, 33, 65), torch.from_numpy(labels)).shape == (1,)
+    assert losses.labelled(torch.from_numpy(labels)).tolist() == [2 * 5 * 9 - 1 - 2 * 9]

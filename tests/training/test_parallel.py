@@ -1,0 +1,35 @@
+"""Two processes that share each batch take the steps that one process takes with the whole of it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from servers import free_port
+from training.learner import learn
+
+from pipeline.training.data import share
+from pipeline.training.recipe import Recipe
+
+RECIPE = Recipe(iterations=3, batch=5, crop=33, base_lr=0.01, weight_decay=5e-4)  # an odd batch: 2 pictures and 3
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "clip_norm": 1.0}, {"scales": (1.0, 0.5)}])
+def test_two_processes_learn_what_one_learns(tmp_path, changes):
+    recipe = dataclasses.replace(RECIPE, **changes)
+    learn(0, 1, recipe, "", tmp_path)
+    address = f"tcp://127.0.0.1:{free_port()}"
+    torch.multiprocessing.spawn(learn, args=(2, recipe, address, str(tmp_path)), nprocs=2)
+    alone, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
+    assert first["losses"] == second["losses"]
+    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=1e-3)
+    assert alone["losses"][0] != pytest.approx(alone["losses"][-1], rel=1e-3)
+    for name, value in alone["model"].items():
+        assert torch.equal(first["model"][name], second["model"][name]), name
+        torch.testing.assert_close(first["model"][name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_shares_are_the_batch():
+    draws = [number for rank in range(3) for number in share(4, Recipe(batch=10), rank, 3)]
+    assert draws == list(range(40, 50))
+    assert [len(share(0, Recipe(batch=10), rank, 3)) for rank in range(3)] == [3, 3, 4]
