@@ -10,18 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline import masks, storage
 
 _DIGEST_BYTES = 16
+_DIGEST = np.dtype(f"S{_DIGEST_BYTES}")
+_ROWS_AT_ONCE = 1024
+
+Identities = NDArray[np.bytes_]
 
 
 class Ledger:
     """The (key, version) pairs that already have a row; 16 bytes each in memory."""
 
-    def __init__(self, pairs: Iterable[bytes] = ()) -> None:
-        """Keep the digests in `pairs`, as `identity` makes them."""
-        self._sorted = np.unique(np.array(list(pairs), dtype=f"S{_DIGEST_BYTES}"))
+    def __init__(self, parts: Iterable[Identities] = ()) -> None:
+        """Keep the digests in `parts`, as `identity` makes them."""
+        self._sorted = np.unique(np.concatenate([np.empty(0, _DIGEST), *parts]))
 
     def __len__(self) -> int:
         return len(self._sorted)
@@ -30,7 +35,7 @@ class Ledger:
         """The rows of `table` (with columns key and version) that have no row in the output yet."""
         if not len(self):
             return table
-        asked = np.array(_identities(table), dtype=self._sorted.dtype)
+        asked = _identities(table)
         place = np.minimum(np.searchsorted(self._sorted, asked), len(self) - 1)
         return table.filter(pa.array(self._sorted[place] != asked))
 
@@ -44,7 +49,7 @@ def load(output: str, generation: str) -> Ledger:
         for entry in storage.list_files(storage.join(output, folder, "*.parquet"))
     ]
     with ThreadPoolExecutor(16) as pool:
-        return Ledger(pair for pairs in pool.map(lambda uri: _read(uri, generation), files) for pair in pairs)
+        return Ledger(pool.map(lambda uri: _read(uri, generation), files))
 
 
 def identity(key: str, version: str) -> bytes:
@@ -52,14 +57,15 @@ def identity(key: str, version: str) -> bytes:
     return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=_DIGEST_BYTES).digest()
 
 
-def _read(uri: str, generation: str) -> list[bytes]:
+def _read(uri: str, generation: str) -> Identities:
     filesystem, path = storage.arrow_filesystem(uri)
     with pq.ParquetFile(path, filesystem=filesystem) as file:
         if masks.DatasetInfo.from_metadata(file.schema_arrow.metadata).generation != generation:
-            return []
-        return _identities(file.read(columns=["key", "version"]))
+            return np.empty(0, _DIGEST)
+        batches = file.iter_batches(_ROWS_AT_ONCE, columns=["key", "version"])
+        return np.concatenate([np.empty(0, _DIGEST), *map(_identities, batches)])
 
 
-def _identities(table: pa.Table) -> list[bytes]:
-    keys, versions = table.column("key").to_pylist(), table.column("version").to_pylist()
-    return [identity(key, version) for key, version in zip(keys, versions, strict=True)]
+def _identities(rows: pa.Table | pa.RecordBatch) -> Identities:
+    keys, versions = rows.column("key").to_pylist(), rows.column("version").to_pylist()
+    return np.array([identity(key, version) for key, version in zip(keys, versions, strict=True)], _DIGEST)
