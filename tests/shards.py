@@ -15,9 +15,9 @@ from pipeline.batch.manifest import Manifest
 from pipeline.batch.source import Source, index_shard, list_objects, open_source
 
 
-def tar_bytes(members: dict[str, bytes]) -> bytes:
+def tar_bytes(members: dict[str, bytes], **options: Any) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+    with tarfile.open(fileobj=buffer, mode="w", **({"format": tarfile.PAX_FORMAT} | options)) as archive:
         for name, data in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)

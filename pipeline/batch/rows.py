@@ -56,7 +56,12 @@ FINISHED = pa.schema([*(f for f in masks.MASKS_SCHEMA if f.name not in ("model",
 
 def failure(stage: str, error: Exception) -> dict[str, str]:
     """The failure columns for what `stage` raised."""
-    return {"stage": stage, "error": type(error).__name__, "message": str(error)[:2000]}
+    return {"stage": stage, "error": type(error).__name__, "message": printable(str(error))[:2000]}
+
+
+def printable(text: str) -> str:
+    """`text` with bytes that are not UTF-8, which Python holds as lone surrogates, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -73,8 +73,8 @@ def _open_first(source: Source) -> None:
 
 
 def list_objects(entries: Sequence[storage.Entry]) -> pa.Table:
-    """Manifest rows of objects that are images themselves."""
-    return rows.table([_row(entry) for entry in entries], rows.MANIFEST)
+    """Manifest rows of objects that are images themselves; a name that is not UTF-8 makes a failed row."""
+    return rows.table([_row(entry) | _unusable(entry) for entry in entries], rows.MANIFEST)
 
 
 def index_shard(entry: storage.Entry, kind: Format) -> Iterator[pa.Table]:
@@ -100,7 +100,14 @@ def _format_of(name: str) -> Format | None:
 
 
 def _row(entry: storage.Entry) -> dict[str, Any]:
-    return {"key": entry.key, "source": storage.redact(entry.uri), "version": entry.version, "path": entry.key}
+    key = rows.printable(entry.key)
+    return {"key": key, "source": rows.printable(storage.redact(entry.uri)), "version": entry.version, "path": key}
+
+
+def _unusable(entry: storage.Entry) -> dict[str, str]:
+    if rows.printable(entry.key) == entry.key:
+        return {}
+    return rows.failure("list", StorageError(f"the name {rows.printable(entry.key)} is not UTF-8; rename the file"))
 
 
 def _index_tar(entry: storage.Entry) -> Iterator[pa.Table]:
@@ -122,7 +129,7 @@ def _index_tar(entry: storage.Entry) -> Iterator[pa.Table]:
                     raise tarfile.ReadError(f"it ends within {member.name}")
                 if member.isfile() and name.suffix.lower() in EXTENSIONS and not name.name.startswith("."):
                     span = {"offset": member.offset_data, "length": member.size}
-                    found.append(_row(entry) | {"key": str(name.with_suffix(""))} | span)
+                    found.append(_row(entry) | {"key": rows.printable(str(name.with_suffix("")))} | span)
             stream.seek(archive.offset)  # a damaged header ends the archive as its mark does
             if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                 raise tarfile.ReadError(f"no header and no end of the archive at byte {archive.offset}")

@@ -1,6 +1,8 @@
 """What the input holds, listed without fetching an image, and fetched back row by row."""
 
 import hashlib
+import os
+import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,6 +48,29 @@ def test_images_keep_their_path_below_the_input(tmp_path: Path) -> None:
     assert found["a.jpg"]["image"] == b"a.jpg"
     assert found["a.jpg"]["source"] == f"{tmp_path}/in/a.jpg"
     assert found["a.jpg"]["digest"] == hashlib.sha256(b"a.jpg").hexdigest()
+
+
+def test_a_file_name_that_is_not_utf_8_fails_alone(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/a.jpg", b"x")
+    (tmp_path / "in" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"x")
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert found["a.jpg"]["image"] == b"x"
+    failed = found[r"caf\udce9.jpg"]
+    assert (failed["stage"], failed["source"]) == ("list", rf"{tmp_path}/in/caf\udce9.jpg")
+    assert "not UTF-8; rename" in failed["message"]
+
+
+def test_a_member_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
+    data = tar_bytes({"caf\u00e9.jpg": b"x", "b.jpg": b"y"}, format=tarfile.GNU_FORMAT, encoding="latin-1")
+    storage.put_whole(f"{tmp_path}/in/a.tar", data)
+    assert {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)} == {
+        r"caf\udce9": b"x",
+        "b": b"y",
+    }
+    storage.put_whole(f"{tmp_path}/in/a.tar", data[:512])
+    [row] = fetched(f"{tmp_path}/in", tmp_path)
+    assert (row["key"], row["stage"]) == ("a.tar", "list")
+    assert r"ends within caf\udce9.jpg" in row["message"]
 
 
 def test_one_image_alone(tmp_path: Path) -> None:
