@@ -10,7 +10,8 @@ from pipeline.training.layouts import Layout
 from pipeline.training.recipe import Recipe
 
 SHORT_NAMES = {
-    "light": "deeplabv2-efficientnet-lite0-aspp",
+    "light": "deeplab-efficientnet-lite0-decoder",
+    "light-aspp": "deeplabv2-efficientnet-lite0-aspp",
     "vgg16-largefov": "deeplabv2-vgg16-largefov",
     "vgg16-aspp": "deeplabv2-vgg16-aspp-l",
     "resnet50-aspp": "deeplabv2-resnet50-aspp",
@@ -63,6 +64,8 @@ class TrainConfig:
             raise ConfigError(f"workers is {self.workers}; give a number from 1 up, or [min, max]")
         if high > self.recipe.batch:
             raise ConfigError(f"{high} workers cannot share a batch of {self.recipe.batch} pictures; give fewer")
+        if self.max_failures < 0:
+            raise ConfigError(f"max_failures is {self.max_failures}; give 0 or more")
         if not self.name or "/" in self.name or self.name[0] in "._":
             raise ConfigError(f"name is {self.name!r}; it names a folder: no slash, and no dot or underscore in front")
 

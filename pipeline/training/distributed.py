@@ -1,14 +1,17 @@
 """Training on Ray: the pairs through Ray Data, the plain loop in the workers of a TorchTrainer."""
 
+import itertools
 import logging
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import wait
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +26,13 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.batch.remote import root_cause
-from pipeline.batch.ticker import every
 from pipeline.errors import ConfigError, RunError
 from pipeline.models.card import Preprocessing
 from pipeline.models.deeplab import SegmentationModel
-from pipeline.training.data import collate, example, share, shuffled
+from pipeline.training.background import in_background
+from pipeline.training.data import collate, example, from_table, share, shuffled, to_table
 from pipeline.training.loop import Progress, train
+from pipeline.training.loss import class_weights
 from pipeline.training.pairs import Labels, Pair, Pixels, decode, fetch
 from pipeline.training.recipe import Recipe
 from pipeline.training.validation import mean_iou
@@ -38,7 +42,6 @@ from pipeline.training.workers import share_of
 STATE_FILE = "state.pt"
 _PAIRS_A_TASK = 32
 _STEPS_A_TASK = 8
-_FETCHERS = 8
 _READ_AHEAD_BYTES = 256 * 1024 * 1024
 _TICK_SECONDS = 0.5
 _PROBLEMS_SHOWN = 10
@@ -70,11 +73,13 @@ class Library:
     Attributes:
         blocks: references to tables of PAIR_SCHEMA.
         places: (block, row) of each pair, in the order of their keys.
+        pixels: of each class, in all masks.
         labels: what the masks hold.
     """
 
     blocks: tuple[Any, ...]
     places: tuple[tuple[int, int], ...]
+    pixels: tuple[int, ...]
     labels: Labels
 
     def __len__(self) -> int:
@@ -105,27 +110,45 @@ def load(pairs: Sequence[Pair], labels: Labels) -> Library:
     _be_quiet()
     chunks = [pairs[i : i + _PAIRS_A_TASK] for i in range(0, len(pairs), _PAIRS_A_TASK)]
     calls = [partial(_fetch, chunk, labels) for chunk in chunks]
+    cpus = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
     dataset = ray.data.read_datasource(
-        Tasks(calls), num_cpus=0, concurrency=_FETCHERS, override_num_blocks=len(calls)
+        Tasks(calls), num_cpus=0, concurrency=max(cpus, 2), override_num_blocks=len(calls)
     ).materialize()
     blocks = tuple(block.ref for bundle in dataset.iter_internal_ref_bundles() for block in bundle.blocks)
-    rows = sorted(row for number, block in enumerate(blocks) for row in ray.get(_summary.remote(block, number)))
-    problems = [f"{key}: {problem}" for key, problem, *_ in rows if problem]
+    found = sorted(itertools.chain.from_iterable(ray.get([_notes.remote(*item) for item in enumerate(blocks)])))
+    problems = [f"{note.key}: {note.problem}" for note in found if note.problem]
     if problems:
         shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
         raise ConfigError(f"{len(problems)} of {len(pairs)} labelled pictures cannot be used:\n  {shown}")
-    return Library(blocks=blocks, places=tuple((block, row) for *_, block, row in rows), labels=labels)
+    return Library(
+        blocks=blocks,
+        places=tuple((note.block, note.row) for note in found),
+        pixels=tuple(map(sum, zip(*(note.pixels for note in found), strict=True))),
+        labels=labels,
+    )
 
 
 def _fetch(pairs: Sequence[Pair], labels: Labels) -> Iterator[pa.Table]:
     yield fetch(pairs, labels)
 
 
+class _Note(NamedTuple):
+    """What is known of one pair without its bytes."""
+
+    key: str
+    block: int
+    row: int
+    pixels: list[int]
+    problem: str | None
+
+
 @ray.remote(num_cpus=0)
-def _summary(table: pa.Table, block: int) -> list[tuple[str, str, int, int]]:
-    """(key, problem or "", block, row) of each pair."""
-    keys, problems = table["key"].to_pylist(), table["problem"].to_pylist()
-    return [(key, problem or "", block, row) for row, (key, problem) in enumerate(zip(keys, problems, strict=True))]
+def _notes(block: int, table: pa.Table) -> list[_Note]:
+    columns = (table[name].to_pylist() for name in ("key", "pixels", "problem"))
+    return [
+        _Note(key, block, row, pixels or [], problem)
+        for row, (key, pixels, problem) in enumerate(zip(*columns, strict=True))
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +174,21 @@ class Job:
     threads: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a run came to.
+
+    Attributes:
+        state: the best checkpoint, as `loop.restore` takes it.
+        metrics: step, loss and, where there is validation, mean_iou, as they were at that checkpoint.
+        steps_per_second: without the start; 0 for a single step.
+    """
+
+    state: bytes
+    metrics: dict[str, Any]
+    steps_per_second: float
+
+
 def fit(
     model: SegmentationModel,
     recipe: Recipe,
@@ -160,11 +198,8 @@ def fit(
     folder: str,
     workers: tuple[int, int],
     max_failures: int,
-) -> tuple[bytes, dict[str, Any]]:
+) -> Trained:
     """Train on the cluster, from the last checkpoint below `folder` where there is one.
-
-    Returns:
-        the state of the best checkpoint, as `loop.restore` takes it, and the metrics that were reported with it.
 
     Raises:
         RunError: the cluster has no room, or training failed more than `max_failures` times.
@@ -200,22 +235,25 @@ def fit(
         ),
     )
     with Watch(recipe.iterations, storage.join(folder, "tensorboard")) as watch:
-        try:
-            with every(_TICK_SECONDS, lambda: watch.show(ray.get(board.take.remote()))):
-                result = trainer.fit()
+        done = in_background(trainer.fit)
+        while not done.done():
+            wait([done], _TICK_SECONDS)
             watch.show(ray.get(board.take.remote()))
+        try:
+            result = done.result()
         except ray.train.TrainingFailedError as error:
             raise RunError(f"training failed: {_cause(error)}") from error
     checkpoint, metrics = max(result.best_checkpoints or (), key=lambda found: found[1]["score"])
     with checkpoint.as_directory() as local:
-        return (Path(local) / STATE_FILE).read_bytes(), metrics
+        state = (Path(local) / STATE_FILE).read_bytes()
+    return Trained(state=state, metrics=metrics, steps_per_second=watch.steps_per_second)
 
 
 def _cause(error: Exception) -> str:
-    failures = getattr(error, "worker_failures", {})
-    first = next(iter(failures.values()), error)
+    """The first worker's error, in a line."""
+    first = next(iter(getattr(error, "worker_failures", {}).values()), error)
     cause = root_cause(first)
-    return f"{type(cause).__name__}: {cause}"
+    return " ".join([f"{type(cause).__name__}:", *str(cause).strip().splitlines()[:1]])
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -235,6 +273,7 @@ def _work(config: dict[str, Any]) -> None:
         model,
         lambda start: _batches(job, start, rank, world),
         job.recipe,
+        class_weights=class_weights(job.training.pixels, job.recipe.class_balance).to(device),
         checkpoint=_latest_state(),
         on_step=report.on_step,
         on_checkpoint=report.on_checkpoint,
@@ -260,7 +299,7 @@ class _Report:
     def on_step(self, progress: Progress) -> None:
         self._losses.append(progress.loss)
         self._step = progress.step
-        self._note({"step": progress.step, "loss": progress.loss, "learning_rate": progress.learning_rate})
+        self._note(asdict(progress) | {"time": time.time()})
 
     def on_checkpoint(self, state: bytes) -> None:
         """All workers meet here; the first has the checkpoint put."""
@@ -302,23 +341,18 @@ def _batches(job: Job, start: int, rank: int, world: int) -> Iterator[tuple[Tens
     options.preserve_order = True
     options.resource_limits = ExecutionResources(object_store_memory=_READ_AHEAD_BYTES)
     dataset = ray.data.read_datasource(Tasks(calls), num_cpus=0, concurrency=2, override_num_blocks=len(calls))
-    size, crop = len(share(0, job.recipe, rank, world)), job.recipe.crop
+    size = len(share(0, job.recipe, rank, world))
     for table in dataset.iter_batches(batch_size=size, batch_format="pyarrow", prefetch_batches=2):
-        rows = zip(table["image"].to_pylist(), table["mask"].to_pylist(), strict=True)
-        yield collate([(_array(image, (crop, crop, 3)), _array(mask, (crop, crop))) for image, mask in rows], job.how)
+        yield collate(from_table(table, job.recipe.crop), job.how)
 
 
 def _examples(
     steps: range, training: Library, how: Preprocessing, recipe: Recipe, rank: int, world: int
 ) -> Iterator[pa.Table]:
-    """A table for each step with the raw pixels of its augmented pictures and masks."""
-    for draws in (share(step, recipe, rank, world) for step in steps):
-        made = [
-            example(lambda draw: training.pair(shuffled(draw, len(training), recipe.seed)), draw, how, recipe)
-            for draw in draws
-        ]
-        yield pa.table({"image": [image.tobytes() for image, _ in made], "mask": [mask.tobytes() for _, mask in made]})
+    """A table for each step with the augmented pictures and masks of its share."""
 
+    def sample(draw: int) -> tuple[Pixels, Pixels]:
+        return training.pair(shuffled(draw, len(training), recipe.seed))
 
-def _array(pixels: bytes, shape: tuple[int, ...]) -> Pixels:
-    return np.frombuffer(pixels, np.uint8).reshape(shape)
+    for step in steps:
+        yield to_table([example(sample, draw, how, recipe) for draw in share(step, recipe, rank, world)])

@@ -34,6 +34,7 @@ def train(
     batches: Batches,
     recipe: Recipe,
     *,
+    class_weights: Tensor | None = None,
     checkpoint: bytes | None = None,
     on_checkpoint: Callable[[bytes], None] | None = None,
     on_step: Callable[[Progress], None] | None = None,
@@ -47,6 +48,7 @@ def train(
         model: the network; its trunk and head get learning rates of their own.
         batches: asked once, for the step to begin with.
         recipe: the run's numbers.
+        class_weights: what a point of each class counts in the losses, (C,) float32; 1 without.
         checkpoint: what `on_checkpoint` got from an earlier run of the same recipe, to go on from there.
         on_checkpoint: gets the whole state every `recipe.checkpoint_every` steps and at the end.
         on_step: is told of every step.
@@ -57,7 +59,7 @@ def train(
     optimizer = torch.optim.SGD(parameter_groups(model, recipe), lr=recipe.base_lr, momentum=recipe.momentum)
     start = restore(checkpoint, model, optimizer, recipe) if checkpoint else 0
     set_train_mode(model, recipe)
-    losses = parallel(Losses(model, recipe))
+    losses = parallel(Losses(model, recipe, class_weights))
     for step, (images, labels) in enumerate(batches(start), start):
         loss = train_step(losses, optimizer, images, labels, recipe, step)
         if on_step:
@@ -76,7 +78,7 @@ def train_step(
     recipe: Recipe,
     step: int,
 ) -> float:
-    """One step of SGD; returns the loss before it: the mean of what is labelled, added up over the losses.
+    """One step of SGD; returns the loss before it: the weighted mean of what is labelled, added up over the losses.
 
     Args:
         losses: the network with its losses, as `parallel` gives it.

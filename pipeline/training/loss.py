@@ -1,6 +1,7 @@
 """The losses of DeepLab v2: cross-entropy on the network's own grid, at every scale and on their maximum."""
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +20,16 @@ class Losses(nn.Module):
     element-wise maximum of their scores on the grid of scale 1 (section 4.1.2, "MSC", and the authors' prototxt).
     """
 
-    def __init__(self, model: SegmentationModel, recipe: Recipe) -> None:
+    def __init__(self, model: SegmentationModel, recipe: Recipe, weights: Tensor | None = None) -> None:
+        """Count a point of class c as `weights[c]` points, (C,) float32; as one without."""
         super().__init__()
         self.model = model
+        self._weights = weights
         self._scales = recipe.scales
         self._bfloat16 = recipe.precision == "bfloat16"
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The sum of the cross-entropy over what is labelled, for each loss.
+        """The weighted sum of the cross-entropy over what is labelled, for each loss.
 
         Args:
             images: (N, 3, H, W), preprocessed.
@@ -43,22 +46,26 @@ class Losses(nn.Module):
                 grids.append(self.model(scaled))  # (N, C, h, w)
         grids = [grid.float() for grid in grids]
         sums = [
-            cross_entropy(grid, on_grid(labels, self.model.stride / scale))
+            cross_entropy(grid, on_grid(labels, self.model.stride / scale), self._weights)
             for grid, scale in zip(grids, self._scales, strict=True)
         ]
         if len(grids) > 1:
             target = on_grid(labels, self.model.stride)
             size = (target.shape[-2], target.shape[-1])
             fused = functools.reduce(torch.maximum, (resize(grid, size) for grid in grids))
-            sums.append(cross_entropy(fused, target))
+            sums.append(cross_entropy(fused, target, self._weights))
         return torch.stack(sums)
 
     def labelled(self, labels: Tensor) -> Tensor:
-        """How many grid points each loss counts: (K,) float32, from labels (N, H, W) uint8."""
+        """The sum of the weights of the points that each loss counts: (K,) float32, from labels (N, H, W) uint8."""
         strides = [self.model.stride / scale for scale in self._scales]
         if len(strides) > 1:
             strides.append(self.model.stride)
-        return torch.stack([(on_grid(labels, stride) != IGNORE).sum() for stride in strides]).float()
+        targets = (on_grid(labels, stride) for stride in strides)
+        found = [target[target != IGNORE].long() for target in targets]
+        if self._weights is None:
+            return torch.tensor([len(points) for points in found], dtype=torch.float32, device=labels.device)
+        return torch.stack([self._weights[points].sum() for points in found])
 
 
 def on_grid(labels: Tensor, stride: float) -> Tensor:
@@ -70,13 +77,29 @@ def on_grid(labels: Tensor, stride: float) -> Tensor:
     return labels[:, rows[:, None], columns]
 
 
-def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
-    """The sum over all points that are labelled of -log softmax(scores)[target].
+def class_weights(pixels: Sequence[int], balance: float) -> Tensor:
+    """What a point of each class counts in the losses: (C,) float32, in proportion to frequency^-balance.
+
+    The mean over all pixels is 1. With a balance of 1 this is the frequency balancing of SegNet (arXiv 1511.00561,
+    section 4), up to a factor.
+
+    Args:
+        pixels: of each class in the training masks. One that is absent counts as a class of a single pixel.
+        balance: 0 for the same weight everywhere, 1 for the same share of the loss to each class.
+    """
+    counts = torch.tensor(pixels, dtype=torch.float64).clamp(min=1)
+    weights = counts**-balance
+    return (weights * (counts.sum() / (weights * counts).sum())).float()
+
+
+def cross_entropy(scores: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The sum over all points that are labelled of -weights[target] log softmax(scores)[target].
 
     Args:
         scores: (N, C, h, w) float32.
         target: (N, h, w); 255 is not counted.
+        weights: (C,); 1 for each class without.
     """
     # as a list of points, because on a GPU the loss over maps has no deterministic implementation
     points = scores.permute(0, 2, 3, 1).flatten(0, 2)  # (N h w, C)
-    return functional.cross_entropy(points, target.flatten().long(), ignore_index=IGNORE, reduction="sum")
+    return functional.cross_entropy(points, target.flatten().long(), weights, ignore_index=IGNORE, reduction="sum")

@@ -4,6 +4,7 @@ import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +20,16 @@ from pipeline.masks import IGNORE
 Pixels = NDArray[np.uint8]
 Encoded = bytes | StorageError
 
-PAIR_SCHEMA = pa.schema([("key", pa.string()), ("image", pa.binary()), ("mask", pa.binary()), ("problem", pa.string())])
-"""A pair once it is fetched; `problem` says what is wrong with it, null where nothing is."""
+PAIR_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("image", pa.binary()),
+        ("mask", pa.binary()),
+        ("pixels", pa.list_(pa.int64())),
+        ("problem", pa.string()),
+    ]
+)
+"""A pair once it is fetched: `pixels` of each class, and `problem`, what is wrong with it; one of the two is null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +84,21 @@ def fetch(pairs: Sequence[Pair], labels: Labels) -> pa.Table:
     found_images = _fetch([pair.image for pair in pairs])
     found_masks = _fetch([pair.mask for pair in pairs])
     rows = [
-        {
-            "key": pair.key,
-            "image": None if isinstance(image, StorageError) else image,
-            "mask": None if isinstance(mask, StorageError) else mask,
-            "problem": problem(image, mask, labels),
-        }
-        for pair, image, mask in zip(pairs, found_images, found_masks, strict=True)
+        _row(pair.key, image, mask, labels) for pair, image, mask in zip(pairs, found_images, found_masks, strict=True)
     ]
     return pa.Table.from_pylist(rows, PAIR_SCHEMA)
 
 
-def problem(image: Encoded, mask: Encoded, labels: Labels) -> str | None:
-    """What is wrong with a pair of encoded picture and mask, in a sentence; None where nothing is."""
+def _row(key: str, image: Encoded, mask: Encoded, labels: Labels) -> dict[str, Any]:
     for found in (image, mask):
         if isinstance(found, StorageError):
-            return str(found)
+            return {"key": key, "problem": str(found)}
     try:
-        decode(bytes(image), bytes(mask), labels)  # type: ignore[arg-type]
+        _, ids = decode(image, mask, labels)  # type: ignore[arg-type]
     except ImageError as error:
-        return str(error)
-    return None
+        return {"key": key, "problem": str(error)}
+    pixels = np.bincount(ids.ravel(), minlength=IGNORE + 1)[: len(labels.classes)]
+    return {"key": key, "image": image, "mask": mask, "pixels": pixels.tolist()}
 
 
 def decode(image: bytes, mask: bytes, labels: Labels) -> tuple[Pixels, Pixels]:

@@ -18,6 +18,8 @@ class Recipe:
         accumulate: parts in which a worker goes through its pictures of a step; the gradient is that of the whole.
         crop: side of the square crops, in pixels, 8m + 1; with several scales a size that is valid at each.
         scales: image scales that have a loss each, and one more on their maximum where there are several.
+        class_balance: a class counts in the losses in proportion to (its share of the pixels)^-class_balance; 0 counts
+            every pixel the same.
         base_lr: learning rate of the trunk at step 0.
         power: the rate falls as (1 - step / iterations)^power.
         momentum: of SGD.
@@ -39,6 +41,7 @@ class Recipe:
     accumulate: int = 1
     crop: int = 321
     scales: tuple[float, ...] = SINGLE_SCALE
+    class_balance: float = 0.0
     base_lr: float = 2.5e-4
     power: float = 0.9
     momentum: float = 0.9
@@ -58,7 +61,16 @@ class Recipe:
         for name in ("iterations", "batch", "accumulate", "checkpoint_every", "base_lr"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("power", "momentum", "weight_decay", "head_weight_lr", "head_bias_lr", "clip_norm", "seed"):
+        for name in (
+            "class_balance",
+            "power",
+            "momentum",
+            "weight_decay",
+            "head_weight_lr",
+            "head_bias_lr",
+            "clip_norm",
+            "seed",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it must not be negative")
         check_scales(self.scales)

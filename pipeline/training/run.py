@@ -65,7 +65,7 @@ def run(ready: Prepared) -> dict[str, Any]:
     training = distributed.load(ready.training, ready.labels)
     validation = distributed.load(ready.validation, ready.labels) if ready.validation else None
     storage.put_whole(storage.join(config.folder, _SETTINGS_FILE), _settings(config, ready.labels))
-    state, metrics = distributed.fit(
+    trained = distributed.fit(
         model,
         config.recipe,
         training,
@@ -74,7 +74,8 @@ def run(ready: Prepared) -> dict[str, Any]:
         workers=config.worker_range,
         max_failures=config.max_failures,
     )
-    restore(state, model, torch.optim.SGD(parameter_groups(model, config.recipe)), config.recipe)
+    metrics = trained.metrics
+    restore(trained.state, model, torch.optim.SGD(parameter_groups(model, config.recipe)), config.recipe)
     weights = _export(model, config, metrics)
     summary = {
         "name": config.name,
@@ -82,6 +83,9 @@ def run(ready: Prepared) -> dict[str, Any]:
         "best_step": metrics["step"],
         "loss": round(metrics["loss"], 4),
         "mean_iou": round(100 * metrics["mean_iou"], 2) if "mean_iou" in metrics else None,
+        "images_per_second": round(config.recipe.batch * trained.steps_per_second, 3)
+        if trained.steps_per_second
+        else None,
         "seconds": round(time.monotonic() - begin, 1),
     }
     storage.put_whole(storage.join(config.folder, _SUMMARY_FILE), json.dumps(summary).encode())

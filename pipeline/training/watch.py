@@ -15,7 +15,7 @@ _LINE_SECONDS = 10.0
 _UPLOAD_SECONDS = 60.0
 
 Note = dict[str, float]
-"""Numbers after one step: `step` and any of loss, learning_rate and mean_iou."""
+"""Numbers after one step: `step`, and `loss`, `learning_rate` and `time` (seconds since the epoch), or `mean_iou`."""
 
 
 class Board:
@@ -44,6 +44,8 @@ class Watch:
         self._folder = tempfile.TemporaryDirectory()
         self._writer = SummaryWriter(self._folder.name)
         self._last_line = self._last_upload = time.monotonic()
+        self._first: Note | None = None
+        self._last: Note | None = None
 
     def __enter__(self) -> "Watch":
         return self
@@ -57,16 +59,24 @@ class Watch:
     def show(self, notes: Iterable[Note]) -> None:
         """Show and record notes, the oldest first."""
         for note in notes:
-            for name in note.keys() - {"step"}:
+            for name in note.keys() - {"step", "time"}:
                 self._writer.add_scalar(name, note[name], int(note["step"]))
             if "mean_iou" in note:
                 self._say(f"step {note['step']:.0f}: mean IoU {note['mean_iou']:.4f} on the validation pictures")
             if "loss" in note:
+                self._first, self._last = self._first or note, note
                 self._show_step(note)
         if time.monotonic() - self._last_upload >= _UPLOAD_SECONDS:
             self._writer.flush()
             self._upload()
             self._last_upload = time.monotonic()
+
+    @property
+    def steps_per_second(self) -> float:
+        """From the end of the first step that was shown to the end of the last; 0 before there are two."""
+        if self._first is None or self._last is None or self._first is self._last:
+            return 0.0
+        return (self._last["step"] - self._first["step"]) / (self._last["time"] - self._first["time"])
 
     def _show_step(self, note: Note) -> None:
         if not self._bar.disable:

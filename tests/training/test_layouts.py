@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from training.labelled import CLASSES, PUT, jpeg, pair, png
+from labelled import CLASSES, PUT, jpeg, pair, png
 
 from pipeline import storage
 from pipeline.errors import ConfigError, StorageError

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.loss import Losses, cross_entropy, on_grid
+from pipeline.training.loss import Losses, class_weights, cross_entropy, on_grid
 from pipeline.training.recipe import Recipe
 
 
@@ -84,3 +84,26 @@ def test_one_scale_has_one_loss(labels):
     losses = Losses(Mean(), Recipe(crop=33))
     assert losses(torch.randn(2, 3, 33, 65), torch.from_numpy(labels)).shape == (1,)
     assert losses.labelled(torch.from_numpy(labels)).tolist() == [2 * 5 * 9 - 1 - 2 * 9]
+
+
+def test_weights_multiply_the_terms_of_their_class(labels):
+    images = torch.randn(2, 3, 33, 65, generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.0])
+    losses = Losses(Mean(), Recipe(crop=33), weights)
+    scores = Mean()(images).numpy()
+    one_class = [np.where(labels == label, labels, 255) for label in range(5)]
+    sums = [sum(by_hand(scores, only, 8)) for only in one_class]
+    counts = [len(by_hand(scores, only, 8)) for only in one_class]
+    assert losses(images, torch.from_numpy(labels)).item() == pytest.approx(weights.numpy() @ sums, rel=1e-5)
+    assert losses.labelled(torch.from_numpy(labels)).item() == pytest.approx(weights.numpy() @ counts)
+
+
+def test_class_weights_are_a_power_of_the_share_and_one_in_the_mean():
+    pixels = np.array([800, 100, 0, 50])
+    half = class_weights(pixels.tolist(), 0.5).numpy()
+    assert half[1] / half[0] == pytest.approx(8**0.5)
+    assert half[3] / half[0] == pytest.approx(16**0.5)
+    assert (half * pixels).sum() / pixels.sum() == pytest.approx(1, abs=0.05)
+    assert class_weights([3, 5], 0.0).tolist() == [1.0, 1.0]
+    shares = class_weights([10, 40, 50], 1.0).numpy() * [10, 40, 50]
+    assert shares == pytest.approx(shares[0])

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from training.labelled import CLASSES, jpeg, pair, palette_png, png
+from labelled import CLASSES, jpeg, pair, palette_png, png
 
-from pipeline.errors import StorageError
-from pipeline.training.pairs import Labels, decode, problem
+from pipeline.training.pairs import Labels, Pair, Place, decode, fetch
 
 LABELS = Labels(classes=CLASSES, void=9)
 IMAGE, MASK = pair(0)
@@ -35,12 +34,29 @@ def test_palette_and_grey_masks_are_the_same():
         (png(IMAGE), png(MASK)[:60], "the mask is not a readable PNG"),
         (png(IMAGE)[:-40], png(MASK), "the image cannot be decoded"),
         (b"", png(MASK), "the image is empty"),
-        (StorageError("cannot read x.png: gone"), png(MASK), "cannot read x.png: gone"),
     ],
 )
-def test_what_is_wrong_with_a_pair_is_said(image, mask, told):
-    assert told in (problem(image, mask, LABELS) or "")
+def test_what_is_wrong_with_a_pair_is_said(tmp_path, image, mask, told):
+    [row] = fetched(tmp_path, image, mask)
+    assert told in row["problem"]
+    assert row["pixels"] is None
 
 
-def test_nothing_is_wrong_with_a_good_pair():
-    assert problem(jpeg(IMAGE), palette_png(MASK), LABELS) is None
+def fetched(folder, image, mask):
+    (folder / "image").write_bytes(image)
+    (folder / "mask").write_bytes(mask)
+    return fetch([Pair("a", Place(f"{folder}/image"), Place(f"{folder}/mask"))], LABELS).to_pylist()
+
+
+def test_a_good_pair_is_counted(tmp_path):
+    mask = MASK.copy()
+    mask[:2] = 9
+    image = jpeg(IMAGE)
+    [row] = fetched(tmp_path, image, palette_png(mask))
+    assert row["problem"] is None
+    assert (row["image"], row["pixels"]) == (image, [int((mask == label).sum()) for label in range(3)])
+
+
+def test_what_is_gone_is_said(tmp_path):
+    [row] = fetch([Pair("a", Place(f"{tmp_path}/gone.png"), None)], LABELS).to_pylist()
+    assert "gone.png" in row["problem"]

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from learner import learn
 from servers import free_port
-from training.learner import learn
 
 from pipeline.training.data import share
 from pipeline.training.recipe import Recipe

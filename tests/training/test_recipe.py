@@ -1,9 +1,40 @@
 """The poly schedule and the checks of a recipe."""
 
+from pathlib import Path
+
 import pytest
 
+from pipeline.commandline import parse
 from pipeline.errors import ConfigError
+from pipeline.training.config import TrainConfig
 from pipeline.training.recipe import Recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+def read(path):
+    return parse(TrainConfig, "", [f"--config={path}", "--data=d", "--output=o"])
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_a_config_and_says_how_long_it_takes_and_what_it_gives(path):
+    assert read(path).name == path.stem
+    head = path.read_text()
+    for what in (f"python jobs/train.py --config recipes/{path.name} --data ", "# Run time: ", "# Expected: "):
+        assert what in head
+
+
+def test_the_voc_recipe_is_the_papers():
+    config = read(next(path for path in RECIPES if path.stem == "voc-resnet101"))
+    assert config.recipe == Recipe(scales=(1.0, 0.75, 0.5))
+    assert (config.architecture, config.split) == ("deeplabv2-resnet101-aspp", "trainaug")
+
+
+@pytest.mark.parametrize(("scales", "crop"), [((1.0,), 329), ((1.0, 0.75, 0.5), 321)])
+def test_a_crop_is_valid_at_every_scale(scales, crop):
+    assert Recipe(scales=scales, crop=crop).crop == crop
+    with pytest.raises(ConfigError, match="must be 32m"):
+        Recipe(scales=(1.0, 0.75, 0.5), crop=329)
 
 
 def test_defaults_are_the_papers():
@@ -24,7 +55,8 @@ def test_poly_schedule(step, share):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("iterations", 0), ("batch", 0), ("base_lr", 0.0), ("checkpoint_every", 0), ("momentum", -0.1), ("crop", 320),
+        ("iterations", 0), ("batch", 0), ("base_lr", 0.0), ("checkpoint_every", 0), ("momentum", -0.1),
+        ("class_balance", -1), ("crop", 320),
         ("crop", 1), ("scale_min", 2.0), ("scale_min", 0.0), ("mirror", 1.5), ("seed", -1),
     ],
 )  # fmt: skip

@@ -1,0 +1,173 @@
+"""What training on Ray costs: `python benchmarks/training.py --data URI --data_format camvid`.
+
+Prints one table: images/s of jobs/train.py, its data read from storage and augmented; images/s of the bare loop, the
+same steps on tensors that lie in memory; and their ratio. Both have the same network, recipe, processes and threads.
+Rates are from the end of the first step to the end of the last: start, checks and the export are left out. Job and loop
+take turns, `repeat` times.
+"""
+
+import dataclasses
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+
+import torch
+import yaml
+from table import markdown, number
+from torch import Tensor
+from torch.multiprocessing.spawn import spawn
+
+from pipeline import models, storage
+from pipeline.commandline import Uri, parse
+from pipeline.errors import ConfigError, PipelineError, RunError
+from pipeline.training import Progress, Recipe, train
+from pipeline.training.config import TrainConfig
+from pipeline.training.data import collate, example, share, shuffled
+from pipeline.training.layouts import Layout, labels, list_pairs
+from pipeline.training.pairs import Pixels, decode, fetch
+
+JOB = Path(__file__).parents[1] / "jobs" / "train.py"
+IN_MEMORY = 4
+"""Batches that the bare loop takes in turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Measure the training job against its bare loop.
+
+    Args:
+        data: as the job takes it.
+        data_format: as the job takes it.
+        classes: as the job takes it.
+        model: as the job takes it.
+        workers: processes.
+        recipe: as the job takes it; its iterations are one measurement.
+        repeat: how often job and loop take turns.
+    """
+
+    data: Uri
+    data_format: Layout
+    classes: tuple[str, ...] | None = None
+    model: str = "light"
+    workers: int = 1
+    recipe: Recipe = field(default_factory=lambda: Recipe(iterations=60, batch=4, crop=257, freeze_bn=False))
+    repeat: int = 3
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what cannot be measured."""
+        if self.repeat < 1 or self.recipe.iterations < 2:
+            raise ConfigError(f"repeat is {self.repeat} and iterations {self.recipe.iterations}; give 1 and 2 at least")
+
+    def job(self, output: str) -> TrainConfig:
+        """The job's configuration: no checkpoint before the end, and nothing scored."""
+        return TrainConfig(
+            data=self.data,
+            data_format=self.data_format,
+            classes=self.classes,
+            output=Uri(output),
+            name=f"run-{secrets.token_hex(4)}",
+            model=self.model,
+            workers=self.workers,
+            validation_split=None,
+            recipe=dataclasses.replace(self.recipe, checkpoint_every=self.recipe.iterations),
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print; returns the exit code."""
+    try:
+        config = parse(Training, "images/s of the training job and of its bare loop.", argv)
+        with tempfile.TemporaryDirectory() as folder:
+            measure(config, Path(folder))
+    except PipelineError as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(config: Training, folder: Path) -> None:
+    """Let job and loop take turns and print the table."""
+    jobs, loops = [], []
+    for turn in range(config.repeat):
+        print(f"turn {turn + 1} of {config.repeat}: the job, then the bare loop", file=sys.stderr, flush=True)
+        job = config.job(str(folder / "output"))
+        jobs.append(run_job(job, folder))
+        loops.append(run_loop(job, folder))
+    ratios = [job / loop for job, loop in zip(jobs, loops, strict=True)]
+    rows = [
+        (what, number(median(values)), number(min(values)), number(max(values)), unit)
+        for what, values, unit in (
+            (f"bare loop on tensors in memory, {config.workers} processes", loops, "images/s"),
+            ("job", jobs, "images/s"),
+            ("job / bare loop", ratios, ""),
+        )
+    ]
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    print(f"{config.data_format} at {storage.redact(config.data)}, model {config.model}, {config.recipe}")
+    print(f"machine: {os.cpu_count()} cores, {', '.join(gpus) or 'no GPU'}; turns {config.repeat}\n")
+    print(markdown(("what", "median", "min", "max", "unit"), rows))
+
+
+def run_job(job: TrainConfig, folder: Path) -> float:
+    """Images/s of the job as a person starts it. Raises RunError when it fails."""
+    settings = folder / "job.yaml"
+    settings.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(job)))))
+    done = subprocess.run([sys.executable, str(JOB), "--config", str(settings)], capture_output=True, text=True)
+    if done.returncode:
+        raise RunError(f"the job ended with exit code {done.returncode}: {done.stderr[-2000:]}")
+    return float(json.loads(done.stdout.splitlines()[-1])["images_per_second"])
+
+
+def run_loop(job: TrainConfig, folder: Path) -> float:
+    """Images/s of the plain loop in as many processes as the job has workers."""
+    workers, _ = job.worker_range
+    meeting = folder / f"meeting-{secrets.token_hex(4)}"
+    spawn(_loop, args=(workers, job, str(meeting)), nprocs=workers)  # type: ignore[no-untyped-call]
+    return float(meeting.with_suffix(".rate").read_text())
+
+
+def _loop(rank: int, workers: int, job: TrainConfig, meeting: str) -> None:
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda", rank) if gpu else torch.device("cpu")
+    torch.set_num_threads(1 if gpu else max((os.cpu_count() or 1) // workers, 1))
+    if workers > 1:
+        backend = "nccl" if gpu else "gloo"
+        torch.distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=workers)
+    known = labels(job.data_format, job.classes)
+    model = models.build(job.architecture, known.classes, trunk_weights=job.init)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device)
+    rows = fetch(list_pairs(job.data, job.data_format, job.split)[:64], known).to_pylist()
+
+    def sample(draw: int) -> tuple[Pixels, Pixels]:
+        row = rows[shuffled(draw, len(rows), job.recipe.seed)]
+        return decode(row["image"], row["mask"], known)
+
+    how = model.card.preprocessing
+    held: list[tuple[Tensor, Tensor]] = []
+    for step in range(IN_MEMORY):
+        draws = share(step, job.recipe, rank, workers)
+        images, masks = collate([example(sample, draw, how, job.recipe) for draw in draws], how)
+        held.append((images.to(device), masks.to(device)))
+    times: list[float] = []
+
+    def on_step(_: Progress) -> None:
+        times.append(time.perf_counter())
+
+    train(
+        model, lambda _: (held[step % IN_MEMORY] for step in range(job.recipe.iterations)), job.recipe, on_step=on_step
+    )
+    if rank == 0:
+        rate = job.recipe.batch * (len(times) - 1) / (times[-1] - times[0])
+        Path(meeting).with_suffix(".rate").write_text(str(rate))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
