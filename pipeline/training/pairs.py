@@ -112,7 +112,8 @@ def decode(image: bytes, mask: bytes, labels: Labels) -> tuple[Pixels, Pixels]:
         (height, width), (rows, columns) = pixels.shape[:2], ids.shape
         raise ImageError(f"the picture is {width}x{height} pixels and its mask {columns}x{rows}; give both one size")
     ids[ids == labels.void] = IGNORE
-    unknown = np.setdiff1d(ids, [*range(len(labels.classes)), IGNORE])
+    present = np.flatnonzero(np.bincount(ids.ravel()))
+    unknown = present[(present >= len(labels.classes)) & (present != IGNORE)]
     if unknown.size:
         raise ImageError(
             f"the mask holds the class id {unknown[0]}; there are {len(labels.classes)} classes, "
