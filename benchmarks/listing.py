@@ -136,7 +136,13 @@ def put_objects(prefix: str, count: int) -> None:
 def list_prefix(prefix: str, manifest: str) -> Measured:
     """List `prefix` into a manifest, as the job does when nothing is done yet."""
     source = open_source(prefix, "images")
-    return _measure(lambda: list_input(source, Ledger(), Manifest(manifest), limit=None).listed)
+
+    def write() -> int:
+        listing, tables = list_input(source, Ledger().pending, limit=None)
+        Manifest(manifest).write(tables, whole=False)
+        return listing.listed
+
+    return _measure(write)
 
 
 def run_job(prefix: str, output: str) -> Measured:

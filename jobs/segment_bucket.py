@@ -10,7 +10,7 @@ import sys
 
 from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
-from pipeline.batch.run import segment
+from pipeline.batch.run import forecast, segment
 from pipeline.commandline import parse
 from pipeline.errors import PipelineError
 
@@ -23,6 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     except PipelineError as error:
         return _fail(error, code=2)
     try:
+        if ready.config.dry_run:
+            print(forecast(ready).to_json(), flush=True)
+            return 0
         summary = segment(ready)
     except KeyboardInterrupt:
         return _fail("interrupted; what was committed stays, and the same command continues from there", code=1)

@@ -179,10 +179,13 @@ def _feature(kind: pa.DataType) -> Any:
     return {"dtype": "float32" if kind == pa.float32() else str(kind), "_type": "Value"}
 
 
-@dataclass(frozen=True)
-class _MaskFile:
+@dataclass(frozen=True, kw_only=True)
+class CommittedFile:
+    """A file of masks/, or of errors/ where `failed`, with its note."""
+
     uri: str
     info: DatasetInfo
+    failed: bool
 
 
 def generations(uri: str) -> list[DatasetInfo]:
@@ -192,16 +195,17 @@ def generations(uri: str) -> list[DatasetInfo]:
         StorageError: as `read` does.
     """
     newest: dict[str, DatasetInfo] = {}
-    for file in _mask_files(uri):
-        newest.setdefault(file.info.generation, file.info)
+    for file in _files_with_masks(uri):
+        if not file.failed:
+            newest.setdefault(file.info.generation, file.info)
     return list(newest.values())
 
 
 def read(uri: str, generation: str | None = None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Stream the masks of one generation.
 
-    Where runs of one generation segmented the same key, the newer file's row is given. Memory: a few dozen rows, and
-    the keys seen so far where the generation has more than one run.
+    Where runs of one generation met the same key, the newest row counts: a key whose newest row is in errors/ has no
+    mask. Memory: a few dozen rows, and the keys seen so far where the generation has more than one run.
 
     Args:
         uri: the OUTPUT of a run, its masks/ folder, or one of the files in there; any storage.
@@ -213,19 +217,23 @@ def read(uri: str, generation: str | None = None) -> Iterator[tuple[str, NDArray
     Raises:
         StorageError: no masks there, no such generation, or a file that cannot be read.
     """
-    files = _mask_files(uri)
-    wanted = files[0].info.generation if generation is None else generation
+    files = _files_with_masks(uri)
+    known_generations = list(dict.fromkeys(file.info.generation for file in files if not file.failed))
+    wanted = known_generations[0] if generation is None else generation
     chosen = [file for file in files if file.info.generation == wanted]
-    if not chosen:
-        known = ", ".join(dict.fromkeys(file.info.generation for file in files))
+    if wanted not in known_generations:
+        known = ", ".join(known_generations)
         raise StorageError(f"no masks of generation {wanted} at {storage.redact(uri)}; there are: {known}")
     return _rows(chosen, repeats=len({file.info.run_id for file in chosen}) > 1)
 
 
-def _rows(files: Iterable[_MaskFile], repeats: bool) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def _rows(files: Iterable[CommittedFile], repeats: bool) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     seen: set[str] = set()
     for file in files:
-        for key, png in _encoded_rows(file.uri):
+        if file.failed:
+            seen.update(key for (key,) in read_columns(file.uri, ["key"]) if repeats)
+            continue
+        for key, png in read_columns(file.uri, ["key", "mask.bytes"], _BATCH_ROWS):
             if repeats:
                 if key in seen:
                     continue
@@ -237,34 +245,60 @@ def _rows(files: Iterable[_MaskFile], repeats: bool) -> Iterator[tuple[str, NDAr
             yield key, mask
 
 
-def _encoded_rows(uri: str) -> Iterator[tuple[str, bytes]]:
-    """(key, PNG) of each row of one file, a buffer of the file at a time."""
+def read_columns(uri: str, columns: list[str], rows_at_once: int = 1024) -> Iterator[tuple[Any, ...]]:
+    """The values of `columns`, as dotted paths, in each row of one file; a buffer of the file at a time.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
     filesystem, path = storage.arrow_filesystem(uri)
     try:
         with pq.ParquetFile(path, filesystem=filesystem, buffer_size=_BUFFER_BYTES) as table:
-            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=["key", "mask.bytes"]):
-                yield from zip(
-                    batch.column("key").to_pylist(), batch.column("mask").field("bytes").to_pylist(), strict=True
-                )
+            for batch in table.iter_batches(batch_size=rows_at_once, columns=columns):
+                yield from zip(*(_values(batch, column) for column in columns), strict=True)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise StorageError(f"cannot read the masks in {storage.redact(uri)}: {error}") from error
 
 
-def _mask_files(uri: str) -> list[_MaskFile]:
-    """The files of masks at `uri`, newest first. Raises StorageError when there are none."""
-    uris = [entry.uri for entry in storage.list_files(uri) if _holds_masks(entry.key)]
-    if not uris:
+def _values(batch: pa.RecordBatch, column: str) -> list[Any]:
+    name, _, field = column.partition(".")
+    values = batch.column(name)
+    return list((values.field(field) if field else values).to_pylist())
+
+
+def committed_files(output: str) -> list[CommittedFile]:
+    """The files of masks/ and errors/ below `output`, newest first, each with its note. Raises StorageError."""
+    found = [
+        (entry.uri, folder == ERRORS_FOLDER)
+        for folder in (MASKS_FOLDER, ERRORS_FOLDER)
+        if storage.exists(storage.join(output, folder))
+        for entry in storage.list_files(storage.join(output, folder))
+        if _is_committed(entry.key)
+    ]
+    return _with_notes(found)
+
+
+def _files_with_masks(uri: str) -> list[CommittedFile]:
+    """The files at `uri`, an OUTPUT, a folder or a file, newest first. Raises StorageError where no masks are."""
+    files = committed_files(uri)
+    if not any(not file.failed for file in files):
+        here = [entry for entry in storage.list_files(uri) if "/" not in entry.key and _is_committed(entry.key)]
+        files = _with_notes([(entry.uri, False) for entry in here])
+    if not files:
         raise StorageError(f"no masks at {storage.redact(uri)}: expected Parquet files there or in masks/ below it")
+    return files
+
+
+def _with_notes(files: Sequence[tuple[str, bool]]) -> list[CommittedFile]:
     with ThreadPoolExecutor(_READERS) as pool:  # a footer each: on a bucket the time is all waiting
-        files = [_MaskFile(uri, info) for uri, info in zip(uris, pool.map(_read_info, uris), strict=True)]
-    return sorted(files, key=lambda file: (file.info.created, file.uri), reverse=True)
+        infos = pool.map(_read_info, [uri for uri, _ in files])
+        noted = [CommittedFile(uri=u, info=i, failed=f) for (u, f), i in zip(files, infos, strict=True)]
+    return sorted(noted, key=lambda file: (file.info.created, file.uri), reverse=True)
 
 
-def _holds_masks(key: str) -> bool:
-    """Whether a path below OUTPUT, below OUTPUT/masks or of a single file is a committed file of masks."""
-    *folders, name = key.split("/")
-    hidden = any(part.startswith(("_", ".")) for part in key.split("/"))
-    return not hidden and name.endswith(".parquet") and (not folders or folders[0] == MASKS_FOLDER)
+def _is_committed(key: str) -> bool:
+    """Whether a path is that of a whole file: what is under way, or set aside, has a hidden name on its way."""
+    return key.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in key.split("/"))
 
 
 def _read_info(uri: str) -> DatasetInfo:

@@ -187,6 +187,19 @@ def probe_readable(uri: str, seconds: float = PROBE_SECONDS) -> Entry | None:
     return _within(seconds, uri, lambda: next(list_files(uri), None))
 
 
+def probe_object(uri: str) -> None:
+    """Ask for an object's head, which takes the right to read it and moves no byte of it. Raises StorageError."""
+    fs, path = filesystem(uri)
+    with explained(uri, "read"):
+        if _scheme(fs) == "file":
+            fs.open(path, "rb").close()
+        elif _scheme(fs) == "s3":
+            bucket, _, key = path.partition("/")
+            fs.call_s3("head_object", Bucket=bucket, Key=key)
+        else:
+            fs.info(path)
+
+
 def probe_writable(uri: str, seconds: float = PROBE_SECONDS) -> None:
     """Write a small object below `uri`, read it back and remove it. Raises StorageError within `seconds`."""
     probe = join(uri, f"_probe-{uuid.uuid4().hex}")

@@ -185,9 +185,8 @@ def test_hidden_files_and_other_folders_are_ignored(dataset):
     (dataset / "masks" / "_temporary").mkdir()
     (dataset / "masks" / "_temporary" / "x.parquet").write_bytes(b"half a file")
     (dataset / "masks" / "README.txt").write_bytes(b"words")
-    for folder in ("errors", "_runs"):
-        (dataset / folder).mkdir()
-        (dataset / folder / "x.parquet").write_bytes(b"no masks here")
+    (dataset / "_runs").mkdir()
+    (dataset / "_runs" / "x.parquet").write_bytes(b"no masks here")
     assert len(list(masks.read(str(dataset)))) == 6
 
 
@@ -210,6 +209,15 @@ def test_the_newest_generation_and_in_it_the_newer_row(tmp_path):
     ]
     with pytest.raises(StorageError, match=r"no masks of generation older .* there are: new, old"):
         masks.read(str(tmp_path), generation="older")
+
+
+def test_a_key_that_failed_last_has_no_mask(tmp_path):
+    write(str(tmp_path / "masks" / "old.parquet"), [row("a", constant(1)), row("b", constant(1))], info(run_id="r0"))
+    newer = info(run_id="r1", minute=1)
+    schema = masks.ERRORS_SCHEMA.with_metadata(newer.to_metadata(masks.ERRORS_SCHEMA))
+    (tmp_path / "errors").mkdir()
+    pq.write_table(pa.table([["a"]] * 7, schema=schema), tmp_path / "errors" / "new.parquet")
+    assert [key for key, _ in masks.read(str(tmp_path))] == ["b"]
 
 
 def test_no_masks_is_a_clear_error(tmp_path):

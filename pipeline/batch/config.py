@@ -41,6 +41,8 @@ class RunConfig:
         error_budget: share of failed images, 0 to 1, above which the exit code is 3.
         max_pixels: refuse images with more pixels (width * height).
         commit_seconds: write finished masks at least this often, in seconds.
+        retry_errors: do only what has its row in errors/, again; what has failed by its listing alone is left.
+        dry_run: say what would be done, and write nothing.
         inference: how the network is run.
         refine: how its scores are refined.
     """
@@ -53,6 +55,8 @@ class RunConfig:
     error_budget: float = 0.01
     max_pixels: int = DEFAULT_MAX_PIXELS
     commit_seconds: float = 180.0
+    retry_errors: bool = False
+    dry_run: bool = False
     inference: Inference = field(default_factory=Inference)
     refine: RefineConfig = field(default_factory=RefineConfig)
 

@@ -1,55 +1,68 @@
 """What is done already: the committed output itself, read back.
 
 A row of masks/ or errors/ is committed with its file or not at all, so there is nothing else to keep in step with it.
+Of a key's rows the newest counts: an image that was changed and then changed back is done again.
 """
 
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline import masks, storage
+from pipeline import masks
 
 _DIGEST_BYTES = 16
 _DIGEST = np.dtype(f"S{_DIGEST_BYTES}")
-_ROWS_AT_ONCE = 1024
+_ROW = np.dtype([("key", _DIGEST), ("row", _DIGEST)])
+_READERS = 16
 
-Identities = NDArray[np.bytes_]
+Digests = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committed:
+    """The rows of one file, each as digests of its key and of key and version; `failed` in errors/, else in masks/."""
+
+    digests: Digests
+    failed: bool
 
 
 class Ledger:
-    """The (key, version) pairs that already have a row; 16 bytes each in memory."""
+    """The newest row of each key, as a digest of its key and version: 16 bytes each in memory."""
 
-    def __init__(self, parts: Iterable[Identities] = ()) -> None:
-        """Keep the digests in `parts`, as `identity` makes them."""
-        self._sorted = np.unique(np.concatenate([np.empty(0, _DIGEST), *parts]))
+    def __init__(self, newest_first: Iterable[Committed] = ()) -> None:
+        """Keep of each key the first row met."""
+        files = list(newest_first)
+        digests = np.concatenate([np.empty(0, _ROW), *(file.digests for file in files)])
+        failed = np.repeat([file.failed for file in files], [len(file.digests) for file in files]).astype(bool)
+        first = np.unique(digests["key"], return_index=True)[1]
+        newest = digests["row"][first]
+        self._done = np.sort(newest)
+        self._failed = np.sort(newest[failed[first]])
 
     def __len__(self) -> int:
-        return len(self._sorted)
+        return len(self._done)
 
     def pending(self, table: pa.Table) -> pa.Table:
         """The rows of `table` (with columns key and version) that have no row in the output yet."""
-        if not len(self):
-            return table
-        asked = _identities(table)
-        place = np.minimum(np.searchsorted(self._sorted, asked), len(self) - 1)
-        return table.filter(pa.array(self._sorted[place] != asked))
+        return table.filter(pa.array(~_among(self._done, _identities(table))))
+
+    def failed(self, table: pa.Table) -> pa.Table:
+        """The rows of `table` whose row in the output is an error; not those that fail by their listing, again."""
+        known = _among(self._failed, _identities(table))
+        return table.filter(pa.array(known & table.column("error").is_null().to_numpy()))
 
 
 def load(output: str, generation: str) -> Ledger:
     """Read the keys and versions that `generation` has committed below `output`."""
-    files = [
-        entry.uri
-        for folder in (masks.MASKS_FOLDER, masks.ERRORS_FOLDER)
-        if storage.exists(storage.join(output, folder))
-        for entry in storage.list_files(storage.join(output, folder, "*.parquet"))
-    ]
-    with ThreadPoolExecutor(16) as pool:
-        return Ledger(pool.map(lambda uri: _read(uri, generation), files))
+    with ThreadPoolExecutor(_READERS) as pool:
+        files = [file for file in masks.committed_files(output) if file.info.generation == generation]
+        return Ledger(pool.map(_read, files))
 
 
 def identity(key: str, version: str) -> bytes:
@@ -57,15 +70,20 @@ def identity(key: str, version: str) -> bytes:
     return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=_DIGEST_BYTES).digest()
 
 
-def _read(uri: str, generation: str) -> Identities:
-    filesystem, path = storage.arrow_filesystem(uri)
-    with pq.ParquetFile(path, filesystem=filesystem) as file:
-        if masks.DatasetInfo.from_metadata(file.schema_arrow.metadata).generation != generation:
-            return np.empty(0, _DIGEST)
-        batches = file.iter_batches(_ROWS_AT_ONCE, columns=["key", "version"])
-        return np.concatenate([np.empty(0, _DIGEST), *map(_identities, batches)])
+def _read(committed: masks.CommittedFile) -> Committed:
+    rows = masks.read_columns(committed.uri, ["key", "version"])
+    digests = np.fromiter(((identity(key, ""), identity(key, version)) for key, version in rows), _ROW)
+    return Committed(digests=digests, failed=committed.failed)
 
 
-def _identities(rows: pa.Table | pa.RecordBatch) -> Identities:
+def _identities(rows: pa.Table) -> Digests:
     keys, versions = rows.column("key").to_pylist(), rows.column("version").to_pylist()
     return np.array([identity(key, version) for key, version in zip(keys, versions, strict=True)], _DIGEST)
+
+
+def _among(known: Digests, asked: Digests) -> NDArray[np.bool_]:
+    """Which of `asked` are in `known`, which is sorted."""
+    if not len(known):
+        return np.zeros(len(asked), bool)
+    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
+    return found

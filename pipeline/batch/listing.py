@@ -1,17 +1,22 @@
 """From the input's listing to the manifest: ids only, streamed, what is done already left out."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
+from typing import Any
 
 import pyarrow as pa
 import ray
 
 from pipeline import storage
-from pipeline.batch.ledger import Ledger
-from pipeline.batch.manifest import Manifest
+from pipeline.batch import rows
+from pipeline.batch.ledger import identity
 from pipeline.batch.remote import get
 from pipeline.batch.source import Format, Source, index_shard, list_objects
+from pipeline.errors import ShardError
+
+Tables = Iterator[pa.Table]
 
 _PAGE = 1000
 _SHARDS_AT_ONCE = 32
@@ -26,33 +31,68 @@ class Listing:
     bytes: int = 0
 
 
-def list_input(source: Source, ledger: Ledger, manifest: Manifest, limit: int | None) -> Listing:
-    """Write the images of `source`, the first `limit` of them, that `ledger` does not hold into `manifest`."""
+@dataclass
+class Repeats:
+    """Lets the first image of each key pass; a later one becomes a failed row, named after its place in its shard."""
+
+    _seen: set[bytes] = field(default_factory=set)
+
+    def told(self, table: pa.Table) -> pa.Table:
+        """`table` of schema MANIFEST with keys that no other table given here has."""
+        repeated = [n for n, key in enumerate(table.column("key").to_pylist()) if not self._is_new(key)]
+        if not repeated:
+            return table
+        listed = table.to_pylist()
+        for n in repeated:
+            listed[n] |= self._renamed(listed[n])
+        return rows.table(listed, rows.MANIFEST)
+
+    def _is_new(self, key: str) -> bool:
+        before = len(self._seen)
+        self._seen.add(identity(key, ""))
+        return len(self._seen) > before
+
+    def _renamed(self, row: dict[str, Any]) -> dict[str, str]:
+        place = f"{row['path']}#{row['row'] if row['offset'] is None else row['offset']}"
+        while not self._is_new(place):
+            place += "'"
+        said = f"the key {row['key']!r} is that of an earlier image of this input, which has it; rename one of them"
+        return {"key": place} | rows.failure("list", ShardError(said))
+
+
+def list_input(source: Source, wanted: Callable[[pa.Table], pa.Table], limit: int | None) -> tuple[Listing, Tables]:
+    """The images of `source`, the first `limit` of them, of which `wanted` chooses those to do.
+
+    Returns:
+        a count, complete once the tables of schema MANIFEST that come with it have been consumed.
+    """
     listing = Listing()
 
-    def pending() -> Iterator[pa.Table]:
+    def chosen() -> Iterator[pa.Table]:
         for table in _tables(source, listing):
-            wanted = table if limit is None else table.slice(0, limit - listing.listed)
-            new = ledger.pending(wanted)
-            listing.listed += wanted.num_rows
-            listing.skipped += wanted.num_rows - new.num_rows
+            listed = table if limit is None else table.slice(0, limit - listing.listed)
+            new = wanted(listed)
+            listing.listed += listed.num_rows
+            listing.skipped += listed.num_rows - new.num_rows
             yield new
             if limit is not None and listing.listed >= limit:
                 return
 
-    manifest.write(pending(), whole=source.format == "parquet")
-    return listing
+    return listing, chosen()
 
 
 def _tables(source: Source, listing: Listing) -> Iterator[pa.Table]:
     entries = source.entries()
+    repeats = Repeats()
+    if source.format != "images":
+        entries = iter(sorted(entries, key=attrgetter("key")))  # which image of a key is the first must not change
     while page := list(islice(entries, _PAGE if source.format == "images" else _SHARDS_AT_ONCE)):
         listing.bytes += sum(entry.size for entry in page)
         if source.format == "images":
             yield list_objects(page)
         else:  # shards are opened on the cluster
             for tables in [_index_shard.remote(entry, source.format) for entry in page]:
-                yield from get(tables)
+                yield from map(repeats.told, get(tables))
 
 
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")

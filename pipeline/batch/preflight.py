@@ -28,7 +28,8 @@ def check(config: RunConfig) -> Preflight:
     """
     config = config.resolved()
     source = open_source(config.input, config.input_format)
-    storage.probe_writable(config.output)
+    if not config.dry_run:
+        storage.probe_writable(config.output)
     model = models.load(config.model)
     return Preflight(config=config, source=source, model=model, crf=_crf(config, model))
 

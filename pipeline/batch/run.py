@@ -19,13 +19,13 @@ from pipeline import storage
 from pipeline.batch import graph, ledger
 from pipeline.batch.config import generation
 from pipeline.batch.in_flight import RemoteWatch
-from pipeline.batch.listing import Listing, list_input
+from pipeline.batch.listing import Listing, Tables, list_input
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.progress import Progress, say
 from pipeline.batch.resources import Node, Plan, plan
 from pipeline.batch.sink import Committer
-from pipeline.batch.summary import Summary
+from pipeline.batch.summary import Forecast, Summary
 from pipeline.batch.ticker import every
 from pipeline.errors import RunError
 from pipeline.masks import DatasetInfo
@@ -50,10 +50,10 @@ def segment(ready: Preflight) -> Summary:
     info = _dataset_info(ready)
     run = storage.join(config.output, _RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(run, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
-    done = ledger.load(config.output, info.generation)
     manifest = Manifest(storage.join(run, "manifest"))
     with connected():
-        listing = list_input(ready.source, done, manifest, config.limit)
+        listing, tables = _to_do(ready, info.generation)
+        manifest.write(tables, whole=ready.source.format == "parquet")
         say(f"{listing.listed} images listed, {listing.skipped} done already, {manifest.rows} to do")
         committer = Committer(config.output, info, config.commit_seconds)
         fitting, first_done = None, started
@@ -78,6 +78,28 @@ def segment(ready: Preflight) -> Summary:
     )
     storage.put_whole(storage.join(run, "summary.json"), summary.to_json().encode())
     return summary
+
+
+def forecast(ready: Preflight) -> Forecast:
+    """What `segment` would do, without doing it. Raises StorageError."""
+    with connected():
+        current = _dataset_info(ready).generation
+        listing, tables = _to_do(ready, current)
+        for table in tables:
+            for key in table.column("key").to_pylist():
+                say(f"to do: {key!r}")
+    return Forecast(
+        listed=listing.listed,
+        skipped=listing.skipped,
+        to_do=listing.listed - listing.skipped,
+        generation=current,
+        output=storage.redact(ready.config.output),
+    )
+
+
+def _to_do(ready: Preflight, generation: str) -> tuple[Listing, Tables]:
+    done = ledger.load(ready.config.output, generation)
+    return list_input(ready.source, done.failed if ready.config.retry_errors else done.pending, ready.config.limit)
 
 
 def _work(ready: Preflight, manifest: Manifest, listing: Listing, fitting: Plan, committer: Committer) -> float:

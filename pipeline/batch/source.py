@@ -64,9 +64,7 @@ def open_source(uri: str, input_format: Literal["auto", "images", "webdataset", 
 def _open_first(source: Source) -> None:
     """A key that may list but not read, or a table without images, would otherwise show only once actors run."""
     entry = next(source.entries())
-    [head] = storage.read_ranges(source.root, [entry.key], [0], [1])
-    if isinstance(head, StorageError):
-        raise head
+    storage.probe_object(entry.uri)
     if source.format == "parquet":
         with suppress(ShardError):  # one damaged file among many is a failed row, and no reason to refuse the rest
             parquet_shard.check_columns(entry.uri, entry.version)

@@ -50,3 +50,22 @@ class Summary:
     def to_json(self) -> str:
         """One line of JSON."""
         return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a run would do, the last line of a dry run's stdout; the counts as in Summary, `to_do` images to work on.
+
+    Attributes:
+        generation: of the rows the run would add, as in masks.DatasetInfo.
+    """
+
+    listed: int
+    skipped: int
+    to_do: int
+    generation: str
+    output: str
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))

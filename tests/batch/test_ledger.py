@@ -20,6 +20,25 @@ def test_rows_of_masks_and_errors_are_done_others_are_not(tmp_path: Path) -> Non
     ]
 
 
+def test_an_image_changed_and_changed_back_is_done_again(tmp_path: Path) -> None:
+    for minute, version in enumerate(("1", "2")):
+        note = info(run_id=f"r{minute}", created=f"2026-01-01T00:0{minute}:00+00:00")
+        finished = rows.table([finished_row("a", version=version)], rows.FINISHED)
+        write_files(str(tmp_path), f"r{minute}-0.parquet", note, finished)
+    asked = rows.table([{"key": "a", "version": "1"}], rows.MANIFEST)
+    assert ledger.load(str(tmp_path), "g").pending(asked).num_rows == 1
+
+
+def test_only_the_newest_row_of_an_image_counts_as_failed(tmp_path: Path) -> None:
+    for minute, failed in enumerate((["a", "b", "listed"], [])):
+        note = info(run_id=f"r{minute}", created=f"2026-01-01T00:0{minute}:00+00:00")
+        found = [finished_row(key, failed=True) for key in failed] or [finished_row("a")]
+        write_files(str(tmp_path), f"r{minute}-0.parquet", note, rows.table(found, rows.FINISHED))
+    asked = [{"key": key, "version": "1"} for key in "abc"] + [{"key": "listed", "version": "1", "error": "ShardError"}]
+    done = ledger.load(str(tmp_path), "g")
+    assert done.failed(rows.table(asked, rows.MANIFEST))["key"].to_pylist() == ["b"]
+
+
 def test_another_generation_does_not_count(tmp_path: Path) -> None:
     write_files(str(tmp_path), "x.parquet", info(generation="old"), rows.table([finished_row("a")], rows.FINISHED))
     assert len(ledger.load(str(tmp_path), "new")) == 0

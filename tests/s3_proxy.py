@@ -1,0 +1,98 @@
+"""A small HTTP proxy before the S3 server: it counts requests, and answers 503, slowly or not at all when told to."""
+
+import http.client
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
+from urllib.parse import urlsplit
+
+Fault = Literal["none", "refuse", "drop", "slow"]
+"""Answer 503; close the connection in the middle of the answer; wait a second before each answer."""
+
+
+@dataclass
+class S3Proxy:
+    """`endpoint` is what clients are given; `requests` is (method, path without its query) of each request so far."""
+
+    endpoint: str
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    fault: Fault = "none"
+
+    def gets(self, prefix: str) -> list[str]:
+        """The objects below `prefix`, as s3://bucket/key, that were asked for by GET."""
+        start = f"/{prefix.removeprefix('s3://')}/"
+        return [path for method, path in self.requests if method == "GET" and path.startswith(start)]
+
+
+@contextmanager
+def s3_proxy(server: str) -> Iterator[S3Proxy]:
+    """A proxy before `server`, an HTTP endpoint."""
+    target = urlsplit(server).netloc
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one_request(self) -> None:
+            try:
+                super().handle_one_request()
+            except OSError:
+                self.close_connection = True
+
+        def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            proxy.requests.append((self.command, urlsplit(self.path).path))
+            if proxy.fault == "refuse":
+                self.send_response(503)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            if proxy.fault == "slow":
+                time.sleep(1.0)
+            self.answer(body)
+
+        def answer(self, body: bytes) -> None:
+            upstream = http.client.HTTPConnection(target, timeout=60)
+            try:
+                upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    upstream.putheader(name, value)
+                upstream.endheaders(body)
+                found = upstream.getresponse()
+                data = found.read()
+            except (OSError, http.client.HTTPException):  # the server is down: so is the proxy
+                self.close_connection = True
+                return
+            finally:
+                upstream.close()
+            self.send_response_only(found.status)
+            for name, value in found.getheaders():
+                if name.lower() not in ("transfer-encoding", "content-length", "connection"):
+                    self.send_header(name, value)
+            length = found.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(data))
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            if proxy.fault == "drop":
+                self.wfile.write(data[: len(data) // 2])
+                self.close_connection = True
+            else:
+                self.wfile.write(data)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listening.daemon_threads = True
+    proxy = S3Proxy(f"http://127.0.0.1:{listening.server_address[1]}")
+    thread = threading.Thread(target=listening.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        listening.shutdown()
+        listening.server_close()
