@@ -20,6 +20,7 @@ from pipeline.batch import graph, ledger
 from pipeline.batch.config import generation
 from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.listing import Listing, Tables, list_input
+from pipeline.batch.lock import Lock, held
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.progress import Progress, say
@@ -42,7 +43,7 @@ def segment(ready: Preflight) -> Summary:
     """Segment what the output does not hold yet, on the Ray cluster this process is connected to or a local one.
 
     Raises:
-        RunError: the cluster has no room, or the run's counts do not add up.
+        RunError: the cluster has no room, another run is at work on the output, or the run's counts do not add up.
         StorageError: the storage stopped answering; what was committed stays, and the same run continues it.
     """
     started = time.monotonic()
@@ -51,11 +52,11 @@ def segment(ready: Preflight) -> Summary:
     run = storage.join(config.output, _RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(run, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     manifest = Manifest(storage.join(run, "manifest"))
-    with connected():
+    with held(Lock(output=config.output, run_id=info.run_id)) as lock, connected():
         listing, tables = _to_do(ready, info.generation)
         manifest.write(tables, whole=ready.source.format == "parquet")
         say(f"{listing.listed} images listed, {listing.skipped} done already, {manifest.rows} to do")
-        committer = Committer(config.output, info, config.commit_seconds)
+        committer = Committer(config.output, info, config.commit_seconds, lock.check)
         fitting, first_done = None, started
         if manifest.rows:
             fitting = _plan_when_free(len(ready.model.classes)).for_images(manifest.rows)

@@ -7,6 +7,7 @@ one Ray task near the data concatenates them and puts the files. A repeated task
 import io
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,12 +38,14 @@ class Receipt:
 class Committer:
     """Collects blocks and commits them below `output`, a file at least every `seconds`.
 
+    `check` is called before each commit, and raises where this run may commit no more.
     One thread may add while another commits; when storage is slower than the graph, adding waits.
     """
 
     output: str
     info: DatasetInfo
     seconds: float
+    check: Callable[[], None]
     receipts: list[Receipt] = field(default_factory=list)
     _blocks: list[Any] = field(default_factory=list)
     _bytes: int = 0
@@ -75,6 +78,7 @@ class Committer:
             self._settle(allowed=0)
 
     def _commit(self) -> None:
+        self.check()
         self._settle(allowed=_WRITES_AT_ONCE - 1)
         name = f"{self.info.run_id}-{self._files:05d}.parquet"
         self._writing.append(_write_files.remote(self.output, name, self.info, *self._blocks))

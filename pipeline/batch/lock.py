@@ -1,0 +1,117 @@
+"""One run at a time on an output: a lock with a lease, kept as an object in the output.
+
+The holder renews it every few seconds. Whoever finds it watches for the length of a lease, by its own clock: a lock
+that changes has a living holder, one that does not is taken over. The holder reads it again before each commit, so a
+run that was suspended and lost its lock commits nothing more.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from pipeline import storage
+from pipeline.batch.progress import say
+from pipeline.batch.ticker import every
+from pipeline.errors import RunError, StorageError
+
+_NAME = "_runs/lock.json"
+
+
+@dataclass(kw_only=True)
+class Lock:
+    """The lock of `output` in the hands of `run_id`; all times in seconds."""
+
+    output: str
+    run_id: str
+    lease: float = 20.0
+    beat: float = 4.0
+    settle: float = 1.0
+    _beats: int = 0
+
+    def take(self) -> None:
+        """Wait until the lock is free, at most a lease.
+
+        Raises:
+            RunError: another run holds it; the message names it.
+            StorageError: the storage does not answer.
+        """
+        found, deadline = self._read(), time.monotonic() + self.lease
+        if found is not None:
+            say(f"waiting {self.lease:.0f} s to see whether {_holder(found)} is alive")
+        while found is not None and time.monotonic() < deadline:
+            time.sleep(min(self.settle, self.lease / 4))
+            now = self._read()
+            if now is not None and now != found:
+                raise RunError(self._taken(now))
+            found = now
+        self.renew()
+        time.sleep(self.settle)  # of two runs that came at once, the later has now written over the earlier
+        self.check()
+
+    def check(self) -> None:
+        """Raise RunError where the lock is no longer this run's."""
+        found = self._read()
+        if found is None or _said(found).get("run_id") != self.run_id:
+            raise RunError(self._taken(found))
+
+    def renew(self) -> None:
+        """Write the lock anew."""
+        self._beats += 1
+        said = {"run_id": self.run_id, "host": socket.gethostname(), "pid": os.getpid(), "beat": self._beats}
+        storage.put_whole(self._uri, json.dumps(said).encode())
+
+    def release(self) -> None:
+        """Give the lock up, if it is still this run's and the storage answers; else its lease runs out."""
+        with suppress(RunError, StorageError):
+            self.check()
+            storage.delete(self._uri)
+
+    @property
+    def _uri(self) -> str:
+        return storage.join(self.output, _NAME)
+
+    def _read(self) -> bytes | None:
+        try:
+            return storage.read_bytes(self._uri)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+
+    def _taken(self, found: bytes | None) -> str:
+        who = "another run, which has ended," if found is None else _holder(found)
+        return f"{who} has the lock of {storage.redact(self.output)}; wait until it ends, then run the same command"
+
+
+@contextmanager
+def held(lock: Lock) -> Iterator[Lock]:
+    """Hold `lock` for a block, renewing it on a thread. Raises as Lock.take does."""
+    lock.take()
+
+    def renew() -> None:
+        with suppress(StorageError):  # an outage that lasts ends the run elsewhere
+            lock.check()
+            lock.renew()
+
+    try:
+        with every(lock.beat, renew):
+            yield lock
+    finally:
+        lock.release()
+
+
+def _said(found: bytes) -> dict[str, object]:
+    try:
+        said = json.loads(found)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _holder(found: bytes) -> str:
+    said = _said(found)
+    return f"run {said.get('run_id')} (process {said.get('pid')} on {said.get('host')})"

@@ -1,0 +1,67 @@
+"""One run at a time on an output, and none for ever."""
+
+import threading
+import time
+
+import pytest
+
+from pipeline import storage
+from pipeline.batch.lock import Lock, held
+from pipeline.errors import RunError
+
+
+@pytest.fixture(params=["local", "s3"])
+def output(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue({"local": "tmp_path", "s3": "bucket"}[request.param]))
+
+
+def lock(output: str, run_id: str) -> Lock:
+    return Lock(output=output, run_id=run_id, lease=2.0, beat=0.2, settle=0.3)
+
+
+def test_the_second_run_is_told_of_the_first(output: str) -> None:
+    with held(lock(output, "first")):
+        with pytest.raises(RunError, match=r"run first \(process \d+ on .*\) has the lock of"):
+            lock(output, "second").take()
+        lock(output, "first").check()
+    with held(lock(output, "third")):
+        pass
+    assert list(storage.list_files(f"{output}/_runs" if "://" in output else output)) == []
+
+
+def test_a_dead_run_does_not_hold_it_for_ever(output: str) -> None:
+    dead = lock(output, "dead")
+    dead.renew()
+    with held(lock(output, "next")):
+        with pytest.raises(RunError, match="run next"):
+            dead.check()
+        dead.release()  # not its own any more
+        lock(output, "next").check()
+
+
+def test_a_lock_that_is_no_json_is_taken_over(output: str) -> None:
+    storage.put_whole(f"{output}/_runs/lock.json", b"\x00 not json")
+    with held(lock(output, "next")):
+        pass
+
+
+def test_of_two_that_come_at_once_one_works(output: str) -> None:
+    working, refused = [], []
+
+    def run(name: str) -> None:
+        try:
+            with held(lock(output, name)) as mine:
+                working.append(name)
+                time.sleep(3)
+                mine.check()
+        except RunError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=run, args=(f"run{n}",)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(working) == 1
+    assert len(refused) == 1
+    assert working[0] in refused[0]
