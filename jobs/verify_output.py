@@ -1,0 +1,40 @@
+"""Recount an output: `python jobs/verify_output.py URI [--repair]`.
+
+The last line of stdout is the count, one JSON object; what is wrong goes to stderr, a line each. Exit codes: 0 sound; 1
+something is wrong, or was before --repair set it aside; 2 the output cannot be read.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from pipeline import masks, storage
+from pipeline.errors import PipelineError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, recount, tell; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Recount an output of segment_bucket.")
+    parser.add_argument("uri", help="what the run was given as --output")
+    parser.add_argument(
+        "--repair", action="store_true", help="move bad files to URI/_quarantine; the next run does their images again"
+    )
+    given = parser.parse_args(argv)
+    uri = storage.normalize(given.uri)
+    try:
+        found = masks.verify(uri)
+        for problem in found.problems:
+            print(f"{storage.redact(problem.uri)}: {problem.what}", file=sys.stderr)
+        if given.repair:
+            for place in masks.quarantine(uri, found):
+                print(f"set aside: {storage.redact(place)}", file=sys.stderr)
+    except PipelineError as error:
+        print(f"verify_output: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(asdict(found) | {"problems": len(found.problems)}), flush=True)
+    return 1 if found.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

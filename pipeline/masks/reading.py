@@ -1,0 +1,151 @@
+"""The committed files of an output, newest first, and the masks in them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline import storage
+from pipeline.errors import ImageError, StorageError
+from pipeline.masks.png import decode
+from pipeline.masks.schema import ERRORS_FOLDER, MASKS_FOLDER, DatasetInfo
+
+_READERS = 16
+_BATCH_ROWS = 64
+_BUFFER_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommittedFile:
+    """A file of masks/, or of errors/ where `failed`, with its note."""
+
+    uri: str
+    info: DatasetInfo
+    failed: bool
+
+
+def generations(uri: str) -> list[DatasetInfo]:
+    """The generations of masks at `uri`, newest first; each with the note of its newest file.
+
+    Raises:
+        StorageError: as `read` does.
+    """
+    newest: dict[str, DatasetInfo] = {}
+    for file in _files_with_masks(uri):
+        if not file.failed:
+            newest.setdefault(file.info.generation, file.info)
+    return list(newest.values())
+
+
+def read(uri: str, generation: str | None = None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Stream the masks of one generation.
+
+    Where runs of one generation met the same key, the newest row counts: a key whose newest row is in errors/ has no
+    mask. Memory: a few dozen rows, and the keys seen so far where the generation has more than one run.
+
+    Args:
+        uri: the OUTPUT of a run, its masks/ folder, or one of the files in there; any storage.
+        generation: as in DatasetInfo; by default the newest.
+
+    Yields:
+        key, mask (H, W) uint8.
+
+    Raises:
+        StorageError: no masks there, no such generation, or a file that cannot be read.
+    """
+    files = _files_with_masks(uri)
+    known_generations = list(dict.fromkeys(file.info.generation for file in files if not file.failed))
+    wanted = known_generations[0] if generation is None else generation
+    chosen = [file for file in files if file.info.generation == wanted]
+    if wanted not in known_generations:
+        known = ", ".join(known_generations)
+        raise StorageError(f"no masks of generation {wanted} at {storage.redact(uri)}; there are: {known}")
+    return _rows(chosen, repeats=len({file.info.run_id for file in chosen}) > 1)
+
+
+def _rows(files: Iterable[CommittedFile], repeats: bool) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    seen: set[str] = set()
+    for file in files:
+        if file.failed:
+            seen.update(key for (key,) in read_columns(file.uri, ["key"]) if repeats)
+            continue
+        for key, png in read_columns(file.uri, ["key", "mask.bytes"], _BATCH_ROWS):
+            if repeats:
+                if key in seen:
+                    continue
+                seen.add(key)
+            try:
+                mask = decode(png)
+            except ImageError as error:
+                raise StorageError(f"the mask of {key!r} in {storage.redact(file.uri)} is damaged: {error}") from error
+            yield key, mask
+
+
+def read_columns(uri: str, columns: list[str], rows_at_once: int = 1024) -> Iterator[tuple[Any, ...]]:
+    """The values of `columns`, as dotted paths, in each row of one file; a buffer of the file at a time.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    filesystem, path = storage.arrow_filesystem(uri)
+    try:
+        with pq.ParquetFile(path, filesystem=filesystem, buffer_size=_BUFFER_BYTES) as table:
+            for batch in table.iter_batches(batch_size=rows_at_once, columns=columns):
+                yield from zip(*(_values(batch, column) for column in columns), strict=True)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise StorageError(f"cannot read the masks in {storage.redact(uri)}: {error}") from error
+
+
+def _values(batch: pa.RecordBatch, column: str) -> list[Any]:
+    name, _, field = column.partition(".")
+    values = batch.column(name)
+    return list((values.field(field) if field else values).to_pylist())
+
+
+def committed_files(output: str) -> list[CommittedFile]:
+    """The files of masks/ and errors/ below `output`, newest first, each with its note. Raises StorageError."""
+    found = [
+        (entry.uri, folder == ERRORS_FOLDER)
+        for folder in (MASKS_FOLDER, ERRORS_FOLDER)
+        if storage.exists(storage.join(output, folder))
+        for entry in storage.list_files(storage.join(output, folder))
+        if _is_committed(entry.key)
+    ]
+    return _with_notes(found)
+
+
+def _files_with_masks(uri: str) -> list[CommittedFile]:
+    """The files at `uri`, an OUTPUT, a folder or a file, newest first. Raises StorageError where no masks are."""
+    files = committed_files(uri)
+    if not any(not file.failed for file in files):
+        here = [entry for entry in storage.list_files(uri) if "/" not in entry.key and _is_committed(entry.key)]
+        files = _with_notes([(entry.uri, False) for entry in here])
+    if not files:
+        raise StorageError(f"no masks at {storage.redact(uri)}: expected Parquet files there or in masks/ below it")
+    return files
+
+
+def _with_notes(files: Sequence[tuple[str, bool]]) -> list[CommittedFile]:
+    with ThreadPoolExecutor(_READERS) as pool:  # a footer each: on a bucket the time is all waiting
+        infos = pool.map(_read_info, [uri for uri, _ in files])
+        noted = [CommittedFile(uri=u, info=i, failed=f) for (u, f), i in zip(files, infos, strict=True)]
+    return sorted(noted, key=lambda file: (file.info.created, file.uri), reverse=True)
+
+
+def _is_committed(key: str) -> bool:
+    """Whether a path is that of a whole file: what is under way, or set aside, has a hidden name on its way."""
+    return key.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in key.split("/"))
+
+
+def _read_info(uri: str) -> DatasetInfo:
+    filesystem, path = storage.arrow_filesystem(uri)
+    try:
+        metadata = pq.read_schema(path, filesystem=filesystem).metadata
+        return DatasetInfo.from_metadata(metadata)
+    except (OSError, pa.ArrowException, StorageError) as error:
+        raise StorageError(f"cannot read the masks in {storage.redact(uri)}: {error}") from error

@@ -1,0 +1,94 @@
+"""Recounting an output: what is sound passes, each kind of damage is named, and a repair leaves what opens."""
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import verify_output
+from dataset import finished_row, info
+
+from pipeline import masks, storage
+from pipeline.batch import rows
+from pipeline.batch.sink import write_files
+
+
+def commit(output: str, run: int, *finished: dict[str, object]) -> None:
+    note = info(run_id=f"run{run}", created=f"2026-01-01T00:0{run}:00+00:00")
+    one = [row | ({"classes": CLASSES} if "mask" in row else {}) for row in finished]
+    write_files(output, f"run{run}-00000.parquet", note, rows.table(one, rows.FINISHED))
+
+
+CLASSES = [{"id": i, "name": str(i), "pixels": n, "confidence": 0.5} for i, n in enumerate((3, 2, 1))]
+
+
+@pytest.fixture(params=["local", "s3"])
+def output(request: pytest.FixtureRequest) -> str:
+    uri = str(request.getfixturevalue({"local": "tmp_path", "s3": "bucket"}[request.param]))
+    commit(uri, 0, finished_row("a"), finished_row("b"), finished_row("c", failed=True))
+    return uri
+
+
+def wrong(output: str) -> str:
+    return "\n".join(problem.what for problem in masks.verify(output).problems)
+
+
+def test_changed_images_and_errors_tried_again_are_sound(output: str) -> None:
+    commit(output, 1, finished_row("a", version="2"), finished_row("c"))
+    found = masks.verify(output)
+    assert (found.files, found.segmented, found.failed, found.replaced, found.problems) == (3, 3, 0, 2, ())
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_second_row_is_named(output: str, failed: bool) -> None:
+    commit(output, 1, finished_row("b", failed=failed))
+    assert "the key 'b' has a second row, by run run1 after run run0" in wrong(output)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"height": 3}, "is (2, 3), and the row says (3, 3)"),
+        ({"classes": CLASSES[:2]}, "other classes or pixels"),
+        ({"mask": {"bytes": b"no", "path": None}}, "not a readable PNG"),
+    ],
+)
+def test_a_mask_that_is_not_what_its_row_says(output: str, change: dict[str, object], said: str) -> None:
+    note = info(run_id="run1")
+    bad = finished_row("d") | {"classes": CLASSES} | change
+    write_files(output, "run1-00000.parquet", note, rows.table([bad], rows.FINISHED))
+    assert said in wrong(output)
+
+
+def test_a_run_that_said_more_than_it_has(output: str) -> None:
+    said = {"listed": 4, "skipped": 0, "segmented": 3, "failed": 1}
+    storage.put_whole(f"{output}/_runs/run0/summary.json", json.dumps(said).encode())
+    assert wrong(output) == "says 3 segmented and 1 failed; its files hold 2 and 1"
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_repair_sets_half_a_file_aside(output: str, kept: float, capsys: pytest.CaptureFixture[str]) -> None:
+    commit(output, 1, finished_row("d"), finished_row("e"))
+    whole = storage.read_bytes(f"{output}/masks/run1-00000.parquet")
+    storage.put_whole(f"{output}/masks/run1-00000.parquet", whole[: int(len(whole) * kept)])
+    assert verify_output.main([output]) == 1
+    assert "run1-00000.parquet: cannot be read" in capsys.readouterr().err
+    assert verify_output.main([output, "--repair"]) == 1
+    capsys.readouterr()
+    assert verify_output.main([output]) == 0
+    assert json.loads(capsys.readouterr().out)["segmented"] == 2
+    assert sorted(key for key, _ in masks.read(output)) == ["a", "b"]
+    aside = storage.read_bytes(f"{output}/_quarantine/masks/run1-00000.parquet")
+    assert aside == whole[: int(len(whole) * kept)]
+
+
+def test_damaged_pages_are_found(tmp_path: Path) -> None:
+    commit(str(tmp_path), 0, *(finished_row(f"{n}") for n in range(50)))
+    path = tmp_path / "masks" / "run0-00000.parquet"
+    data = bytearray(path.read_bytes())
+    pages = pq.ParquetFile(io.BytesIO(bytes(data))).metadata.row_group(0).column(0)
+    start = pages.dictionary_page_offset or pages.data_page_offset
+    data[start + 20 : start + 60] = bytes(40)
+    path.write_bytes(bytes(data))
+    assert masks.verify(str(tmp_path)).problems
