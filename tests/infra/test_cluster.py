@@ -1,0 +1,126 @@
+"""ray_cluster.yaml as Ray's own launcher reads it, and the documents of infra/aws/ against what the job does."""
+
+import json
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).parents[2]
+AWS = ROOT / "infra" / "aws"
+
+
+@pytest.fixture
+def cluster() -> dict[str, Any]:
+    prepared = prepare_config(yaml.safe_load((ROOT / "ray_cluster.yaml").read_text()))
+    validate_config(prepared)
+    assert isinstance(prepared, dict)
+    return prepared
+
+
+def statements(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((AWS / name).read_text())["Statement"]
+    return found
+
+
+def listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def allowed(action: str, resource: str, prefix: str | None = None) -> bool:
+    """Whether storage_policy.json lets a role do `action`; a listing also says its prefix."""
+    for statement in statements("storage_policy.json"):
+        patterns = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix")
+        if (
+            action in listed(statement["Action"])
+            and any(fnmatchcase(resource, pattern) for pattern in listed(statement["Resource"]))
+            and (patterns is None or any(fnmatchcase(prefix or "", pattern) for pattern in patterns))
+        ):
+            return True
+    return False
+
+
+def test_ray_refuses_a_field_it_does_not_know(cluster: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError, match="max_wrokers"):
+        validate_config(cluster | {"max_wrokers": 3})
+
+
+def test_head_does_no_work_and_workers_come_and_go(cluster: dict[str, Any]) -> None:
+    types = cluster["available_node_types"]
+    head = types.pop(cluster["head_node_type"])
+    assert head["resources"] == {"CPU": 0}
+    assert "--num-cpus=0" in " ".join(cluster["head_start_ray_commands"])
+    for worker in types.values():
+        assert worker["min_workers"] == 0 < worker["max_workers"]
+        assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert sum(worker["max_workers"] for worker in types.values()) <= cluster["max_workers"]
+    assert {name for name, worker in types.items() if worker["resources"].get("GPU")} == {"gpu"}
+
+
+def test_no_machine_gets_what_ray_would_make_for_it(cluster: dict[str, Any]) -> None:
+    """Left out, Ray makes a group open to SSH from anywhere, and a role with all of EC2 and S3."""
+    for machine in cluster["available_node_types"].values():
+        assert machine["node_config"]["SecurityGroupIds"]
+        assert machine["node_config"]["IamInstanceProfile"]
+    assert cluster["provider"]["use_internal_ips"] is True
+    assert "--dashboard-host=127.0.0.1" in " ".join(cluster["head_start_ray_commands"])
+    ranges = [
+        r["CidrIp"] for rule in json.loads((AWS / "security_group.json").read_text()) for r in rule.get("IpRanges", [])
+    ]
+    assert ranges == ["OPERATOR_CIDR"]
+
+
+def test_every_container_asks_for_the_token_that_is_mounted(cluster: dict[str, Any]) -> None:
+    options = " ".join(cluster["docker"]["run_options"])
+    assert "RAY_AUTH_MODE=token" in options
+    path = re.search(r"RAY_AUTH_TOKEN_PATH=(\S+)", options)
+    assert path
+    assert path[1] in cluster["file_mounts"]
+
+
+def test_roles_read_the_input_and_write_the_output_and_nothing_else() -> None:
+    source, target = "arn:aws:s3:::INPUT_BUCKET", "arn:aws:s3:::OUTPUT_BUCKET"
+    assert allowed("s3:ListBucket", source, "INPUT_PREFIX/")
+    assert allowed("s3:GetObject", f"{source}/INPUT_PREFIX/a/b.jpg")
+    for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"):
+        assert allowed(action, f"{target}/OUTPUT_PREFIX/masks/x.parquet")
+        assert not allowed(action, f"{target}/elsewhere/x.parquet")
+    assert allowed("s3:ListBucket", target, "OUTPUT_PREFIX/masks/")
+    assert not allowed("s3:ListBucket", source, "elsewhere/")
+    assert not allowed("s3:ListBucket", source, "INPUT_PREFIX-other/")
+    for action in ("s3:PutObject", "s3:DeleteObject"):
+        assert not allowed(action, f"{source}/INPUT_PREFIX/a.jpg")
+    assert not allowed("s3:GetObject", f"{source}/elsewhere/a.jpg")
+
+
+@pytest.mark.parametrize("name", ["storage_policy.json", "head_policy.json"])
+def test_no_policy_grants_by_wildcard(name: str) -> None:
+    for statement in statements(name):
+        assert statement["Effect"] == "Allow"
+        assert not any("*" in action for action in listed(statement["Action"]))
+        if "*" in listed(statement["Resource"]):
+            assert all(action.startswith("ec2:Describe") for action in listed(statement["Action"]))
+
+
+def test_sizing_table_follows_from_the_measured_refinement() -> None:
+    text = (ROOT / "ray_cluster.yaml").read_text()
+    measured = re.search(
+        r"^\| dense CRF \(pydensecrf\).*\| ([\d.]+) to ([\d.]+) s \|", (ROOT / "docs/results.md").read_text(), re.M
+    )
+    assert measured
+    assert f"{measured[1]} to {measured[2]} with pydensecrf" in text
+    rows = re.findall(r"^#   (\S+\.\S+) +(\d+) +(\d+) +([\d.]+)$", text, re.M)
+    assert len(rows) == 5
+    for machine, gpus, cores, rate in rows:
+        assert float(rate) == pytest.approx((int(cores) - int(gpus)) / float(measured[2]), abs=0.1), machine
+
+
+def test_the_heads_boto3_leaves_the_locked_botocore_alone(cluster: dict[str, Any]) -> None:
+    locked = re.search(r"^botocore==(\S+)$", (ROOT / "requirements.lock").read_text(), re.M)
+    assert locked
+    assert f"pip install boto3=={locked[1]}" in " ".join(cluster["head_setup_commands"])
