@@ -5,17 +5,21 @@ installed). S3 takes its endpoint, region and keys from the standard AWS_* varia
 is addressed path-style.
 """
 
+import errno
 import os
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+import aiohttp
 import botocore.exceptions
 import fsspec
 import pyarrow.fs
@@ -27,6 +31,14 @@ PROBE_SECONDS = 12.0
 _GLOB = re.compile(r"[*?\[]")
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 _T = TypeVar("_T")
+_OUTAGES = (
+    botocore.exceptions.ConnectionError,
+    botocore.exceptions.HTTPClientError,
+    aiohttp.ClientError,
+    ConnectionError,
+    TimeoutError,
+)
+_patience = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +52,42 @@ class Entry:
 
 
 @contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Within the block, in all threads of this process: a storage that fails to answer is asked again for `seconds`."""
+    global _patience
+    before, _patience = _patience, seconds
+    try:
+        yield
+    finally:
+        _patience = before
+
+
+def persistently(call: Callable[[], _T]) -> _T:
+    """What `call` returns; while the storage does not answer it is called again, as long as `patient` allows."""
+    deadline, pause = time.monotonic() + _patience, 0.5
+    while True:
+        try:
+            return call()
+        except (OSError, botocore.exceptions.BotoCoreError, aiohttp.ClientError, StorageError) as error:
+            if not is_outage(error) or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 10.0)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a storage did not answer, or only to say that it cannot now; s3fs gives EIO or EBUSY for its 5xx."""
+    if isinstance(error, StorageError) and error.__cause__ is not None:
+        return is_outage(error.__cause__)
+    return isinstance(error, _OUTAGES) or (type(error) is OSError and error.errno in (errno.EIO, errno.EBUSY))
+
+
+@contextmanager
 def explained(uri: str, action: str) -> Iterator[None]:
     """Turn what a filesystem raises into a StorageError: one sentence that names the URI and says what to do."""
     try:
         yield
-    except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+    except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError) as error:
         raise StorageError(f"cannot {action} {redact(uri)}: {_reason(error)}") from error
 
 
@@ -91,7 +134,7 @@ def read_bytes(uri: str) -> bytes:
     """The whole object. Raises StorageError."""
     fs, path = filesystem(uri)
     with explained(uri, "read"):
-        return bytes(fs.cat_file(path))
+        return bytes(persistently(lambda: fs.cat_file(path)))
 
 
 def read_ranges(
@@ -107,7 +150,16 @@ def read_ranges(
     """
     fs, path = filesystem(root)
     paths = [f"{path}/{key}" if key else path for key in keys]
-    found = fs.cat_ranges(paths, list(starts), list(ends), on_error="return")
+
+    def fetch() -> list[bytes | Exception]:
+        found: list[bytes | Exception] = fs.cat_ranges(paths, list(starts), list(ends), on_error="return")
+        for item in found:
+            if isinstance(item, Exception) and is_outage(item):
+                raise item
+        return found
+
+    with explained(root, "read"):
+        found = persistently(fetch)
     return [_bytes_or_error(f"{root}/{key}", item) for key, item in zip(keys, found, strict=True)]
 
 
@@ -115,7 +167,7 @@ def exists(uri: str) -> bool:
     """Whether an object or a folder is there. Raises StorageError when the storage does not answer."""
     fs, path = filesystem(uri)
     with explained(uri, "look for"):
-        return bool(fs.exists(path))
+        return persistently(lambda: bool(fs.exists(path)))
 
 
 def is_listed(uri: str, version: str) -> bool:
@@ -129,7 +181,7 @@ def is_listed(uri: str, version: str) -> bool:
         try:
             if _scheme(fs) == "file":
                 return _local_version(os.stat(path)) == version
-            info = fs.info(path)
+            info = persistently(lambda: fs.info(path))
         except FileNotFoundError:
             return False
         return _scheme(fs) != "s3" or _etag(info) == version
@@ -143,7 +195,7 @@ def put_whole(uri: str, data: bytes) -> None:
     fs, path = filesystem(uri)
     with explained(uri, "write"):
         if _scheme(fs) in _OBJECT_STORES:
-            fs.pipe_file(path, data)
+            persistently(lambda: fs.pipe_file(path, data))
             return
         folder, _, name = path.rpartition("/")
         fs.makedirs(folder, exist_ok=True)
@@ -162,7 +214,7 @@ def delete(uri: str) -> None:
     """Remove one object. Raises StorageError."""
     fs, path = filesystem(uri)
     with explained(uri, "delete"):
-        fs.rm_file(path)
+        persistently(lambda: fs.rm_file(path))
 
 
 def list_files(uri: str) -> Iterator[Entry]:
@@ -310,7 +362,7 @@ def _s3_items(fs: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterat
     while "NextContinuationToken" in page:
         token = page["NextContinuationToken"]
         more = {"ContinuationToken": token} if token else {}
-        page = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        page = persistently(partial(fs.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more))
         yield from page.get("Contents", ())
 
 

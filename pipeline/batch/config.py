@@ -41,6 +41,7 @@ class RunConfig:
         error_budget: share of failed images, 0 to 1, above which the exit code is 3.
         max_pixels: refuse images with more pixels (width * height).
         commit_seconds: write finished masks at least this often, in seconds.
+        storage_timeout: wait so many seconds for a storage that stops answering in the middle of the run.
         retry_errors: do only what has its row in errors/, again; what has failed by its listing alone is left.
         dry_run: say what would be done, and write nothing.
         inference: how the network is run.
@@ -55,6 +56,7 @@ class RunConfig:
     error_budget: float = 0.01
     max_pixels: int = DEFAULT_MAX_PIXELS
     commit_seconds: float = 180.0
+    storage_timeout: float = 300.0
     retry_errors: bool = False
     dry_run: bool = False
     inference: Inference = field(default_factory=Inference)
@@ -70,6 +72,8 @@ class RunConfig:
             raise ConfigError(f"max_pixels is {self.max_pixels}; it must be at least 1")
         if self.commit_seconds <= 0:
             raise ConfigError(f"commit_seconds is {self.commit_seconds}; it must be above 0")
+        if self.storage_timeout < 0:
+            raise ConfigError(f"storage_timeout is {self.storage_timeout}; it must be at least 0")
 
     def resolved(self) -> "RunConfig":
         """The same run with paths that mean the same on every machine."""

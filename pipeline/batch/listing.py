@@ -13,7 +13,7 @@ from pipeline import storage
 from pipeline.batch import rows
 from pipeline.batch.ledger import identity
 from pipeline.batch.remote import get
-from pipeline.batch.source import Format, Source, index_shard, list_objects
+from pipeline.batch.source import Source, index_shard, list_objects
 from pipeline.errors import ShardError
 
 Tables = Iterator[pa.Table]
@@ -91,10 +91,11 @@ def _tables(source: Source, listing: Listing) -> Iterator[pa.Table]:
         if source.format == "images":
             yield list_objects(page)
         else:  # shards are opened on the cluster
-            for tables in [_index_shard.remote(entry, source.format) for entry in page]:
+            for tables in [_index_shard.remote(entry, source) for entry in page]:
                 yield from map(repeats.told, get(tables))
 
 
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
-def _index_shard(entry: storage.Entry, kind: Format) -> list[pa.Table]:
-    return list(index_shard(entry, kind))
+def _index_shard(entry: storage.Entry, source: Source) -> list[pa.Table]:
+    with storage.patient(source.patience):
+        return storage.persistently(lambda: list(index_shard(entry, source.format)))

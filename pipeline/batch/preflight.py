@@ -1,6 +1,6 @@
 """Everything that can go wrong before the work starts, tried in seconds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import models, storage
@@ -27,7 +27,7 @@ def check(config: RunConfig) -> Preflight:
         PipelineError: whatever makes the run impossible.
     """
     config = config.resolved()
-    source = open_source(config.input, config.input_format)
+    source = replace(open_source(config.input, config.input_format), patience=config.storage_timeout)
     if not config.dry_run:
         storage.probe_writable(config.output)
     model = models.load(config.model)

@@ -52,11 +52,16 @@ def segment(ready: Preflight) -> Summary:
     run = storage.join(config.output, _RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(run, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     manifest = Manifest(storage.join(run, "manifest"))
-    with held(Lock(output=config.output, run_id=info.run_id)) as lock, connected():
+    patience = config.storage_timeout
+    with (
+        held(Lock(output=config.output, run_id=info.run_id)) as lock,
+        storage.patient(patience),
+        connected(),
+    ):
         listing, tables = _to_do(ready, info.generation)
         manifest.write(tables, whole=ready.source.format == "parquet")
         say(f"{listing.listed} images listed, {listing.skipped} done already, {manifest.rows} to do")
-        committer = Committer(config.output, info, config.commit_seconds, lock.check)
+        committer = Committer(config.output, info, config.commit_seconds, lock.check, patience)
         fitting, first_done = None, started
         if manifest.rows:
             fitting = _plan_when_free(len(ready.model.classes)).for_images(manifest.rows)

@@ -38,7 +38,9 @@ class Receipt:
 class Committer:
     """Collects blocks and commits them below `output`, a file at least every `seconds`.
 
-    `check` is called before each commit, and raises where this run may commit no more.
+    `check` is called before each commit, and raises where this run may commit no more. A storage that does not answer
+    is asked again for `patience` seconds.
+
     One thread may add while another commits; when storage is slower than the graph, adding waits.
     """
 
@@ -46,6 +48,7 @@ class Committer:
     info: DatasetInfo
     seconds: float
     check: Callable[[], None]
+    patience: float = 0.0
     receipts: list[Receipt] = field(default_factory=list)
     _blocks: list[Any] = field(default_factory=list)
     _bytes: int = 0
@@ -81,7 +84,7 @@ class Committer:
         self.check()
         self._settle(allowed=_WRITES_AT_ONCE - 1)
         name = f"{self.info.run_id}-{self._files:05d}.parquet"
-        self._writing.append(_write_files.remote(self.output, name, self.info, *self._blocks))
+        self._writing.append(_write_files.remote(self.output, name, self.info, self.patience, *self._blocks))
         self._files += 1
         self._blocks, self._bytes = [], 0
 
@@ -93,9 +96,10 @@ class Committer:
 
 
 @ray.remote(num_cpus=0, max_retries=3)
-def _write_files(output: str, name: str, info: DatasetInfo, *blocks: pa.Table) -> Receipt:
+def _write_files(output: str, name: str, info: DatasetInfo, patience: float, *blocks: pa.Table) -> Receipt:
     """See write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
-    return write_files(output, name, info, pa.concat_tables(blocks))
+    with storage.patient(patience):
+        return write_files(output, name, info, pa.concat_tables(blocks))
 
 
 def write_files(output: str, name: str, info: DatasetInfo, finished: pa.Table) -> Receipt:

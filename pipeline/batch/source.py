@@ -25,11 +25,15 @@ _TAR_READ_AHEAD = 256 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """An input that was opened: `root` is the URI that every entry's path lies below."""
+    """An input that was opened: `root` is the URI that every entry's path lies below.
+
+    `patience` is for how many seconds a storage that does not answer is asked again.
+    """
 
     uri: str
     root: str
     format: Format
+    patience: float = 0.0
 
     def entries(self) -> Iterator[storage.Entry]:
         """Stream the objects that hold images."""

@@ -1,12 +1,18 @@
 """Which columns of a Parquet file hold images and keys, and what reading them costs."""
 
+import threading
+
 import pyarrow as pa
 import pytest
 import s3fs.core
+from s3_proxy import s3_proxy
+from servers import new_bucket
 from shards import parquet_bytes
 
 from pipeline import storage
 from pipeline.batch import parquet_shard
+from pipeline.batch.fetch import _fetch_cells
+from pipeline.batch.source import open_source
 from pipeline.errors import ConfigError
 
 
@@ -45,3 +51,22 @@ def test_keys_cost_no_images_and_some_images_not_all(bucket: str, monkeypatch: p
     [found] = parquet_shard.images(entry.uri, entry.version, [7, 9])
     assert found == {7: images[7], 9: images[9]}
     assert 500_000 < sum(sizes) < 700_000
+
+
+def test_an_outage_in_the_middle_repeats_and_loses_no_row(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_proxy(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        bucket = new_bucket()
+        table = pa.table({"key": [f"{n}" for n in range(40)], "image": [bytes([n]) * 100_000 for n in range(40)]})
+        storage.put_whole(f"{bucket}/a.parquet", parquet_bytes(table, 10))
+        source = open_source(bucket, "parquet")
+        [version] = {entry.version for entry in source.entries()}
+        rows = [{"key": f"{n}", "source": "", "version": version, "path": "a.parquet", "row": n} for n in range(40)]
+        found = []
+        with storage.patient(60):
+            for part in _fetch_cells(source, rows):
+                if not found:
+                    proxy.fault = "refuse"
+                    threading.Timer(6, setattr, (proxy, "fault", "none")).start()
+                found += part.to_pylist()
+    assert [(row["key"], row["image"]) for row in found] == [(f"{n}", bytes([n]) * 100_000) for n in range(40)]
