@@ -70,12 +70,12 @@ def test_every_pod_is_limited_confined_and_behind_the_policy(built: dict[str, An
             assert {"configMapRef": {"name": built["ConfigMap"]["metadata"]["name"]}} in container["envFrom"]
 
 
-def test_workers_start_at_none_and_leave_in_time_for_spot(built: dict[str, Any]) -> None:
+def test_workers_are_there_before_the_job_and_leave_in_time_for_spot(built: dict[str, Any]) -> None:
     head, *workers = groups(built["RayJob"])
     assert head["rayStartParams"]["num-cpus"] == "0"
     assert built["RayJob"]["spec"]["rayClusterSpec"]["authOptions"]["mode"] == "token"
     for worker in workers:
-        assert worker["minReplicas"] == 0 < worker["maxReplicas"]
+        assert worker["minReplicas"] == 0 < worker["replicas"] == worker["maxReplicas"]
         pod = worker["template"]["spec"]
         assert 60 < pod["terminationGracePeriodSeconds"] < 120
         assert "ray stop --grace-period 60" in str(pod["containers"][0]["lifecycle"]["preStop"])
