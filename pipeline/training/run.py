@@ -12,8 +12,10 @@ from pipeline import models, storage
 from pipeline.errors import ConfigError
 from pipeline.models.checkpoints import native
 from pipeline.models.deeplab import SegmentationModel
-from pipeline.training import distributed, layouts
+from pipeline.training import layouts
 from pipeline.training.config import TrainConfig
+from pipeline.training.distributed.library import load
+from pipeline.training.distributed.trainer import fit
 from pipeline.training.loop import parameter_groups, restore
 from pipeline.training.pairs import Labels, Pair
 
@@ -62,10 +64,10 @@ def run(ready: Prepared) -> dict[str, Any]:
     """
     begin = time.monotonic()
     config, model = ready.config, ready.model
-    training = distributed.load(ready.training, ready.labels)
-    validation = distributed.load(ready.validation, ready.labels) if ready.validation else None
+    training = load(ready.training, ready.labels)
+    validation = load(ready.validation, ready.labels) if ready.validation else None
     storage.put_whole(storage.join(config.folder, _SETTINGS_FILE), _settings(config, ready.labels))
-    trained = distributed.fit(
+    trained = fit(
         model,
         config.recipe,
         training,

@@ -21,7 +21,7 @@ from servers import new_bucket
 from tensorboardX.proto.event_pb2 import Event
 
 from pipeline import models, storage
-from pipeline.training import distributed
+from pipeline.training.distributed import trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,7 +110,7 @@ def test_the_name_of_a_finished_run_is_refused(finished: Run) -> None:
 
 def deadly(steps: Sequence[int], marks: Path) -> Any:
     """The workers' function, but the first worker's process dies by a signal before each of `steps`, once."""
-    whole = distributed._work
+    whole = trainer.work
 
     def work(config: dict[str, Any]) -> None:
         from pipeline.training import loop
@@ -144,7 +144,7 @@ def test_lost_workers_and_a_lost_run_leave_no_trace_in_the_weights(
     assert code == 0, told
     assert whole["mean_iou"] is None
     with monkeypatch.context() as patch:
-        patch.setattr(distributed, "_work", deadly((3, 5), tmp_path))
+        patch.setattr(trainer, "work", deadly((3, 5), tmp_path))
         code, _, told = run("lost")
     assert code == 1
     assert {mark.name for mark in tmp_path.iterdir()} == {"3", "5"}

@@ -1,0 +1,119 @@
+"""What every worker of a run does: the plain loop on its share of each batch, and reports of it."""
+
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import Checkpoint
+
+from pipeline.models.deeplab import SegmentationModel
+from pipeline.training.distributed.batches import Batches
+from pipeline.training.distributed.library import Library
+from pipeline.training.loop import Progress, train
+from pipeline.training.loss import class_weights
+from pipeline.training.recipe import Recipe
+from pipeline.training.validation import mean_iou
+from pipeline.training.watch import Note
+
+STATE_FILE = "state.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker needs: everything large is a reference into the object store.
+
+    Attributes:
+        model: reference to the SegmentationModel to begin with.
+        recipe: how it is trained.
+        training: the pairs to train on.
+        validation: the pairs that choose the best checkpoint, or None.
+        board: the Board actor.
+        threads: of the network on a CPU.
+    """
+
+    model: Any
+    recipe: Recipe
+    training: Library
+    validation: Library | None
+    board: Any
+    threads: int
+
+
+def work(config: dict[str, Any]) -> None:
+    """What every worker runs: the plain loop, on its share of each batch."""
+    job: Job = config["job"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    _be_deterministic()
+    torch.set_num_threads(job.threads)
+    model: SegmentationModel = ray.get(job.model)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device)
+    report = _Report(job, model, rank, world)
+    train(
+        model,
+        Batches(library=job.training, how=model.card.preprocessing, recipe=job.recipe, rank=rank, world=world),
+        job.recipe,
+        class_weights=class_weights(job.training.pixels, job.recipe.class_balance).to(device),
+        checkpoint=_latest_state(),
+        on_step=report.on_step,
+        on_checkpoint=report.on_checkpoint,
+    )
+
+
+def _be_deterministic() -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # debugging; costs a fifth
+
+
+def _latest_state() -> bytes | None:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        return (Path(folder) / STATE_FILE).read_bytes()
+
+
+class _Report:
+    """Tells the driver of steps, and storage of checkpoints."""
+
+    def __init__(self, job: Job, model: SegmentationModel, rank: int, world: int) -> None:
+        self._job, self._model, self._rank, self._world = job, model, rank, world
+        self._losses: list[float] = []
+        self._step = 0
+
+    def on_step(self, progress: Progress) -> None:
+        self._losses.append(progress.loss)
+        self._step = progress.step
+        self._note(asdict(progress) | {"time": time.time()})
+
+    def on_checkpoint(self, state: bytes) -> None:
+        """All workers meet here; the first has the checkpoint put."""
+        loss = float(np.mean(self._losses))
+        metrics = {"step": self._step, "loss": loss, "score": -loss}
+        self._losses.clear()
+        if self._job.validation is not None:
+            mine = range(self._rank, len(self._job.validation), self._world)
+            iou = mean_iou(self._model, map(self._job.validation.pair, mine))
+            metrics |= {"mean_iou": iou, "score": iou}
+            self._note({"step": self._step, "mean_iou": iou})
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = None
+            if self._rank == 0:
+                (Path(folder) / STATE_FILE).write_bytes(state)
+                checkpoint = Checkpoint.from_directory(folder)
+            ray.train.report(metrics, checkpoint=checkpoint)
+
+    def _note(self, note: Note) -> None:
+        if self._rank == 0:
+            self._job.board.put.remote(note)
