@@ -107,7 +107,7 @@ def agreement(params: CRFParams, device: torch.device, prune: float) -> str:
     crf = TorchCRF(params, device)
     first, second = (crf.refine(images, scores, STRIDE, prune) for _ in range(2))
     same = all(torch.equal(getattr(first, field.name), getattr(second, field.name)) for field in fields(first))
-    reference = DenseCRF(params)
+    reference = DenseCRF(params, backend="pydensecrf")
     equal = [
         float((refine(image, score, STRIDE, reference).mask == mask).mean())
         for image, score, mask in zip(images.numpy(), scores.numpy(), first.masks.cpu().numpy(), strict=True)

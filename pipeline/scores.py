@@ -46,21 +46,39 @@ def upsample(scores: Floats, height: int, width: int, stride: int, top: int = 0,
     Raises:
         ModelError: the window reaches beyond the grid.
     """
+    grid, top, left = window(scores, height, width, stride, top, left)
+    grid = grid.astype(np.float32)  # (C, h', w')
+    # columns first: they are stretched while there are still few rows
+    wide = np.empty((*grid.shape[:2], width), np.float32)  # (C, h', width)
+    _stretch(grid.swapaxes(1, 2), stride, left, wide.swapaxes(1, 2))
+    full = np.empty((grid.shape[0], height, width), np.float32)
+    _stretch(wide, stride, top, full)
+    return full
+
+
+def window(scores: Floats, height: int, width: int, stride: int, top: int, left: int) -> tuple[Floats, int, int]:
+    """The part of the grid (C, h', w') that covers a window of the picture, as a view, and the window's place in it.
+
+    Returns:
+        The view, and the window's first row and column in pixels from the view's first point; both are below `stride`.
+
+    Raises:
+        ModelError: the window reaches beyond the grid.
+    """
     rows = grid_size(top + height, stride)
     columns = grid_size(left + width, stride)
-    if min(top, left) < 0 or min(height, width) < 1 or rows > scores.shape[1] or columns > scores.shape[2]:
+    if (
+        scores.ndim != 3
+        or min(top, left) < 0
+        or min(height, width) < 1
+        or rows > scores.shape[1]
+        or columns > scores.shape[2]
+    ):
         raise ModelError(
             f"a window of {height}x{width} pixels at ({top}, {left}) is not covered by a score grid of shape "
             f"{scores.shape} at stride {stride}; pass the grid of the whole picture"
         )
-    first_row, first_column = top // stride, left // stride
-    grid = scores[:, first_row:rows, first_column:columns].astype(np.float32)  # (C, h', w')
-    # columns first: they are stretched while there are still few rows
-    wide = np.empty((*grid.shape[:2], width), np.float32)  # (C, h', width)
-    _stretch(grid.swapaxes(1, 2), stride, left % stride, wide.swapaxes(1, 2))
-    full = np.empty((grid.shape[0], height, width), np.float32)
-    _stretch(wide, stride, top % stride, full)
-    return full
+    return scores[:, top // stride : rows, left // stride : columns], top % stride, left % stride
 
 
 def _stretch(grid: NDArray[np.float32], stride: int, start: int, out: NDArray[np.float32]) -> None:
@@ -92,6 +110,16 @@ def softmax(logits: Floats, out: NDArray[np.float32] | None = None) -> NDArray[n
     np.exp(out, out=out)
     out *= 1 / out.sum(axis=0)
     return out
+
+
+def best_label(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Index and value (H, W) of the largest of (C, H, W), the first of equals; several times as fast as argmax."""
+    winning = probabilities[0].copy()
+    best = np.zeros(winning.shape, np.uint8)
+    for label in range(1, len(probabilities)):
+        best[probabilities[label] > winning] = label
+        np.maximum(winning, probabilities[label], out=winning)
+    return best, winning
 
 
 def to_bytes(scores: Floats) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pipeline import storage
 from pipeline.commandline import Uri
-from pipeline.crf import CRFParams
+from pipeline.crf import PRUNE, CRFParams
 from pipeline.errors import ConfigError
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models.inference import Inference
@@ -20,11 +20,15 @@ class RefineConfig:
     """Refinement of the network's scores.
 
     Args:
-        backend: the dense CRF's implementation, or none: the plain argmax of the upsampled scores.
+        backend: the dense CRF's implementation: native, the project's own, or pydensecrf, which it agrees with; or
+            none: the plain argmax of the upsampled scores.
+        prune: labels whose probability is below it everywhere in a picture are left out, and settled pixels rest; 0
+            works everything out.
         params: the CRF's parameters; by default those of the model's card.
     """
 
-    backend: Literal["pydensecrf", "none"] = "pydensecrf"
+    backend: Literal["native", "pydensecrf", "none"] = "native"
+    prune: float = PRUNE
     params: CRFParams | None = None
 
 
@@ -88,7 +92,7 @@ class RunConfig:
 def generation(model_digest: str, inference: Inference, crf: CRFParams | None) -> str:
     """Digest of all that decides a mask. Output rows of one generation answer for each other; others do not.
 
-    Precision and CRF backend are left out: they change how fast a mask is computed, not which mask is meant.
+    Precision, CRF backend and pruning are left out: they change how fast a mask is computed, not which mask is meant.
     """
     settings = asdict(inference)
     settings.pop("precision")

@@ -38,4 +38,4 @@ def _crf(config: RunConfig, model: SegmentationModel) -> DenseCRF | None:
     if config.refine.backend == "none":
         return None
     suited: dict[str, Any] = dict(model.card.crf)
-    return DenseCRF(config.refine.params or CRFParams(**suited), backend=config.refine.backend)
+    return DenseCRF(config.refine.params or CRFParams(**suited), config.refine.backend, config.refine.prune)

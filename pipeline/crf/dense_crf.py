@@ -1,42 +1,61 @@
 """The dense CRF as a callable: input checks in front of a backend."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.crf import reference
+from pipeline.crf.native import NativeCRF
 from pipeline.crf.params import CRFParams
+from pipeline.crf.reference import ReferenceCRF
 from pipeline.errors import ConfigError, CRFError
-from pipeline.scores import Floats
+from pipeline.scores import Floats, best_label, softmax, upsample, window
 
-Posterior = Callable[[CRFParams, NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
+BACKENDS = ("native", "pydensecrf", "cuda")
 
-BACKENDS: dict[str, tuple[Callable[[], None], Posterior]] = {
-    "pydensecrf": (reference.require, reference.posterior),
-}
-"""Name to (check that it can run here, posterior)."""
+PRUNE = 1e-2
+"""Above it a label could win that was dropped: the CRF can grow a weak label."""
+
+
+class Backend(Protocol):
+    """What computes the posterior."""
+
+    def posterior(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:
+        """As DenseCRF.__call__, of input that was checked."""
 
 
 class DenseCRF:
     """Fully connected CRF with Gaussian edge potentials (arXiv 1210.5644; arXiv 1606.00915, section 3.3).
 
-    One instance serves any number of pictures and labels; it can be pickled.
+    One instance serves any number of pictures and labels, from several threads; it can be pickled.
     """
 
-    def __init__(self, params: CRFParams | None = None, backend: str = "pydensecrf") -> None:
+    def __init__(self, params: CRFParams | None = None, backend: str = "native", prune: float = PRUNE) -> None:
         """Choose the energy and the backend.
 
+        Args:
+            params: the energy and the number of iterations.
+            backend: native, the project's own core; pydensecrf, which it agrees with; or cuda, on the GPU.
+            prune: labels whose probability is below it at every pixel take no part and get the posterior 0; with it,
+                the native core lets pixels rest whose posterior has settled. At the default 99.99% of a photograph's
+                pixels keep their label; 0 works everything out. pydensecrf always does.
+
         Raises:
-            ConfigError: no backend of that name.
-            CRFError: the backend is not installed.
+            ConfigError: no backend of that name, or prune is no probability.
+            CRFError: the backend cannot run here.
         """
         if backend not in BACKENDS:
             raise ConfigError(f"no CRF backend {backend!r}; choose from: {', '.join(BACKENDS)}")
+        if not 0 <= prune <= 1:
+            raise ConfigError(f"prune is {prune}; it is a probability, from 0 to 1")
         self.params = params if params is not None else CRFParams()
         self.backend = backend
-        require, self._posterior = BACKENDS[backend]
-        require()
+        self.prune = prune
+        self._backend = _open(backend, self.params, prune)
+
+    def __reduce__(self) -> tuple[type["DenseCRF"], tuple[CRFParams, str, float]]:
+        """Pickle what it was made from: a backend's memory stays where it is."""
+        return type(self), (self.params, self.backend, self.prune)
 
     def __call__(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:
         """Posterior of every label at every pixel.
@@ -49,13 +68,57 @@ class DenseCRF:
             (C, H, W) float32, summing to 1 over the labels.
 
         Raises:
-            CRFError: wrong shape or type, or a value that is not finite or is negative.
+            CRFError: wrong shape or type, a value that is not finite or is negative, or a picture too large for the
+                lattice.
         """
         _check_image(image)
         _check_probabilities(probabilities, image.shape[:2])
-        return self._posterior(
-            self.params, np.ascontiguousarray(image), np.ascontiguousarray(probabilities, dtype=np.float32)
-        )
+        return self._backend.posterior(image, probabilities)
+
+    def label(
+        self, image: NDArray[np.uint8], scores: Floats, stride: int, top: int = 0, left: int = 0
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Upsample the scores, turn them into probabilities, refine these and take the best label, in one call.
+
+        On the native core no array of (C, H, W) is made.
+
+        Args:
+            image: (H, W, 3) uint8 RGB: a window of the picture, or all of it.
+            scores: (C, h, w) float logits of the whole picture, C <= 256, with the geometry of pipeline.scores.
+            stride: output stride of the scores, in pixels.
+            top: the window's first row in the picture, in pixels.
+            left: the window's first column in the picture, in pixels.
+
+        Returns:
+            The most probable label, (H, W) uint8, the first of equals; and its posterior, (H, W) float32.
+
+        Raises:
+            CRFError: wrong shape or type, scores that are not finite, or a picture too large for the lattice.
+            ModelError: the window reaches beyond the scores.
+        """
+        _check_image(image)
+        height, width = image.shape[:2]
+        grid, top, left = window(scores, height, width, stride, top, left)
+        if scores.dtype.kind != "f" or not 1 <= len(scores) <= 256:
+            raise CRFError(
+                f"the CRF takes scores (C, h, w) float of 1 to 256 labels, not {scores.shape} {scores.dtype}"
+            )
+        if not np.isfinite(grid).all():
+            raise CRFError("the CRF takes finite scores; in these there is a NaN or an infinity")
+        if isinstance(self._backend, NativeCRF):
+            return self._backend.label(image, grid, stride, top, left)
+        logits = upsample(grid, height, width, stride, top, left)
+        return best_label(self._backend.posterior(image, softmax(logits, out=logits)))
+
+
+def _open(backend: str, params: CRFParams, prune: float) -> Backend:
+    if backend == "native":
+        return NativeCRF(params, prune)
+    if backend == "pydensecrf":
+        return ReferenceCRF(params)
+    from pipeline.crf.torch_crf import CudaCRF  # torch takes seconds to import
+
+    return CudaCRF(params, prune)
 
 
 def _check_image(image: NDArray[np.uint8]) -> None:

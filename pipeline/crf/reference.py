@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.crf.params import CRFParams
 from pipeline.errors import CRFError
+from pipeline.scores import Floats
 
 PROBABILITY_FLOOR = 1e-5
 """The unary energy is -log(max(p, floor)), as in the authors' code: no label is ever impossible."""
@@ -15,49 +16,45 @@ PROBABILITY_FLOOR = 1e-5
 _KEY_MAX = 32767  # pydensecrf keeps lattice coordinates in 16 bits and wraps silently above
 
 
-def require() -> None:
-    """Raise CRFError where pydensecrf is not installed."""
-    try:
-        import pydensecrf.densecrf  # noqa: F401
-    except ImportError as error:
-        raise CRFError("the CRF backend 'pydensecrf' is not installed; run: pip install pydensecrf2") from error
+class ReferenceCRF:
+    """What the other backends are measured against."""
 
+    def __init__(self, params: CRFParams) -> None:
+        """Raise CRFError where pydensecrf is not installed."""
+        try:
+            import pydensecrf.densecrf  # noqa: F401
+        except ImportError as error:
+            raise CRFError("the CRF backend 'pydensecrf' is not installed; run: pip install pydensecrf2") from error
+        self._params = params
 
-def posterior(params: CRFParams, image: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean-field posterior of one picture.
+    def posterior(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:
+        """Mean-field posterior of one picture, working out every label and pixel; see DenseCRF.
 
-    Args:
-        params: energy and number of iterations.
-        image: (H, W, 3) uint8 RGB, C-contiguous; read-only is fine.
-        probabilities: (C, H, W) float32, finite and not negative.
+        Raises:
+            CRFError: the picture is too large for the lattice at these standard deviations.
+        """
+        from pydensecrf import densecrf
 
-    Returns:
-        (C, H, W) float32, summing to 1 over the labels.
-
-    Raises:
-        CRFError: the picture is too large for the lattice at these standard deviations.
-    """
-    from pydensecrf import densecrf
-
-    labels, height, width = probabilities.shape
-    crf = densecrf.DenseCRF2D(width, height, labels)
-    unary = np.maximum(probabilities, np.float32(PROBABILITY_FLOOR))  # a fresh array: the library wants to write
-    np.log(unary, out=unary)
-    np.negative(unary, out=unary)
-    crf.setUnaryEnergy(unary.reshape(labels, height * width))
-    normalization = {"symmetric": densecrf.NORMALIZE_SYMMETRIC, "after": densecrf.NORMALIZE_AFTER}[params.normalization]
-    kernel = {"kernel": densecrf.DIAG_KERNEL, "normalization": normalization}
-    if params.gaussian_weight > 0:
-        xy = float(params.gaussian_xy)
-        _check_lattice("gaussian_xy", [width / xy, height / xy])
-        crf.addPairwiseGaussian(sxy=xy, compat=float(params.gaussian_weight), **kernel)
-    if params.bilateral_weight > 0:
-        xy, rgb = float(params.bilateral_xy), float(params.bilateral_rgb)
-        _check_lattice("bilateral_xy and bilateral_rgb", [width / xy, height / xy, 255 / rgb, 255 / rgb, 255 / rgb])
-        picture = np.require(image, requirements=["C", "W"])  # copies only what is read-only
-        crf.addPairwiseBilateral(sxy=xy, srgb=rgb, rgbim=picture, compat=float(params.bilateral_weight), **kernel)
-    columns = np.asarray(crf.inference(int(params.iterations)))  # (C, H*W), a pixel's labels side by side
-    return np.ascontiguousarray(columns).reshape(labels, height, width)
+        params = self._params
+        labels, height, width = probabilities.shape
+        crf = densecrf.DenseCRF2D(width, height, labels)
+        unary = np.maximum(probabilities, PROBABILITY_FLOOR, dtype=np.float32, order="C")  # the library wants to write
+        np.log(unary, out=unary)
+        np.negative(unary, out=unary)
+        crf.setUnaryEnergy(unary.reshape(labels, height * width))
+        normalization = {"symmetric": densecrf.NORMALIZE_SYMMETRIC, "after": densecrf.NORMALIZE_AFTER}
+        kernel = {"kernel": densecrf.DIAG_KERNEL, "normalization": normalization[params.normalization]}
+        if params.gaussian_weight > 0:
+            xy = float(params.gaussian_xy)
+            _check_lattice("gaussian_xy", [width / xy, height / xy])
+            crf.addPairwiseGaussian(sxy=xy, compat=float(params.gaussian_weight), **kernel)
+        if params.bilateral_weight > 0:
+            xy, rgb = float(params.bilateral_xy), float(params.bilateral_rgb)
+            _check_lattice("bilateral_xy and bilateral_rgb", [width / xy, height / xy, 255 / rgb, 255 / rgb, 255 / rgb])
+            picture = np.require(image, requirements=["C", "W"])  # copies only what is read-only or scattered
+            crf.addPairwiseBilateral(sxy=xy, srgb=rgb, rgbim=picture, compat=float(params.bilateral_weight), **kernel)
+        columns = np.asarray(crf.inference(int(params.iterations)))  # (C, H*W), a pixel's labels side by side
+        return np.ascontiguousarray(columns).reshape(labels, height, width)
 
 
 def _check_lattice(sigmas: str, extents: list[float]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.crf.dense_crf import DenseCRF
 from pipeline.crf.params import CRFParams
 from pipeline.errors import CRFError
-from pipeline.scores import Floats, grid_size, softmax, upsample
+from pipeline.scores import Floats, best_label, grid_size, softmax, upsample
 
 MAX_TILE = 1024
 """Pixels on a side of a tile, margins included, up to 64 labels."""
@@ -88,12 +88,13 @@ def refine(
     posterior_sum = np.zeros(labels, np.float64)
     for y in _spans(height, tile, margin):
         for x in _spans(width, tile, margin):
-            window = upsample(scores, y.high - y.low, x.high - x.low, stride, y.low, x.low)  # (C, tile, tile)
-            probabilities = softmax(window, out=window)
             if crf is not None:
-                probabilities = crf(image[y.low : y.high, x.low : x.high], probabilities)
-            core = probabilities[:, y.start - y.low : y.stop - y.low, x.start - x.low : x.stop - x.low]
-            best, winning = _best_label(core)
+                best, winning = crf.label(image[y.low : y.high, x.low : x.high], scores, stride, y.low, x.low)
+            else:
+                logits = upsample(scores, y.high - y.low, x.high - x.low, stride, y.low, x.low)  # (C, tile, tile)
+                best, winning = best_label(softmax(logits, out=logits))
+            core = np.s_[y.start - y.low : y.stop - y.low, x.start - x.low : x.stop - x.low]
+            best, winning = best[core], winning[core]
             mask[y.start : y.stop, x.start : x.stop] = best
             pixels += np.bincount(best.ravel(), minlength=labels)
             posterior_sum += np.bincount(best.ravel(), weights=winning.ravel(), minlength=labels)
@@ -121,16 +122,6 @@ def _spans(length: int, tile: int, margin: int) -> Iterator[_Span]:
     for index in range(count):
         start, stop = length * index // count, length * (index + 1) // count
         yield _Span(start, stop, max(start - margin, 0), min(stop + margin, length))
-
-
-def _best_label(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Index and value (H, W) of the largest of (C, H, W), the first of equals; several times as fast as argmax."""
-    winning = probabilities[0].copy()
-    best = np.zeros(winning.shape, np.uint8)
-    for label in range(1, len(probabilities)):
-        best[probabilities[label] > winning] = label
-        np.maximum(winning, probabilities[label], out=winning)
-    return best, winning
 
 
 def _check(image: NDArray[np.uint8], scores: Floats, stride: int) -> None:

@@ -8,17 +8,16 @@ CPU alone: benchmarks/crf_cuda.py, and the test that is skipped without a GPU, a
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.crf.params import CRFParams
 from pipeline.crf.permutohedral_torch import Lattice, build_lattice
 from pipeline.crf.reference import PROBABILITY_FLOOR
 from pipeline.errors import CRFError
-from pipeline.scores import grid_size
-
-PRUNE = 1e-2
-"""Above it a label could win that was dropped: the CRF can grow a weak label."""
+from pipeline.scores import Floats, grid_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,7 @@ class TorchCRF:
         return q.view(height, width, count, labels).permute(2, 3, 0, 1).contiguous()
 
     @torch.inference_mode()
-    def refine(self, images: Tensor, scores: Tensor, stride: int, prune: float = PRUNE) -> TorchRefinement:
+    def refine(self, images: Tensor, scores: Tensor, stride: int, prune: float) -> TorchRefinement:
         """Upsample the scores, turn them into probabilities, refine them and take the best label, the first of equals.
 
         Args:
@@ -145,6 +144,26 @@ class TorchCRF:
         extents = [(width - 1) / xy, (height - 1) / xy, 255 / rgb, 255 / rgb, 255 / rgb]
         lattice = build_lattice(features, extents, height * width * count, count)
         return _normalised(lattice, self.params.bilateral_weight, self.params.normalization)
+
+
+class CudaCRF:
+    """A TorchCRF on this machine's GPU that takes and gives NumPy arrays, a picture at a time; see DenseCRF."""
+
+    def __init__(self, params: CRFParams, prune: float) -> None:
+        """Raise CRFError where PyTorch sees no GPU."""
+        if not torch.cuda.is_available():
+            raise CRFError("the CRF backend 'cuda' needs a CUDA device, and PyTorch sees none; choose native")
+        self._crf = TorchCRF(params, "cuda")
+        self._prune = prune
+
+    def posterior(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:
+        """Posterior (C, H, W) float32 of image (H, W, 3) and probabilities (C, H, W)."""
+        peaks = probabilities.max(axis=(1, 2))
+        kept = np.flatnonzero(peaks >= min(self._prune, peaks.max()))
+        found = self._crf.posterior(torch.tensor(image)[None], torch.tensor(probabilities[kept])[None])
+        posterior = np.zeros(probabilities.shape, np.float32)
+        posterior[kept] = found[0].cpu().numpy()
+        return posterior
 
 
 def mean_field_update(log_p: Tensor, kernels: Sequence[Lattice], q: Tensor) -> Tensor:

@@ -222,7 +222,7 @@ def test_wrong_shapes_and_types_are_refused(image, probabilities, message):
 
 def test_a_picture_beyond_the_lattice_is_refused():
     with pytest.raises(CRFError, match=r"gaussian_xy.*tiles"):
-        DenseCRF(CRFParams(gaussian_xy=0.1))(np.zeros((1, 4000, 3), np.uint8), np.ones((2, 1, 4000)))
+        DenseCRF(CRFParams(gaussian_xy=0.1), "pydensecrf")(np.zeros((1, 4000, 3), np.uint8), np.ones((2, 1, 4000)))
 
 
 def test_the_last_picture_before_the_lattice_ends_is_right():
@@ -238,5 +238,5 @@ def test_a_crf_can_be_pickled_and_an_unknown_backend_is_refused():
     crf = DenseCRF(CRFParams(iterations=2))
     again = pickle.loads(pickle.dumps(crf))
     np.testing.assert_array_equal(again(image, noisy_probabilities(image)), crf(image, noisy_probabilities(image)))
-    with pytest.raises(ConfigError, match="no CRF backend 'cuda'"):
-        DenseCRF(backend="cuda")
+    with pytest.raises(ConfigError, match="no CRF backend 'quantum'"):
+        DenseCRF(backend="quantum")

@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from pipeline.crf import CRFParams, DenseCRF, reference, refine
+from pipeline.crf import CRFParams, DenseCRF, refine
 from pipeline.crf.permutohedral_torch import MAX_RUN, SparseMatrix, build_lattice
 from pipeline.crf.torch_crf import TorchCRF, mean_field_update, upsample
 from pipeline.errors import CRFError
@@ -58,7 +58,7 @@ def posterior_of_one(params, image, probabilities):
 
 
 def assert_parity(params, image, probabilities):
-    expected = reference.posterior(params, np.ascontiguousarray(image), probabilities)
+    expected = DenseCRF(params, backend="pydensecrf")(image, probabilities)
     posterior = posterior_of_one(params, image, probabilities)
     assert posterior.dtype == np.float32
     np.testing.assert_allclose(posterior, expected, rtol=0, atol=1e-4)
@@ -130,7 +130,7 @@ def test_parity_on_anything_small(
         bilateral_weight=weights[1],
         normalization=normalization,
     )
-    expected = reference.posterior(params, image, np.ascontiguousarray(probabilities))
+    expected = DenseCRF(params, backend="pydensecrf")(image, probabilities)
     # near a tie mean field amplifies the last bits, so that the bound is wider than for photographs: where more than
     # 5e-5 was seen, at most 9e-4 in 4000 draws, pydensecrf moved as far for one unit in a probability's last place
     np.testing.assert_allclose(posterior_of_one(params, image, probabilities), expected, rtol=0, atol=1e-3)
@@ -221,7 +221,7 @@ def test_refine_agrees_with_the_refinement_on_the_cpu(prune, params):
     assert (refined.masks.dtype, refined.pixels.dtype) == (torch.uint8, torch.int64)
     assert (refined.confidence.dtype, refined.class_confidence.dtype) == (torch.float32, torch.float32)
     for index, image in enumerate(images):
-        expected = refine(image, scores[index], 8, DenseCRF(params))
+        expected = refine(image, scores[index], 8, DenseCRF(params, backend="pydensecrf"))
         assert (refined.masks[index].numpy() == expected.mask).mean() >= 0.9999
         np.testing.assert_array_equal(refined.pixels[index], np.bincount(refined.masks[index].ravel(), minlength=21))
         assert refined.confidence[index].item() == pytest.approx(expected.confidence, abs=1e-3)
@@ -245,7 +245,7 @@ def test_a_label_is_dropped_only_where_no_picture_has_it():
 
 def test_some_label_stays_where_all_are_weak():
     image = picture(height=20, width=30)
-    refined = TorchCRF(RELEASED, "cpu").refine(batch([image]), torch.zeros(1, 182, 4, 5), 8)
+    refined = TorchCRF(RELEASED, "cpu").refine(batch([image]), torch.zeros(1, 182, 4, 5), 8, 1e-2)
     assert refined.pixels[0, 0] == 600  # the first of equals
 
 
@@ -274,7 +274,7 @@ def test_scores_that_are_not_finite_are_refused_with_their_place(value):
     scores = batch([scores_for(image)])
     scores[0, 3, 1, 2] = value
     with pytest.raises(CRFError, match=f"label 3 at grid row 1, column 2 of image 0 of the batch is {value}"):
-        TorchCRF(RELEASED, "cpu").refine(batch([image]), scores, 8)
+        TorchCRF(RELEASED, "cpu").refine(batch([image]), scores, 8, 1e-2)
 
 
 @pytest.mark.parametrize(

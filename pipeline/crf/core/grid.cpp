@@ -1,0 +1,95 @@
+#include "grid.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels.hpp"
+
+namespace crf {
+namespace {
+
+constexpr float kLargestScore = 1e30f;  // differences of scores must not overflow; beyond 100 they say nothing more
+
+template <class T>
+T value_at(const char* from) {
+    T value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+// IEEE 754 binary16 to binary32.
+float from_half(uint16_t half) {
+    const uint32_t sign = uint32_t(half & 0x8000) << 16, magnitude = half & 0x7fff;
+    if (magnitude < 0x0400) {  // zero and denormal numbers: units of 2^-24
+        const float value = float(magnitude) * 5.9604644775390625e-8f;
+        return sign ? -value : value;
+    }
+    const uint32_t exponent = magnitude >= 0x7c00 ? 0x70000000 : 0x38000000;
+    const uint32_t bits = sign | ((magnitude << 13) + exponent);
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+}  // namespace
+
+void FloatArray::read(int label, int row, float* out) const {
+    const char* from = data + label * label_stride + row * row_stride;
+    switch (type) {
+        case Type::kHalf:
+            for (int i = 0; i < columns; i++) out[i] = from_half(value_at<uint16_t>(from + i * column_stride));
+            break;
+        case Type::kSingle:
+            for (int i = 0; i < columns; i++) out[i] = value_at<float>(from + i * column_stride);
+            break;
+        case Type::kDouble:
+            for (int i = 0; i < columns; i++) out[i] = float(value_at<double>(from + i * column_stride));
+            break;
+    }
+}
+
+void Grid::make_room(const FloatArray& array) {
+    labels = array.labels;
+    rows = array.rows;
+    columns = array.columns;
+    values.resize(size_t(rows) * columns * padded(labels));
+    std::fill(values.begin(), values.end(), kNever);
+}
+
+void Grid::take_scores(const FloatArray& scores, int stride_, int top_, int left_) {
+    make_room(scores);
+    stride = stride_;
+    top = top_;
+    left = left_;
+    normalized = false;
+    std::vector<float> line(columns);
+    for (int y = 0; y < rows; y++) {
+        for (int c = 0; c < labels; c++) {
+            scores.read(c, y, line.data());
+            float* to = values.data() + size_t(y) * columns * padded(labels) + c;
+            for (int x = 0; x < columns; x++) {
+                to[size_t(x) * padded(labels)] = std::min(std::max(line[x], -kLargestScore), kLargestScore);
+            }
+        }
+    }
+}
+
+void Grid::take_probabilities(const FloatArray& probabilities, float floor) {
+    make_room(probabilities);
+    stride = 1;
+    top = left = 0;
+    normalized = true;
+    largest.assign(labels, 0.0f);
+    std::vector<float> line(columns);
+    for (int y = 0; y < rows; y++) {
+        for (int c = 0; c < labels; c++) {
+            probabilities.read(c, y, line.data());
+            largest[c] = std::max(largest[c], *std::max_element(line.begin(), line.end()));
+            kernels().logs(line.data(), line.size(), floor, line.data());
+            float* to = values.data() + size_t(y) * columns * padded(labels) + c;
+            for (int x = 0; x < columns; x++) to[size_t(x) * padded(labels)] = line[x];
+        }
+    }
+}
+
+}  // namespace crf

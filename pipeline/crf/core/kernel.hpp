@@ -1,0 +1,30 @@
+// One kernel of the energy as the mean field filters with it: its lattice, normalised, with room for values.
+#pragma once
+
+#include "kernels.hpp"
+#include "lattice.hpp"
+
+namespace crf {
+
+struct Kernel {
+    Lattice lattice;        // weights carry the normalisation where it is symmetric
+    Buffer<float> slice_weight;  // (pixels, corners); empty where it is the lattice's weight
+    Buffer<float> values[2];  // (vertices, labels), blurred and splatted in turn
+
+    // Splits weight and normalisation between the two sides of the filter.
+    void normalize(float weight, bool symmetric);
+    // Room for rows of so many labels; the next pass splats into zeros.
+    void make_room(int labels);
+    // What a pass reads and writes; `first` is the first pixel's number.
+    KernelView view();
+    // Zeros the vertices that rows [y, y + 1) of pixels use first, while the processor is about to need them.
+    void clear_row(int y, int labels);
+    void clear(int labels);
+    // Blurs what was splatted, and makes it what the next pass slices.
+    void blur(int labels);
+
+    // The part of this kernel that carries messages among `pixels` alone.
+    void restrict_to(const Buffer<uint32_t>& pixels, Kernel& part) const;
+};
+
+}  // namespace crf

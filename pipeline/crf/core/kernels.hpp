@@ -1,0 +1,106 @@
+// The vector code: one table of functions for each instruction set, chosen at run time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace crf {
+
+// One kernel of the energy during a pass. A row of values holds all labels of one lattice vertex.
+struct KernelView {
+    const uint32_t* vertex;     // (pixels, corners); null where the energy lacks the kernel
+    const float* slice_weight;  // (pixels, corners)
+    const float* splat_weight;  // (pixels, corners)
+    const float* sliced;        // (vertices, labels) blurred values of the last iteration
+    float* splatted;            // (vertices, labels) sums for the next iteration: the row of vertex v is v & ring
+    uint32_t ring;              // ~0 where there is a row for every vertex
+    bool far;                   // its values do not fit the processor's cache
+};
+
+// A step of a blur between rings of rows: row v of a ring of size n is at v & (n - 1).
+struct BlurStep {
+    const uint32_t *before, *after;  // (vertices) neighbours along the axis; kNone where there is none
+    const float* from;
+    float* to;
+    uint32_t from_ring, to_ring;
+};
+
+// Logits between grid points: pixel (y, x) reads the grid at ((y + top) / stride, column[x] + share[x]).
+struct GridView {
+    const float* values;  // (rows, columns, labels)
+    int columns;
+    int stride, top;
+    const uint32_t* column;  // (width) grid column at or left of a pixel
+    const float* share;      // (width) in [0, 1), how far the pixel is on its way to the next column
+};
+
+// A run of pixels and their log probabilities: interpolated where `grid` is given, otherwise `stored`.
+struct RunView {
+    int labels;
+    size_t first;          // number of the first pixel in the kernels' arrays
+    int count;
+    const GridView* grid;
+    const float* grid_row;  // (columns, labels) the grid at this row of pixels
+    const float* log_sum;   // (count) subtracted from the logits; null for 0
+    const float* floor;     // (labels) least log probability
+    const float* stored;    // (count, labels)
+};
+
+// Where results go; arrays of the whole picture.
+struct OutputView {
+    uint8_t* label;         // (pixels)
+    float* confidence;      // (pixels) posterior of that label
+    float* posterior;       // (pixels, labels); null where nobody asks
+    const uint32_t* pixel;  // (count) the run's pixels; null where they are first, first + 1, ...
+};
+
+// The pixels that are not settled yet, collected by a pass.
+struct Unsettled {
+    uint32_t* pixel;     // (count)
+    float* unary;        // (count, labels) log probabilities
+    float* posterior;    // (count, labels)
+    size_t count;
+};
+
+struct Kernels {
+    const char* name;
+    // The grid at row y of the pixels: (columns, labels).
+    void (*grid_row)(const GridView&, int labels, int y, float* out);
+    // Log of the sum of the labels' exponentials at each pixel; raises largest[label] to its probability.
+    void (*log_sums)(const RunView&, float* log_sum, float* largest);
+    // log(max(in, floor)).
+    void (*logs)(const float* in, size_t count, float floor, float* out);
+    // softmax(log probabilities) -> splat; writes the winning posteriors (count) where asked.
+    void (*first_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, float* confidence);
+    // softmax(log probabilities + slices) -> splat; writes the winning posteriors (count) where asked.
+    void (*middle_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, float* confidence);
+    // As middle_pass, but makes `confidence` negative where it is low or changed by `tolerance` or more; returns how often.
+    size_t (*judging_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, float* confidence,
+                           float tolerance);
+    // As middle_pass, but splats settled pixels only, and writes their output; collects those of negative `confidence`.
+    void (*split_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, const float* confidence,
+                       const OutputView&, Unsettled&);
+    // softmax(log probabilities + slices) -> output.
+    void (*last_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, const OutputView&);
+    // rows[i] += slices of pixel[i].
+    void (*add_slices)(int labels, const uint32_t* pixel, size_t count, const KernelView& gaussian,
+                       const KernelView& bilateral, float* rows);
+    // Splats rows[i] as pixel[i], or as pixel i where `pixel` is null.
+    void (*splat_rows)(int labels, const uint32_t* pixel, size_t count, const KernelView& gaussian,
+                       const KernelView& bilateral, const float* rows);
+    // to[v] = from[v] + (from[before[v]] + from[after[v]]) / 2 for v in [first, last).
+    void (*blur_step)(const BlurStep&, uint32_t first, uint32_t last, int labels);
+    // values[v] += (values[previous] + values[next]) / 2 along chains, in place.
+    void (*blur)(const uint32_t* chain, size_t length, int labels, float* values);
+};
+
+const Kernels& kernels();  // the best this processor can run
+
+constexpr int kMaxLabels = 256;
+constexpr uint32_t kNone = ~0u;
+constexpr float kNever = -1e30f;  // log probability of labels that only fill a row up
+
+// Labels in a row of values: rounded up to a number the vector code is made for.
+inline int padded(int labels) { return labels <= 4 ? 4 : (labels + 7) / 8 * 8; }
+
+}  // namespace crf

@@ -1,0 +1,363 @@
+// The mean field's passes over pixels and vertices, compiled once for every instruction set.
+// CRF_WIDTH is the number of floats in the set's widest vector; CRF_NAME is its name.
+#include "kernels.hpp"
+#include "vectors.hpp"
+
+namespace crf {
+namespace {
+
+// Pixels are worked on a block at a time, one step for the whole block after the other: a pixel's chain of operations is
+// long, and short steps let the processor work on several pixels at once.
+constexpr int kBlock = 16;
+constexpr size_t kAhead = 24;        // chain entries between a prefetch and its use
+constexpr float kSettledAbove = 0.95f;  // winning posterior: about 3 nats ahead of any other label
+
+// A row of labels is N vectors of W floats; N = 0 leaves the number to run time.
+template <int W, int N>
+struct Row {
+    static constexpr int kMost = N ? N : kMaxLabels / W;
+    static int vectors(int labels) { return N ? N : labels / W; }
+};
+
+template <int W, int N>
+void grid_row(const GridView& grid, int labels, int y, float* out) {
+    const int n = Row<W, N>::vectors(labels) * grid.columns;
+    const int row = (y + grid.top) / grid.stride;
+    const float share = float((y + grid.top) % grid.stride) / float(grid.stride);
+    const float* above = grid.values + size_t(row) * n * W;
+    const float* below = share > 0 ? above + size_t(n) * W : above;
+    for (int k = 0; k < n; k++) {
+        const Floats<W> a = load<W>(above + k * W), b = load<W>(below + k * W);
+        store<W>(out + k * W, a + (b - a) * share);
+    }
+}
+
+// Logits of the run's pixel i.
+template <int W, int N>
+CRF_INLINE void interpolate(const RunView& run, int i, int n, Floats<W>* e) {
+    const float share = run.grid->share[i];
+    const float* left = run.grid_row + size_t(run.grid->column[i]) * n * W;
+    const float* right = share > 0 ? left + n * W : left;
+    for (int k = 0; k < n; k++) {
+        const Floats<W> a = load<W>(left + k * W), b = load<W>(right + k * W);
+        e[k] = a + (b - a) * share;
+    }
+}
+
+template <int W, int N>
+CRF_INLINE void log_probabilities(const RunView& run, int i, int n, Floats<W>* e) {
+    if (run.stored) {
+        for (int k = 0; k < n; k++) e[k] = load<W>(run.stored + (size_t(i) * n + k) * W);
+        return;
+    }
+    interpolate<W, N>(run, i, n, e);
+    const float log_sum = run.log_sum ? run.log_sum[i] : 0.0f;
+    for (int k = 0; k < n; k++) e[k] = larger(e[k] - log_sum, load<W>(run.floor + k * W));
+}
+
+template <int W>
+CRF_INLINE float largest_of(const Floats<W>* e, int n) {
+    Floats<W> top = e[0];
+    for (int k = 1; k < n; k++) top = larger(top, e[k]);
+    return largest(top);
+}
+
+// Makes e exp(e - most), and returns the sum of that; `most` is the largest of e, whose exponential is exactly 1.
+template <int W>
+CRF_INLINE float exponentials(Floats<W>* e, int n, float most) {
+    Floats<W> total{};
+    for (int k = 0; k < n; k++) {
+        e[k] = exp_negative<W>(e[k] - most);
+        total += e[k];
+    }
+    return sum(total);
+}
+
+template <int W, int N>
+void log_sums(const RunView& run, float* log_sum, float* largest) {
+    const int n = Row<W, N>::vectors(run.labels);
+    for (int i = 0; i < run.count; i++) {
+        Floats<W> e[Row<W, N>::kMost];
+        interpolate<W, N>(run, i, n, e);
+        const float most = largest_of<W>(e, n), all = exponentials<W>(e, n, most);
+        log_sum[i] = most + log_positive<4>(fill<4>(all))[0];
+        for (int k = 0; k < n; k++) {
+            store<W>(largest + k * W, larger(load<W>(largest + k * W), e[k] * (1.0f / all)));
+        }
+    }
+}
+
+void logs(const float* in, size_t count, float floor, float* out) {
+    constexpr int W = CRF_WIDTH;
+    size_t i = 0;
+    for (; i + W <= count; i += W) store<W>(out + i, log_positive<W>(larger(load<W>(in + i), fill<W>(floor))));
+    for (; i < count; i++) out[i] = log_positive<4>(fill<4>(in[i] > floor ? in[i] : floor))[0];
+}
+
+template <int W>
+CRF_INLINE void prefetch_row(const float* row, int n) {
+    for (int line = 0; line < n * W; line += 16) __builtin_prefetch(row + line);
+}
+
+template <int W, int N, int Corners>
+CRF_INLINE void slice(const KernelView& kernel, size_t pixel, int n, Floats<W>* e) {
+    const uint32_t* vertex = kernel.vertex + pixel * Corners;
+    const float* weight = kernel.slice_weight + pixel * Corners;
+    for (int c = 0; c < Corners; c++) {
+        const float* row = kernel.sliced + size_t(vertex[c]) * n * W;
+        for (int k = 0; k < n; k++) e[k] += load<W>(row + k * W) * weight[c];
+    }
+}
+
+template <int W, int N>
+CRF_INLINE void add_messages(const KernelView& gaussian, const KernelView& bilateral, size_t pixel, int n, Floats<W>* e) {
+    if (bilateral.vertex) {
+        for (int c = 0; c < 6 && bilateral.far; c++) {
+            prefetch_row<W>(bilateral.sliced + size_t(bilateral.vertex[(pixel + kBlock) * 6 + c]) * n * W, n);
+        }
+        slice<W, N, 6>(bilateral, pixel, n, e);
+    }
+    if (gaussian.vertex) slice<W, N, 3>(gaussian, pixel, n, e);
+}
+
+template <int W, int N, int Corners>
+CRF_INLINE void splat(const KernelView& kernel, size_t pixel, int n, const Floats<W>* q) {
+    const uint32_t* vertex = kernel.vertex + pixel * Corners;
+    const float* weight = kernel.splat_weight + pixel * Corners;
+    for (int c = 0; c < Corners; c++) {
+        float* row = kernel.splatted + size_t(vertex[c] & kernel.ring) * n * W;
+        for (int k = 0; k < n; k++) store<W>(row + k * W, load<W>(row + k * W) + q[k] * weight[c]);
+    }
+}
+
+// Splats scale * row as `pixel`.
+template <int W, int N>
+CRF_INLINE void splat_both(const KernelView& gaussian, const KernelView& bilateral, size_t pixel, int n, const float* row,
+                           float scale) {
+    Floats<W> q[Row<W, N>::kMost];
+    for (int k = 0; k < n; k++) q[k] = load<W>(row + k * W) * scale;
+    if (bilateral.vertex) {
+        for (int c = 0; c < 6 && bilateral.far; c++) {
+            prefetch_row<W>(bilateral.splatted + size_t(bilateral.vertex[(pixel + kBlock / 2) * 6 + c]) * n * W, n);
+        }
+        splat<W, N, 6>(bilateral, pixel, n, q);
+    }
+    if (gaussian.vertex) splat<W, N, 3>(gaussian, pixel, n, q);
+}
+
+// The posterior of a pixel: scale * row; its largest value is `scale`, where row is 1.
+struct Posterior {
+    const float* row;
+    float scale;
+};
+
+// Calls take(i, posterior) for every pixel i of the run.
+template <int W, int N, bool Sliced, class Take>
+CRF_INLINE void for_each_posterior(const RunView& run, const KernelView& gaussian, const KernelView& bilateral, Take take) {
+    const int n = Row<W, N>::vectors(run.labels);
+    alignas(64) float rows[kBlock * Row<W, N>::kMost * W];
+    float most[kBlock], all[kBlock];
+    for (int i = 0; i < kBlock; i++) all[i] = 1.0f;
+    for (int start = 0; start < run.count; start += kBlock) {
+        const int count = run.count - start < kBlock ? run.count - start : kBlock;
+        for (int i = 0; i < count; i++) {
+            Floats<W> e[Row<W, N>::kMost];
+            log_probabilities<W, N>(run, start + i, n, e);
+            if (Sliced) add_messages<W, N>(gaussian, bilateral, run.first + start + i, n, e);
+            most[i] = largest_of<W>(e, n);
+            for (int k = 0; k < n; k++) store<W>(rows + (i * n + k) * W, e[k]);
+        }
+        for (int i = 0; i < count; i++) {
+            Floats<W> e[Row<W, N>::kMost];
+            for (int k = 0; k < n; k++) e[k] = load<W>(rows + (i * n + k) * W);
+            all[i] = exponentials<W>(e, n, most[i]);
+            for (int k = 0; k < n; k++) store<W>(rows + (i * n + k) * W, e[k]);
+        }
+        for (int i = 0; i < kBlock; i++) all[i] = 1.0f / all[i];
+        for (int i = 0; i < count; i++) take(start + i, Posterior{rows + i * n * W, all[i]});
+    }
+}
+
+template <int W, int N>
+void first_pass(const RunView& run, KernelView gaussian, KernelView bilateral, float* confidence) {
+    const int n = Row<W, N>::vectors(run.labels);
+    for_each_posterior<W, N, false>(run, gaussian, bilateral, [&](int i, Posterior q) {
+        if (confidence) confidence[i] = q.scale;
+        splat_both<W, N>(gaussian, bilateral, run.first + i, n, q.row, q.scale);
+    });
+}
+
+template <int W, int N>
+void middle_pass(const RunView& run, KernelView gaussian, KernelView bilateral, float* confidence) {
+    const int n = Row<W, N>::vectors(run.labels);
+    for_each_posterior<W, N, true>(run, gaussian, bilateral, [&](int i, Posterior q) {
+        if (confidence) confidence[i] = q.scale;
+        splat_both<W, N>(gaussian, bilateral, run.first + i, n, q.row, q.scale);
+    });
+}
+
+template <int W, int N>
+size_t judging_pass(const RunView& run, KernelView gaussian, KernelView bilateral, float* confidence, float tolerance) {
+    const int n = Row<W, N>::vectors(run.labels);
+    size_t unsettled = 0;
+    for_each_posterior<W, N, true>(run, gaussian, bilateral, [&](int i, Posterior q) {
+        const float change = q.scale - confidence[i];
+        const bool settled = q.scale > kSettledAbove && change < tolerance && -change < tolerance;
+        confidence[i] = settled ? q.scale : -q.scale;
+        unsettled += !settled;
+        splat_both<W, N>(gaussian, bilateral, run.first + i, n, q.row, q.scale);
+    });
+    return unsettled;
+}
+
+inline void write(const OutputView& output, size_t pixel, int labels, Posterior q) {
+    int best = 0;
+    while (best < labels - 1 && q.row[best] != 1.0f) best++;
+    output.label[pixel] = uint8_t(best);
+    output.confidence[pixel] = q.scale;
+    for (int c = 0; c < labels && output.posterior; c++) output.posterior[pixel * labels + c] = q.row[c] * q.scale;
+}
+
+template <int W, int N>
+void split_pass(const RunView& run, KernelView gaussian, KernelView bilateral, const float* confidence,
+                const OutputView& output, Unsettled& unsettled) {
+    const int n = Row<W, N>::vectors(run.labels);
+    for_each_posterior<W, N, true>(run, gaussian, bilateral, [&](int i, Posterior q) {
+        const size_t pixel = run.first + i;
+        if (confidence[i] > 0) {
+            write(output, pixel, n * W, q);
+            splat_both<W, N>(gaussian, bilateral, pixel, n, q.row, q.scale);
+            return;
+        }
+        const size_t at = unsettled.count++;
+        unsettled.pixel[at] = uint32_t(pixel);
+        Floats<W> e[Row<W, N>::kMost];
+        log_probabilities<W, N>(run, i, n, e);
+        for (int k = 0; k < n; k++) {
+            store<W>(unsettled.unary + (at * n + k) * W, e[k]);
+            store<W>(unsettled.posterior + (at * n + k) * W, load<W>(q.row + k * W) * q.scale);
+        }
+    });
+}
+
+template <int W, int N>
+void last_pass(const RunView& run, KernelView gaussian, KernelView bilateral, const OutputView& output) {
+    const int n = Row<W, N>::vectors(run.labels);
+    for_each_posterior<W, N, true>(run, gaussian, bilateral, [&](int i, Posterior q) {
+        write(output, output.pixel ? output.pixel[i] : run.first + i, n * W, q);
+    });
+}
+
+template <int W, int N>
+void add_slices(int labels, const uint32_t* pixel, size_t count, const KernelView& gaussian, const KernelView& bilateral,
+                float* rows) {
+    const int n = Row<W, N>::vectors(labels);
+    for (size_t i = 0; i < count; i++) {
+        Floats<W> e[Row<W, N>::kMost];
+        for (int k = 0; k < n; k++) e[k] = load<W>(rows + (i * n + k) * W);
+        add_messages<W, N>(gaussian, bilateral, pixel[i], n, e);
+        for (int k = 0; k < n; k++) store<W>(rows + (i * n + k) * W, e[k]);
+    }
+}
+
+template <int W, int N>
+void splat_rows(int labels, const uint32_t* pixel, size_t count, const KernelView& gaussian, const KernelView& bilateral,
+                const float* rows) {
+    const int n = Row<W, N>::vectors(labels);
+    for (size_t i = 0; i < count; i++) {
+        splat_both<W, N>(gaussian, bilateral, pixel ? pixel[i] : i, n, rows + i * n * W, 1.0f);
+    };
+}
+
+template <int W, int N>
+void blur_step(const BlurStep& step, uint32_t first, uint32_t last, int labels) {
+    const int n = Row<W, N>::vectors(labels);
+    alignas(64) static const float zeros[kMaxLabels] = {};
+    for (uint32_t v = first; v < last; v++) {
+        const uint32_t before = step.before[v], after = step.after[v];
+        const float* here = step.from + size_t(v & step.from_ring) * n * W;
+        const float* a = before == kNone ? zeros : step.from + size_t(before & step.from_ring) * n * W;
+        const float* b = after == kNone ? zeros : step.from + size_t(after & step.from_ring) * n * W;
+        float* to = step.to + size_t(v & step.to_ring) * n * W;
+        for (int k = 0; k < n; k++) {
+            store<W>(to + k * W, load<W>(here + k * W) + (load<W>(a + k * W) + load<W>(b + k * W)) * 0.5f);
+        }
+    }
+}
+
+template <int W, int N>
+void blur(const uint32_t* chain, size_t length, int labels, float* values) {
+    if (length == 0) return;
+    const int n = Row<W, N>::vectors(labels);
+    Floats<W> before[Row<W, N>::kMost], here[Row<W, N>::kMost];
+    float* row = values + size_t(chain[0] >> 1) * n * W;
+    for (int k = 0; k < n; k++) {
+        before[k] = Floats<W>{};
+        here[k] = load<W>(row + k * W);
+    }
+    float from = 0.0f;
+    for (size_t i = 0; i + 1 < length; i++) {
+        prefetch_row<W>(values + size_t(chain[i + kAhead] >> 1) * n * W, n);
+        const float to = (chain[i] & 1) ? 0.5f : 0.0f;
+        float* next_row = values + size_t(chain[i + 1] >> 1) * n * W;
+        for (int k = 0; k < n; k++) {
+            const Floats<W> next = load<W>(next_row + k * W);
+            store<W>(row + k * W, here[k] + before[k] * from + next * to);
+            before[k] = here[k];
+            here[k] = next;
+        }
+        row = next_row;
+        from = to;
+    }
+    for (int k = 0; k < n; k++) store<W>(row + k * W, here[k] + before[k] * from);
+}
+
+constexpr int kWide = CRF_WIDTH;
+constexpr int kEight = CRF_WIDTH < 8 ? CRF_WIDTH : 8;
+
+// Calls F<W, N> for the number of labels at hand.
+#define CRF_BY_LABELS(F, labels, ...)                               \
+    switch (labels) {                                               \
+        case 4: return F<4, 1>(__VA_ARGS__);                        \
+        case 8: return F<kEight, 8 / kEight>(__VA_ARGS__);          \
+        case 16: return F<kWide, 16 / kWide>(__VA_ARGS__);          \
+        case 24: return F<kEight, 24 / kEight>(__VA_ARGS__);        \
+        case 32: return F<kWide, 32 / kWide>(__VA_ARGS__);          \
+        default: return F<kEight, 0>(__VA_ARGS__);                  \
+    }
+
+const Kernels table = {
+    CRF_NAME,
+    [](const GridView& grid, int labels, int y, float* out) { CRF_BY_LABELS(grid_row, labels, grid, labels, y, out) },
+    [](const RunView& run, float* log_sum, float* largest) { CRF_BY_LABELS(log_sums, run.labels, run, log_sum, largest) },
+    logs,
+    [](const RunView& run, const KernelView& g, const KernelView& b, float* confidence) {
+        CRF_BY_LABELS(first_pass, run.labels, run, g, b, confidence)
+    },
+    [](const RunView& run, const KernelView& g, const KernelView& b, float* confidence) {
+        CRF_BY_LABELS(middle_pass, run.labels, run, g, b, confidence)
+    },
+    [](const RunView& run, const KernelView& g, const KernelView& b, float* confidence, float tolerance) -> size_t {
+        CRF_BY_LABELS(judging_pass, run.labels, run, g, b, confidence, tolerance)
+    },
+    [](const RunView& run, const KernelView& g, const KernelView& b, const float* confidence, const OutputView& output,
+       Unsettled& unsettled) { CRF_BY_LABELS(split_pass, run.labels, run, g, b, confidence, output, unsettled) },
+    [](const RunView& run, const KernelView& g, const KernelView& b, const OutputView& output) {
+        CRF_BY_LABELS(last_pass, run.labels, run, g, b, output)
+    },
+    [](int labels, const uint32_t* pixel, size_t count, const KernelView& g, const KernelView& b, float* rows) {
+        CRF_BY_LABELS(add_slices, labels, labels, pixel, count, g, b, rows)
+    },
+    [](int labels, const uint32_t* pixel, size_t count, const KernelView& g, const KernelView& b, const float* rows) {
+        CRF_BY_LABELS(splat_rows, labels, labels, pixel, count, g, b, rows)
+    },
+    [](const BlurStep& step, uint32_t first, uint32_t last, int labels) {
+        CRF_BY_LABELS(blur_step, labels, step, first, last, labels)
+    },
+    [](const uint32_t* chain, size_t length, int labels, float* values) {
+        CRF_BY_LABELS(blur, labels, chain, length, labels, values)
+    },
+};
+
+}  // namespace
+}  // namespace crf

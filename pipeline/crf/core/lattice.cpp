@@ -1,0 +1,244 @@
+#include "lattice.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+namespace crf {
+namespace {
+
+typedef float Floats __attribute__((vector_size(16)));
+typedef int32_t Ints __attribute__((vector_size(16)));
+constexpr int kLanes = 4;
+constexpr size_t kMostVertices = 0x7fffffff;  // a chain keeps a vertex and a flag in 32 bits
+constexpr int kSlotAhead = 24, kNameAhead = 12;  // look-ups between a prefetch and its use
+
+// A vertex's coordinates are congruent modulo corners, so it is named by that remainder and D quotients. Its
+// neighbour's name along an axis differs by one of two constants.
+template <int D>
+struct Numbering {
+    float scale[D];
+    int32_t lowest[D];
+    uint64_t step[D + 1];       // of quotient i in the name; 0 for the last coordinate, which the others imply
+    uint64_t all_steps = 0;
+
+    explicit Numbering(const float (&extent)[D]) {
+        float reach[D];
+        for (int i = 0; i < D; i++) {
+            // in double, kept as float: the rounding that pydensecrf's lattice has
+            scale[i] = float(1.0 / std::sqrt((i + 2.0) * (i + 1.0)) * std::sqrt(2.0 / 3.0) * (D + 1));
+            reach[i] = extent[i] * scale[i];
+        }
+        double total = D + 1;
+        for (int i = 0; i < D; i++) {
+            double high = 0;
+            for (int j = i; j < D; j++) high += reach[j];
+            const double low = i == 0 ? 0.0 : -double(i) * reach[i - 1];
+            lowest[i] = int32_t(std::floor(low / (D + 1))) - 4;
+            const double count = std::ceil(high / (D + 1)) + 4 - lowest[i];
+            step[i] = uint64_t(total);
+            total *= count;
+            if (!(total < 9e18)) throw std::overflow_error("too many standard deviations");
+        }
+        step[D] = 0;
+        for (int i = 0; i < D; i++) all_steps += step[i];
+    }
+
+    // Name of the neighbour whose coordinate `axis` is D higher and whose others are 1 lower.
+    uint64_t neighbour(uint64_t name, int axis) const {
+        return name % (D + 1) ? name - 1 + step[axis] : name + D - all_steps + step[axis];
+    }
+};
+
+inline Floats nearest(Floats v) { return (v + 12582912.0f) - 12582912.0f; }  // half to even, below 2^22
+
+// Where a row's points lie: names of the vertices around each, and their barycentric weights.
+template <int D>
+void locate(const Numbering<D>& numbering, const float* feature, int width, int padded_width, uint64_t* name, float* weight) {
+    constexpr int C = D + 1;
+    for (int x = 0; x < width; x += kLanes) {
+        Floats elevated[C], sum{};
+        for (int j = D; j > 0; j--) {
+            Floats f;
+            __builtin_memcpy(&f, feature + (j - 1) * padded_width + x, sizeof f);
+            f *= numbering.scale[j - 1];
+            elevated[j] = sum - f * float(j);
+            sum += f;
+        }
+        elevated[0] = sum;
+
+        // the remainder-0 point closest in every coordinate, and how far off the plane it is
+        Floats whole[C], off[C], excess{};
+        for (int i = 0; i < C; i++) {
+            const Floats v = nearest(elevated[i] * (1.0f / C));
+            whole[i] = v;
+            off[i] = elevated[i] - v * float(C);
+            excess += v;
+        }
+        const Ints plane = __builtin_convertvector(excess, Ints);
+        Ints rank[C] = {};
+        for (int i = 0; i < C; i++) {
+            for (int j = i + 1; j < C; j++) {
+                const Ints less = off[i] < off[j];  // -1 where true
+                rank[i] -= less;
+                rank[j] += less + 1;
+            }
+        }
+        Ints quotient[C];
+        Floats sorted[C] = {};
+        for (int i = 0; i < C; i++) {
+            rank[i] += plane;
+            const Ints wrap = (rank[i] < 0) - (rank[i] >= C);  // -1 below, 1 above
+            rank[i] -= wrap * C;
+            quotient[i] = __builtin_convertvector(whole[i], Ints) - wrap;
+            const Floats v = (elevated[i] - __builtin_convertvector(quotient[i], Floats) * float(C)) * (1.0f / C);
+            for (int r = 0; r < C; r++) sorted[r] = rank[i] == r ? v : sorted[r];
+        }
+        Floats share[C];
+        for (int r = 1; r < C; r++) share[r] = sorted[D - r] - sorted[D + 1 - r];
+        share[0] = sorted[D] + (1.0f - sorted[0]);
+
+        for (int lane = 0; lane < kLanes && x + lane < width; lane++) {
+            uint64_t by_rank[C], at = 0;
+            for (int i = 0; i < C; i++) by_rank[rank[i][lane]] = numbering.step[i];
+            for (int i = 0; i < D; i++) at += numbering.step[i] * uint64_t(quotient[i][lane] - numbering.lowest[i]);
+            for (int r = 0; r < C; r++) {
+                name[(x + lane) * C + r] = at;
+                weight[(x + lane) * C + r] = share[r][lane];
+                at += 1 - by_rank[D - r];
+            }
+        }
+    }
+}
+
+template <int D>
+void fill_features(const Picture& picture, float xy, float rgb, int y, int padded_width, float* out) {
+    for (int x = 0; x < picture.width; x++) out[x] = float(x) / xy;
+    for (int x = 0; x < picture.width; x++) out[padded_width + x] = float(y) / xy;
+    if (D == 2) return;
+    for (int c = 0; c < 3; c++) {
+        const uint8_t* level = picture.data + y * picture.row_stride + c * picture.channel_stride;
+        for (int x = 0; x < picture.width; x++) out[(2 + c) * padded_width + x] = float(level[x * picture.column_stride]) / rgb;
+    }
+}
+
+template <int D>
+void string_together(const Table& table, const Numbering<D>& numbering, int axis, Buffer<int32_t>& next,
+                     std::vector<bool>& follows, Chain& chain) {
+    const size_t count = table.size();
+    next.resize(count);
+    follows.assign(count, false);
+    for (size_t v = 0; v < count; v++) {
+        if (v + kSlotAhead < count) table.prefetch_slot(numbering.neighbour(table.name(v + kSlotAhead), axis));
+        if (v + kNameAhead < count) table.prefetch_name(numbering.neighbour(table.name(v + kNameAhead), axis));
+        next[v] = table.find(numbering.neighbour(table.name(v), axis));
+        if (next[v] >= 0) follows[next[v]] = true;
+    }
+    chain.resize(count);
+    size_t length = 0;
+    for (size_t v = 0; v < count; v++) {
+        if (follows[v] || next[v] < 0) continue;
+        int32_t at = int32_t(v);
+        for (; next[at] >= 0; at = next[at]) chain[length++] = uint32_t(at) * 2 + 1;
+        chain[length++] = uint32_t(at) * 2;
+    }
+    chain.resize(length);
+}
+
+template <int D>
+void build(const Picture& picture, float xy, float rgb, Table& table, Lattice& lattice) {
+    constexpr int C = D + 1;
+    float extent[D];
+    for (int i = 0; i < D; i++) extent[i] = i == 0 ? picture.width / xy : i == 1 ? picture.height / xy : 255.0f / rgb;
+    const Numbering<D> numbering(extent);
+    const size_t pixels = size_t(picture.height) * picture.width, row = size_t(picture.width) * C;
+    if (pixels * C > kMostVertices) throw std::overflow_error("too many pixels");
+    lattice.corners = C;
+    lattice.vertex.resize(pixels * C);
+    lattice.weight.resize(pixels * C);
+    lattice.used.resize(picture.height + 1);
+    table.clear(pixels / 4);
+    const int padded_width = (picture.width + kLanes - 1) / kLanes * kLanes;
+    std::vector<float> feature(size_t(padded_width) * D, 0.0f);
+    std::vector<uint64_t> name(std::max(row, size_t(C)));
+    for (int y = 0; y < picture.height; y++) {
+        lattice.used[y] = uint32_t(table.size());
+        fill_features<D>(picture, xy, rgb, y, padded_width, feature.data());
+        locate<D>(numbering, feature.data(), picture.width, padded_width, name.data(), lattice.weight.data() + y * row);
+        uint32_t* vertex = lattice.vertex.data() + y * row;
+        for (size_t i = 0; i < row; i++) {
+            if (i + kSlotAhead < row) table.prefetch_slot(name[i + kSlotAhead]);
+            if (i + kNameAhead < row) table.prefetch_name(name[i + kNameAhead]);
+            vertex[i] = table.insert(name[i]);
+        }
+    }
+    if (D == 5 && pixels % 4) {
+        // pydensecrf fills up its last four pixels with zeros, and the vertices around these take part in the blurs
+        std::fill(feature.begin(), feature.end(), 0.0f);
+        float weight[C];
+        locate<D>(numbering, feature.data(), 1, padded_width, name.data(), weight);
+        for (int r = 0; r < C; r++) table.insert(name[r]);
+    }
+    lattice.used[picture.height] = uint32_t(table.size());
+    lattice.vertices = table.size();
+    lattice.chain.resize(C);
+    Buffer<int32_t> next;
+    std::vector<bool> follows;
+    for (int axis = 0; axis < C; axis++) string_together<D>(table, numbering, axis, next, follows, lattice.chain[axis]);
+}
+
+}  // namespace
+
+void Table::clear(size_t expected) {
+    size_ = 0;
+    names_.clear();
+    int bits = 10;
+    while ((size_t(1) << bits) < expected * 2) bits++;
+    resize(bits);
+}
+
+void Table::resize(int bits) {
+    shift_ = 64 - bits;
+    mask_ = (size_t(1) << bits) - 1;
+    slots_.resize(mask_ + 1);
+    std::fill(slots_.begin(), slots_.end(), -1);
+}
+
+uint32_t Table::insert(uint64_t name) {
+    size_t at = slot(name);
+    for (; slots_[at] >= 0; at = (at + 1) & mask_) {
+        if (names_[slots_[at]] == name) return uint32_t(slots_[at]);
+    }
+    slots_[at] = int32_t(size_);
+    names_.push_back(name);
+    if (++size_ * 2 > mask_) grow();
+    return uint32_t(size_ - 1);
+}
+
+int32_t Table::find(uint64_t name) const {
+    size_t at = slot(name);
+    while (slots_[at] >= 0 && names_[slots_[at]] != name) at = (at + 1) & mask_;
+    return slots_[at];
+}
+
+void Table::grow() {
+    resize(64 - shift_ + 1);
+    for (size_t vertex = 0; vertex < size_; vertex++) {
+        size_t at = slot(names_[vertex]);
+        while (slots_[at] >= 0) at = (at + 1) & mask_;
+        slots_[at] = int32_t(vertex);
+    }
+}
+
+float Lattice::alpha() const { return 1.0f / (1.0f + std::pow(2.0f, -float(corners - 1))); }
+
+void build_gaussian(const Picture& picture, float xy, Table& table, Lattice& lattice) {
+    build<2>(picture, xy, 1.0f, table, lattice);
+}
+
+void build_bilateral(const Picture& picture, float xy, float rgb, Table& table, Lattice& lattice) {
+    build<5>(picture, xy, rgb, table, lattice);
+}
+
+}  // namespace crf

@@ -1,0 +1,64 @@
+// Mean field of the fully connected CRF (Krähenbühl and Koltun 2011) over permutohedral lattices, on one thread.
+#pragma once
+
+#include <vector>
+
+#include "grid.hpp"
+#include "kernel.hpp"
+#include "smoothing.hpp"
+
+namespace crf {
+
+constexpr float kFloor = 1e-5f;  // no label is taken to be less probable
+
+struct Parameters {
+    int iterations;
+    float gaussian_weight, gaussian_xy;
+    float bilateral_weight, bilateral_xy, bilateral_rgb;
+    bool symmetric;  // normalisation on both sides of a kernel; otherwise after it
+    float prune;     // labels nowhere as probable take no part, and settled pixels rest; 0 works everything out
+};
+
+// What became of the picture. Labels are numbered as in `kept`.
+struct Result {
+    std::vector<int> kept;     // the labels that took part, ascending
+    int labels;                // padded(kept), floats in a row of `posterior`
+    Buffer<uint8_t> label;     // (pixels)
+    Buffer<float> confidence;  // (pixels) posterior of the label
+    Buffer<float> posterior;   // (pixels, labels), where asked for
+};
+
+// Works on one picture at a time, in memory that it keeps for the next.
+class MeanField {
+  public:
+    // Refines `grid` over `picture`. Throws std::overflow_error where the picture spans too many standard deviations.
+    const Result& run(const Picture& picture, Grid& grid, const Parameters& parameters, bool want_posterior);
+
+  private:
+    void place_columns(const Picture& picture, const Grid& grid);
+    void choose_labels(const Picture& picture, Grid& grid, float prune);
+    void keep_labels(const Grid& grid);
+    void build_kernels(const Picture& picture, const Parameters& parameters);
+    OutputView make_room_for_output(size_t pixels, bool want_posterior);
+    void iterate(const Picture& picture, const Parameters& parameters, const OutputView& output);
+    Unsettled collect(size_t count);
+    void finish_unsettled(const Unsettled& unsettled, int iterations, const OutputView& output);
+    KernelView gaussian() { return with_gaussian_ ? gaussian_.view() : KernelView{}; }
+    KernelView bilateral() { return with_bilateral_ ? bilateral_.view() : KernelView{}; }
+    template <class Pass>
+    void for_each_row(const Picture& picture, Pass pass);
+
+    GridView grid_{};
+    std::vector<uint32_t> column_;
+    std::vector<float> share_, grid_row_, floor_;
+    Buffer<float> kept_grid_, log_sum_, confidence_, unary_, posterior_;
+    Buffer<uint32_t> pixel_;
+    Table table_;
+    Smoothing gaussian_;
+    Kernel bilateral_, gaussian_part_, bilateral_part_;
+    bool with_gaussian_ = false, with_bilateral_ = false;
+    std::vector<float> gaussian_is_for_;  // size and parameters that gaussian_ was built for
+    Result result_;
+};
+
+}  // namespace crf
