@@ -1,0 +1,37 @@
+"""One URI, one filesystem: list, read, probe, and put whole or not at all.
+
+A URI is a local path or anything fsspec opens (`s3://`, and `gs://`, `abfs://`, `memory://` ... where the extra is
+installed). S3 takes its endpoint, region and keys from the standard AWS_* variables or profile; a self-hosted endpoint
+is addressed path-style.
+"""
+
+from pipeline.storage.access import arrow_filesystem, explained, filesystem
+from pipeline.storage.listing import Entry, is_listed, list_files
+from pipeline.storage.objects import delete, exists, put_whole, read_bytes, read_ranges
+from pipeline.storage.outages import is_outage, patient, persistently
+from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_readable, probe_writable
+from pipeline.storage.uri import join, normalize, redact
+
+__all__ = [
+    "PROBE_SECONDS",
+    "Entry",
+    "arrow_filesystem",
+    "delete",
+    "exists",
+    "explained",
+    "filesystem",
+    "is_listed",
+    "is_outage",
+    "join",
+    "list_files",
+    "normalize",
+    "patient",
+    "persistently",
+    "probe_object",
+    "probe_readable",
+    "probe_writable",
+    "put_whole",
+    "read_bytes",
+    "read_ranges",
+    "redact",
+]

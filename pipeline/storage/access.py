@@ -1,0 +1,74 @@
+"""One URI, one filesystem, and what its errors mean to a person."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import botocore.exceptions
+import fsspec
+import pyarrow.fs
+
+from pipeline.errors import StorageError
+from pipeline.storage.uri import redact
+
+
+def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The filesystem of `uri` and the path inside it. Raises StorageError for a scheme that is not installed."""
+    scheme = urlsplit(uri).scheme if "://" in uri else "file"
+    options = _s3_options() if scheme in ("s3", "s3a") else {}
+    try:
+        fs, path = fsspec.core.url_to_fs(uri, **options)
+    except (ImportError, ValueError) as error:
+        raise StorageError(f"cannot open {redact(uri)}: {error}") from error
+    return fs, str(path)
+
+
+def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The same as `filesystem`, for readers that want a pyarrow filesystem."""
+    fs, path = filesystem(uri)
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)), path
+
+
+@contextmanager
+def explained(uri: str, action: str) -> Iterator[None]:
+    """Turn what a filesystem raises into a StorageError: one sentence that names the URI and says what to do."""
+    try:
+        yield
+    except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError) as error:
+        raise StorageError(f"cannot {action} {redact(uri)}: {reason(error)}") from error
+
+
+def scheme(fs: fsspec.AbstractFileSystem) -> str:
+    """The name of a filesystem's kind: file, s3, memory ..."""
+    return fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+
+
+def _s3_options() -> dict[str, Any]:
+    """Options beyond what botocore reads from the environment itself: path-style addressing, and bounded waiting."""
+    config: dict[str, Any] = {
+        "connect_timeout": 5,
+        "read_timeout": 60,
+        "retries": {"mode": "standard", "max_attempts": 4},
+    }
+    options: dict[str, Any] = {"config_kwargs": config, "use_listings_cache": False}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        options["endpoint_url"] = endpoint
+        config["s3"] = {"addressing_style": "path"}
+    return options
+
+
+def reason(error: Exception) -> str:
+    """Why a storage did not do what it was asked, and what to do about it."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such bucket, folder or object; check the spelling, or create it"
+    if isinstance(error, PermissionError):
+        return f"access denied ({error}); check the credentials and what they allow"
+    if isinstance(error, botocore.exceptions.NoCredentialsError):
+        return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
+    if isinstance(error, botocore.exceptions.ConnectionError | botocore.exceptions.HTTPClientError):
+        return f"no connection ({error}); check AWS_ENDPOINT_URL and the network"
+    return str(error) or type(error).__name__

@@ -1,0 +1,131 @@
+"""The files below a prefix, streamed: object listings are held a page at a time."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from typing import Any
+
+import fsspec
+from fsspec.utils import glob_translate
+
+from pipeline.storage.access import explained, filesystem, scheme
+from pipeline.storage.outages import persistently
+from pipeline.storage.uri import below, split_glob
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One listed object: `key` is its path below the listed prefix, `size` in bytes, `version` changes when it does."""
+
+    uri: str
+    key: str
+    size: int
+    version: str
+
+
+def list_files(uri: str) -> Iterator[Entry]:
+    """Stream the files at `uri`: a folder or prefix (searched through), a glob, or one file. Hidden names are left out.
+
+    Object listings are held a page at a time, so a bucket of millions of keys needs no more memory than a small one.
+    A prefix with nothing below it yields nothing; a local path that is not there raises StorageError.
+    """
+    root, pattern = split_glob(uri)
+    fs, path = filesystem(root)
+    matches = re.compile(glob_translate(pattern)).match if pattern else None
+    with explained(uri, "list"):
+        for found, size, version in walk(fs, path):
+            key = found[len(path) :].lstrip("/") or found.rpartition("/")[2]
+            hidden = any(part.startswith(".") for part in key.split("/"))
+            if not hidden and (matches is None or matches(key)):
+                yield Entry(uri=below(root, path, found), key=key, size=size, version=version)
+
+
+def is_listed(uri: str, version: str) -> bool:
+    """Whether the object at `uri` is there and still has the `version` it was listed with. Raises StorageError.
+
+    Only local files and S3 objects tell their version in the same words by themselves as in a listing; what else is
+    there counts as unchanged.
+    """
+    fs, path = filesystem(uri)
+    with explained(uri, "read"):
+        try:
+            if scheme(fs) == "file":
+                return _local_version(os.stat(path)) == version
+            info = persistently(lambda: fs.info(path))
+        except FileNotFoundError:
+            return False
+        return scheme(fs) != "s3" or _etag(info) == version
+
+
+def walk(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, int, str]]:
+    """(path, size, version) of each file below `path`, or of `path` itself when it is a file."""
+    if scheme(fs) == "file":
+        yield from _walk_local(path)
+    elif scheme(fs) == "s3":
+        yield from _walk_s3(fs, path)
+    else:
+        info = fs.info(path)
+        if info["type"] == "file":
+            yield path, int(info["size"] or 0), _version(info)
+            return
+        for _, _, files in fs.walk(path, detail=True):
+            for info in files.values():
+                yield info["name"], int(info["size"] or 0), _version(info)
+
+
+def _walk_local(path: str) -> Iterator[tuple[str, int, str]]:
+    status = os.stat(path)
+    if not os.path.isdir(path):
+        yield path, status.st_size, _local_version(status)
+        return
+    folders = [path]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file():
+                    status = entry.stat()
+                    yield entry.path, status.st_size, _local_version(status)
+
+
+def _local_version(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _walk_s3(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, int, str]]:
+    """Keys below `path`, else the one key that `path` is. s3fs's own find() would build the whole listing in memory."""
+    bucket, _, key = path.partition("/")
+    items = _s3_items(fs, bucket, f"{key}/" if key else "")
+    first = next(items, None)
+    if first is None and key:
+        items = (item for item in islice(_s3_items(fs, bucket, key), 1) if item["Key"] == key)
+        first = next(items, None)
+    for item in chain([first] if first else [], items):
+        if not item["Key"].endswith("/"):
+            yield f"{bucket}/{item['Key']}", int(item["Size"]), _etag(item)
+
+
+def _etag(info: dict[str, Any]) -> str:
+    return str(info["ETag"]).strip('"')
+
+
+def _s3_items(fs: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """What ListObjectsV2 says of the keys that begin with `prefix`, in their order, a page at a time."""
+    page: dict[str, Any] = {"NextContinuationToken": None}
+    while "NextContinuationToken" in page:
+        token = page["NextContinuationToken"]
+        more = {"ContinuationToken": token} if token else {}
+        page = persistently(partial(fs.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more))
+        yield from page.get("Contents", ())
+
+
+def _version(info: dict[str, Any]) -> str:
+    """What changes when the object does, as far as this filesystem tells."""
+    for field in ("etag", "ETag", "md5Hash", "mtime", "updated", "last_modified", "LastModified", "created"):
+        if info.get(field):
+            return f"{info['size']}-{info[field]}".replace('"', "")
+    return str(info["size"])

@@ -1,0 +1,92 @@
+"""Single objects: read, opened, written whole or not at all, deleted."""
+
+import os
+import uuid
+from collections.abc import Sequence
+
+from pipeline.errors import StorageError
+from pipeline.storage.access import explained, filesystem, reason, scheme
+from pipeline.storage.outages import is_outage, persistently
+from pipeline.storage.uri import redact
+
+_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole object. Raises StorageError."""
+    fs, path = filesystem(uri)
+    with explained(uri, "read"):
+        return bytes(persistently(lambda: fs.cat_file(path)))
+
+
+def read_ranges(
+    root: str, keys: Sequence[str], starts: Sequence[int | None], ends: Sequence[int | None]
+) -> list[bytes | StorageError]:
+    """Many objects, or ranges of objects, below `root` at once; None, None is the whole object.
+
+    Returns:
+        for each one its bytes, or a StorageError where this one object is missing or denied.
+
+    Raises:
+        StorageError: the storage itself does not answer.
+    """
+    fs, path = filesystem(root)
+    paths = [f"{path}/{key}" if key else path for key in keys]
+
+    def fetch() -> list[bytes | Exception]:
+        found: list[bytes | Exception] = fs.cat_ranges(paths, list(starts), list(ends), on_error="return")
+        for item in found:
+            if isinstance(item, Exception) and is_outage(item):
+                raise item
+        return found
+
+    with explained(root, "read"):
+        found = persistently(fetch)
+    return [_bytes_or_error(f"{root}/{key}", item) for key, item in zip(keys, found, strict=True)]
+
+
+def exists(uri: str) -> bool:
+    """Whether an object or a folder is there. Raises StorageError when the storage does not answer."""
+    fs, path = filesystem(uri)
+    with explained(uri, "look for"):
+        return persistently(lambda: bool(fs.exists(path)))
+
+
+def put_whole(uri: str, data: bytes) -> None:
+    """Write one object so that a reader sees all of it or nothing.
+
+    Object stores commit on completion; elsewhere the bytes go to a hidden neighbour that is renamed into place.
+    """
+    fs, path = filesystem(uri)
+    with explained(uri, "write"):
+        if scheme(fs) in _OBJECT_STORES:
+            persistently(lambda: fs.pipe_file(path, data))
+            return
+        folder, _, name = path.rpartition("/")
+        fs.makedirs(folder, exist_ok=True)
+        hidden = f"{folder}/.{name}.{uuid.uuid4().hex}"
+        try:
+            fs.pipe_file(hidden, data)
+            rename = os.replace if scheme(fs) == "file" else fs.mv  # fsspec's local mv copies when renaming fails
+            rename(hidden, path)
+        except BaseException:
+            if fs.exists(hidden):
+                fs.rm(hidden)
+            raise
+
+
+def delete(uri: str) -> None:
+    """Remove one object. Raises StorageError."""
+    fs, path = filesystem(uri)
+    with explained(uri, "delete"):
+        persistently(lambda: fs.rm_file(path))
+
+
+def _bytes_or_error(uri: str, item: bytes | Exception) -> bytes | StorageError:
+    """What one object's fetch gave; a failure that is not the object's own is raised."""
+    if isinstance(item, FileNotFoundError | PermissionError | IsADirectoryError):
+        return StorageError(f"cannot read {redact(uri)}: {reason(item)}")
+    if isinstance(item, Exception):
+        with explained(uri, "read"):
+            raise item
+    return bytes(item)

@@ -1,0 +1,53 @@
+"""Storages that do not answer for a while: they are asked again, for as long as a run allows."""
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import aiohttp
+import botocore.exceptions
+
+from pipeline.errors import StorageError
+
+_T = TypeVar("_T")
+_OUTAGES = (
+    botocore.exceptions.ConnectionError,
+    botocore.exceptions.HTTPClientError,
+    aiohttp.ClientError,
+    ConnectionError,
+    TimeoutError,
+)
+_patience = 0.0
+
+
+@contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Within the block, in all threads of this process: a storage that fails to answer is asked again for `seconds`."""
+    global _patience
+    before, _patience = _patience, seconds
+    try:
+        yield
+    finally:
+        _patience = before
+
+
+def persistently(call: Callable[[], _T]) -> _T:
+    """What `call` returns; while the storage does not answer it is called again, as long as `patient` allows."""
+    deadline, pause = time.monotonic() + _patience, 0.5
+    while True:
+        try:
+            return call()
+        except (OSError, botocore.exceptions.BotoCoreError, aiohttp.ClientError, StorageError) as error:
+            if not is_outage(error) or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 10.0)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a storage did not answer, or only to say that it cannot now; s3fs gives EIO or EBUSY for its 5xx."""
+    if isinstance(error, StorageError) and error.__cause__ is not None:
+        return is_outage(error.__cause__)
+    return isinstance(error, _OUTAGES) or (type(error) is OSError and error.errno in (errno.EIO, errno.EBUSY))
