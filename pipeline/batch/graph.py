@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from pipeline.batch.fetch import ManifestDatasource
 from pipeline.batch.in_flight import RemoteWatch
@@ -17,7 +17,7 @@ from pipeline.batch.refiner import Refiner
 from pipeline.batch.remote import root_cause
 from pipeline.batch.resources import Plan
 from pipeline.batch.segmenter import Segmenter, load_predictor
-from pipeline.models import Inference, Predictor
+from pipeline.models import Inference, Predictor, SegmentationModel
 
 GPU_BATCH = 16
 CPU_BATCH = 4
@@ -26,22 +26,13 @@ CPU_BATCH = 4
 def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: RemoteWatch) -> Iterator[Any]:
     """Run the graph; yields references to blocks of schema FINISHED as they are done."""
     config, model = ready.config, ready.model
-    weights = ray.put(model)  # read once, here; every Segmenter takes its copy from the object store
     images = ray.data.read_datasource(
         ManifestDatasource(ready.source, manifest.uri, manifest.chunks),
         num_cpus=0,
         concurrency=plan.fetchers,
         override_num_blocks=len(manifest.chunks),
     )
-    scores = images.map_batches(
-        Segmenter,
-        fn_constructor_args=(partial(_predictor, weights, config.inference), config.max_pixels, watch),
-        batch_size=GPU_BATCH if plan.segmenter_gpus else CPU_BATCH,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=plan.segmenters),
-        num_cpus=plan.segmenter_cpus,
-        num_gpus=plan.segmenter_gpus,
-    )
+    scores = scored(images, model, config.inference, config.max_pixels, plan, watch)
     finished = scores.map_batches(
         Refiner,
         fn_constructor_args=(ready.crf, model.classes, model.palette, model.stride, config.max_pixels, watch),
@@ -55,6 +46,22 @@ def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: Rem
             yield from bundle.blocks
     except ray.exceptions.RayError as error:
         raise root_cause(error) from None
+
+
+def scored(
+    images: Dataset, model: SegmentationModel, inference: Inference, max_pixels: int, plan: Plan, watch: RemoteWatch
+) -> Dataset:
+    """Put the Segmenters behind `images`, a dataset of schema FETCHED; gives one of schema SCORED."""
+    weights = ray.put(model)  # read once, here; every Segmenter takes its copy from the object store
+    return images.map_batches(
+        Segmenter,
+        fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, watch),
+        batch_size=GPU_BATCH if plan.segmenter_gpus else CPU_BATCH,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=plan.segmenters),
+        num_cpus=plan.segmenter_cpus,
+        num_gpus=plan.segmenter_gpus,
+    )
 
 
 def configure(block_bytes: int) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import models, storage
-from pipeline.batch.config import RunConfig
+from pipeline.batch.config import RefineConfig, RunConfig
 from pipeline.batch.source import Source, open_source
 from pipeline.crf import CRFParams, DenseCRF
 from pipeline.models import SegmentationModel
@@ -31,11 +31,12 @@ def check(config: RunConfig) -> Preflight:
     if not config.dry_run:
         storage.probe_writable(config.output)
     model = models.load(config.model)
-    return Preflight(config=config, source=source, model=model, crf=_crf(config, model))
+    return Preflight(config=config, source=source, model=model, crf=chosen_crf(config.refine, model))
 
 
-def _crf(config: RunConfig, model: SegmentationModel) -> DenseCRF | None:
-    if config.refine.backend == "none":
+def chosen_crf(refine: RefineConfig, model: SegmentationModel) -> DenseCRF | None:
+    """The CRF that was asked for, or that suits the model; None where there is to be none."""
+    if refine.backend == "none":
         return None
     suited: dict[str, Any] = dict(model.card.crf)
-    return DenseCRF(config.refine.params or CRFParams(**suited), config.refine.backend, config.refine.prune)
+    return DenseCRF(refine.params or CRFParams(**suited), refine.backend, refine.prune)

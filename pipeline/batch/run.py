@@ -64,7 +64,7 @@ def segment(ready: Preflight) -> Summary:
         committer = Committer(config.output, info, config.commit_seconds, lock.check, patience)
         fitting, first_done = None, started
         if manifest.rows:
-            fitting = _plan_when_free(len(ready.model.classes)).for_images(manifest.rows)
+            fitting = plan_when_free(len(ready.model.classes)).for_images(manifest.rows)
             say(f"plan: {fitting}")
             first_done = _work(ready, manifest, listing, fitting, committer)
         ended = time.monotonic()
@@ -132,7 +132,7 @@ def _work(ready: Preflight, manifest: Manifest, listing: Listing, fitting: Plan,
     return first_done
 
 
-def _plan_when_free(labels: int) -> Plan:
+def plan_when_free(labels: int) -> Plan:
     """The plan for what is free; a run that has just ended may need a moment to release its CPUs."""
     deadline = time.monotonic() + _WAIT_FOR_ROOM_SECONDS
     while True:
