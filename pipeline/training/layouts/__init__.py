@@ -31,6 +31,11 @@ def list_pairs(root: str, layout: Layout, split: str) -> list[Pair]:
     return found
 
 
+def has_classes(layout: Layout) -> bool:
+    """Whether the layout is named after a data set, and so says what the classes are."""
+    return layout in _LABELS
+
+
 def labels(layout: Layout, classes: tuple[str, ...] | None) -> Labels:
     """What the masks hold: the given classes, or those of the data set that the layout is named after.
 

@@ -1,0 +1,56 @@
+"""What an evaluation is told: the flags of jobs/evaluate.py and the fields of its YAML are this dataclass."""
+
+from dataclasses import dataclass, field, replace
+
+from pipeline import storage
+from pipeline.batch.config import RefineConfig
+from pipeline.commandline import Uri
+from pipeline.errors import ConfigError
+from pipeline.evaluation.trimap import Band
+from pipeline.models.inference import Inference
+from pipeline.training.layouts import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Score a model, or masks that the main job wrote, on labelled pictures.
+
+    Args:
+        data: folder or prefix of the labelled pictures; a path or URI.
+        data_format: how they lie there.
+        split: the pictures to score on.
+        classes: names by class id; without, those of the data set that the format is named after, else the model's.
+        model: a built-in name, a name of the zoo, or the path or URI of a weights file.
+        masks: instead of a model: an output of the main job.
+        output: folder or prefix for scores.json, scores.md, classes.png and trimap.png; without, nothing is written.
+        trimap: what the trimap's bands grow from: void pixels, as in the paper and by default for voc, or the borders
+            between differently labelled pixels, for data that has no void along them.
+        inference: how the network is run.
+        refine: how its scores are refined.
+    """
+
+    data: Uri
+    data_format: Layout
+    split: str = "val"
+    classes: tuple[str, ...] | None = None
+    model: Uri | None = None
+    masks: Uri | None = None
+    output: Uri | None = None
+    trimap: Band | None = None
+    inference: Inference = field(default_factory=Inference)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError unless there is one thing to score."""
+        if (self.model is None) == (self.masks is None):
+            raise ConfigError("give either --model, to run it, or --masks, an output of the main job that is there")
+
+    @property
+    def band(self) -> Band:
+        """What the trimap's bands grow from."""
+        return self.trimap or ("void" if self.data_format == "voc" else "borders")
+
+    def resolved(self) -> "EvaluateConfig":
+        """The same evaluation with paths that mean the same on every machine."""
+        masks, output = (uri and Uri(storage.normalize(uri)) for uri in (self.masks, self.output))
+        return replace(self, data=Uri(storage.normalize(self.data)), masks=masks, output=output)

@@ -1,0 +1,57 @@
+"""The graph of an evaluation: labelled pictures -> Segmenter -> Scorer -> counts, on Ray Data."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, Dataset
+
+from pipeline.batch import graph
+from pipeline.batch.in_flight import RemoteWatch
+from pipeline.batch.remote import root_cause
+from pipeline.batch.resources import Plan
+from pipeline.crf import DenseCRF
+from pipeline.evaluation.labelled import Labelled, LabelledDatasource
+from pipeline.evaluation.scorer import Scorer, refiners
+from pipeline.evaluation.tally import Counting
+from pipeline.images import DEFAULT_MAX_PIXELS
+from pipeline.models import Inference, SegmentationModel
+
+_BLOCK_BYTES = 2**20
+
+
+def scored(
+    labelled: Labelled, model: SegmentationModel, inference: Inference, plan: Plan, watch: RemoteWatch
+) -> Dataset:
+    """The network's scores of all pictures, a dataset of schema SCORED that is not run yet."""
+    graph.configure(_BLOCK_BYTES)
+    images = ray.data.read_datasource(
+        LabelledDatasource(labelled), num_cpus=0, concurrency=plan.fetchers, override_num_blocks=len(labelled)
+    )
+    return graph.scored(images, model, inference, DEFAULT_MAX_PIXELS, plan, watch)
+
+
+def counted(
+    scores: Dataset,
+    labelled: Labelled,
+    model: SegmentationModel,
+    crf: DenseCRF | None,
+    how: Counting,
+    plan: Plan,
+    watch: RemoteWatch,
+) -> Iterator[dict[str, Any]]:
+    """Run the graph; yields rows of schema COUNTED as they are done, and nothing larger comes to this process."""
+    counts = scores.map_batches(
+        Scorer,
+        fn_constructor_args=(refiners(crf, model, DEFAULT_MAX_PIXELS, watch), labelled, how),
+        batch_size=graph.CPU_BATCH,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=plan.refiners),
+        num_cpus=plan.refiner_cpus,
+    )
+    try:
+        for bundle in counts.iter_internal_ref_bundles():
+            for block in bundle.blocks:
+                yield from ray.get(block.ref).to_pylist()
+    except ray.exceptions.RayError as error:
+        raise root_cause(error) from None

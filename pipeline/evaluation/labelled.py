@@ -1,0 +1,118 @@
+"""Labelled pictures in the cluster's memory: rows for the Segmenters, and the truth by key."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+from ray.data import Datasource, ReadTask
+from ray.data.block import BlockMetadata
+
+from pipeline.batch import rows
+from pipeline.errors import ConfigError
+from pipeline.training import layouts
+from pipeline.training.distributed.library import Library, load
+from pipeline.training.pairs import Labels, Pair
+
+_ROWS_A_TASK = 8
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Pictures and their index masks by key. It is small, and can be sent to workers: the bytes are in `library`."""
+
+    library: Library
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def index(self) -> dict[str, int]:
+        """Where in `library` each key is."""
+        return {key: index for index, key in enumerate(self.keys)}
+
+
+class LabelledDatasource(Datasource):
+    """The pictures as tables of schema FETCHED, as if the main job had fetched them."""
+
+    def __init__(self, labelled: Labelled) -> None:
+        """Read `labelled`."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._labelled = labelled
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown before anything is read."""
+        return None
+
+    def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
+        """One task for a few pictures, whatever parallelism is asked for."""
+        parts = [range(len(self._labelled))[i : i + _ROWS_A_TASK] for i in range(0, len(self._labelled), _ROWS_A_TASK)]
+        return [
+            ReadTask(
+                partial(_fetched, self._labelled, part),
+                BlockMetadata(num_rows=len(part), size_bytes=None, input_files=None, exec_stats=None),
+            )
+            for part in parts
+        ]
+
+
+def _fetched(labelled: Labelled, part: range) -> Iterator[pa.Table]:
+    found = []
+    for index in part:
+        block, row = labelled.library.places[index]
+        image = ray.get(labelled.library.blocks[block])["image"][row].as_py()
+        key = labelled.keys[index]
+        found.append({"key": key, "source": key, "version": "", "digest": "", "image": image})
+    yield rows.table(found, rows.FETCHED)
+
+
+def fetch_labelled(pairs: Sequence[Pair], labels: Labels) -> Labelled:
+    """Fetch and check pairs, on the cluster this process is connected to.
+
+    Raises:
+        ConfigError: pairs that cannot be used, by name.
+        StorageError: the storage does not answer.
+    """
+    return Labelled(library=load(pairs, labels), keys=tuple(pair.key for pair in pairs))
+
+
+def list_labelled(root: str, layout: layouts.Layout, split: str) -> list[Pair]:
+    """The pairs of one split, in the order of their keys, which are unique.
+
+    Raises:
+        ConfigError: two pictures have one key.
+        StorageError: the data cannot be read, or there is no picture in that split.
+    """
+    pairs = layouts.list_pairs(root, layout, split)
+    for one, other in itertools.pairwise(pairs):
+        if one.key == other.key:
+            raise ConfigError(f"two labelled pictures have the key {one.key!r}; rename one of them")
+    return pairs
+
+
+def labels_for(layout: layouts.Layout, given: Sequence[str] | None, predicted: Sequence[str]) -> Labels:
+    """What the masks of the data hold, where `predicted` are the classes of what is to be scored.
+
+    Args:
+        layout: of the data.
+        given: the classes a person has named, or None for the layout's own, and for `predicted` where it has none.
+        predicted: class names by class id.
+
+    Raises:
+        ConfigError: the data's classes are not those of what is to be scored.
+    """
+    known = tuple(given) if given is not None else None
+    labels = layouts.labels(layout, known if known or layouts.has_classes(layout) else tuple(predicted))
+    if labels.classes != tuple(predicted):
+        raise ConfigError(
+            f"the data's classes are {', '.join(labels.classes)}; those of what is to be scored are "
+            f"{', '.join(predicted)}: they must agree. Where only the names differ, give --classes"
+        )
+    return labels

@@ -1,0 +1,136 @@
+"""A whole evaluation: check everything, fetch the labelled pictures, score, and put what came out."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline import masks, models, storage
+from pipeline.batch.in_flight import RemoteWatch
+from pipeline.batch.preflight import chosen_crf
+from pipeline.batch.progress import Progress, say
+from pipeline.batch.run import plan_when_free
+from pipeline.crf import DenseCRF
+from pipeline.errors import ConfigError, RunError
+from pipeline.evaluation import graph
+from pipeline.evaluation.config import EvaluateConfig
+from pipeline.evaluation.existing import count_existing
+from pipeline.evaluation.labelled import Labelled, fetch_labelled, labels_for, list_labelled
+from pipeline.evaluation.result import Evaluation
+from pipeline.evaluation.scorer import NETWORK, REFINED
+from pipeline.evaluation.tally import Counting, Tally
+from pipeline.masks import DatasetInfo
+from pipeline.models import SegmentationModel
+from pipeline.report.plots import class_bars, trimap_curve
+from pipeline.training.pairs import Labels, Pair
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What was opened: the data listed, the output written to and read back, the weights or the masks' note read."""
+
+    config: EvaluateConfig
+    pairs: list[Pair]
+    labels: Labels
+    scored: SegmentationModel | DatasetInfo
+    crf: DenseCRF | None
+
+
+def prepare(config: EvaluateConfig) -> Prepared:
+    """Everything that can go wrong before Ray starts, tried in seconds.
+
+    Raises:
+        PipelineError: whatever makes the evaluation impossible.
+    """
+    config = config.resolved()
+    pairs = list_labelled(config.data, config.data_format, config.split)
+    if config.output is not None:
+        storage.probe_writable(config.output)
+    scored: SegmentationModel | DatasetInfo
+    if config.masks is not None:
+        scored, crf = masks.generations(config.masks)[0], None
+    else:
+        scored = models.load(str(config.model))
+        crf = chosen_crf(config.refine, scored)
+    labels = labels_for(config.data_format, config.classes, scored.classes)
+    return Prepared(config=config, pairs=pairs, labels=labels, scored=scored, crf=crf)
+
+
+def evaluate(ready: Prepared) -> Evaluation:
+    """Score on the Ray cluster this process is connected to, and put the files.
+
+    Raises:
+        ConfigError: labelled pictures, or masks, that cannot be used, by name.
+        RunError: the cluster has no room, or a picture could not be segmented.
+        StorageError: the storage stopped answering.
+    """
+    begin = time.monotonic()
+    config = ready.config
+    labelled = fetch_labelled(ready.pairs, ready.labels)
+    how = Counting(classes=len(ready.labels.classes), band=config.band)
+    if isinstance(ready.scored, DatasetInfo):
+        tallies, about = _of_masks(ready, ready.scored, labelled, how)
+    else:
+        tallies, about = _of_model(ready, ready.scored, labelled, how)
+    pictures = next(iter(tallies.values())).pictures
+    common = {"pictures": pictures, "split": config.split, "seconds": round(time.monotonic() - begin, 1)}
+    found = Evaluation(classes=ready.labels.classes, tallies=tallies, band=config.band, about=common | about)
+    if config.output is not None:
+        _put(found, config.output)
+    return found
+
+
+def _of_model(
+    ready: Prepared, model: SegmentationModel, labelled: Labelled, how: Counting
+) -> tuple[dict[str, Tally], dict[str, Any]]:
+    plan = plan_when_free(how.classes).for_images(len(labelled))
+    say(f"{len(labelled)} labelled pictures; plan: {plan}")
+    watch = RemoteWatch()
+    tallies = {kind: Tally(how) for kind in ([NETWORK, REFINED] if ready.crf else [NETWORK])}
+    with Progress(len(labelled)) as progress:
+        scores = graph.scored(labelled, model, ready.config.inference, plan, watch)
+        for row in graph.counted(scores, labelled, model, ready.crf, how, plan, watch):
+            last = tallies[row["masks"]]
+            last.add_row(row)
+            progress.show(last.pictures + len(last.failed), len(last.failed))
+    watch.stop()
+    failed = dict.fromkeys(problem for tally in tallies.values() for problem in tally.failed)
+    if failed:
+        shown = "\n  ".join(list(failed)[:_SHOWN])
+        raise RunError(f"{len(failed)} of {len(labelled)} pictures could not be segmented:\n  {shown}")
+    crf = asdict(ready.crf.params) if ready.crf else None
+    return tallies, {"model": model.card.name, "crf": crf}
+
+
+def _of_masks(
+    ready: Prepared, info: DatasetInfo, labelled: Labelled, how: Counting
+) -> tuple[dict[str, Tally], dict[str, Any]]:
+    uri = str(ready.config.masks)
+    kind = REFINED if info.crf else NETWORK
+    joined = count_existing(kind, masks.read(uri, info.generation), labelled, how)
+    for keys, what in ((joined.missing, "without a mask"), (joined.extra, "masks without a labelled picture")):
+        if keys:
+            more = ", ..." if len(keys) > _SHOWN else ""
+            say(f"{len(keys)} {what}: {', '.join(keys[:_SHOWN])}{more}")
+    if not joined.rows:
+        raise ConfigError(
+            f"no mask at {storage.redact(uri)} belongs to a labelled picture: masks have keys like "
+            f"{joined.extra[0] if joined.extra else 'none'!r}, pictures like {labelled.keys[0]!r}"
+        )
+    tally = Tally(how)
+    for row in joined.rows:
+        tally.add_row(row)
+    about = {"model": info.model, "crf": info.crf, "missing": len(joined.missing), "extra": len(joined.extra)}
+    return {kind: tally}, about
+
+
+def _put(found: Evaluation, output: str) -> None:
+    files = {
+        "scores.json": found.to_json().encode(),
+        "scores.md": found.to_markdown().encode(),
+        "classes.png": class_bars(found.classes, found.iou()),
+        "trimap.png": trimap_curve(found.trimap(), found.band),
+    }
+    for name, data in files.items():
+        storage.put_whole(storage.join(output, name), data)

@@ -1,0 +1,59 @@
+"""The Scorer stage: encoded images and their scores in, counts out. It refines as the main job does."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from pipeline import masks
+from pipeline.batch import rows
+from pipeline.batch.in_flight import InFlight, Watch
+from pipeline.batch.refiner import Refiner
+from pipeline.crf import DenseCRF
+from pipeline.evaluation.labelled import Labelled
+from pipeline.evaluation.tally import COUNTED, Counting, Tally
+from pipeline.models import SegmentationModel
+
+NETWORK, REFINED = "network", "refined"
+"""The two kinds of mask: before and after the CRF."""
+
+
+class Scorer:
+    """Counts a batch's masks against the truth, before the CRF and, where there is one, after it. Lives on CPUs."""
+
+    def __init__(self, refiners: dict[str, Refiner], labelled: Labelled, how: Counting) -> None:
+        """Take a Refiner for each kind of mask, and where the truth is."""
+        torch.set_num_threads(1)  # each core has a process
+        self._refiners, self._library, self._how = refiners, labelled.library, how
+        self._index = labelled.index()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Table SCORED -> table COUNTED with a row for each kind of mask."""
+        return rows.table([self._count(kind, batch) for kind in self._refiners], COUNTED)
+
+    def _count(self, kind: str, batch: pa.Table) -> dict[str, Any]:
+        tally = Tally(self._how)
+        for row in self._refiners[kind](batch).to_pylist():
+            if row["error"] is None:
+                _, truth = self._library.pair(self._index[row["key"]])
+                tally.update(truth, masks.decode(row["mask"]["bytes"]))
+            else:
+                tally.failed.append(f"{row['key']}: {row['message']}")
+        return tally.to_row(kind)
+
+
+def refiners(crf: DenseCRF | None, model: SegmentationModel, max_pixels: int, watch: Watch) -> dict[str, Refiner]:
+    """The main job's Refiners for each kind of mask: the network's own, and where there is a CRF the refined ones.
+
+    Only the last notes in `watch` what it works on: a second would clear the strikes of the first.
+    """
+    palette: NDArray[np.uint8] = model.palette
+
+    def refiner(crf: DenseCRF | None, watch: Watch) -> Refiner:
+        return Refiner(crf, model.classes, palette, model.stride, max_pixels, watch)
+
+    if crf is None:
+        return {NETWORK: refiner(None, watch)}
+    return {NETWORK: refiner(None, InFlight()), REFINED: refiner(crf, watch)}
