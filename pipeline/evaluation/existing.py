@@ -11,14 +11,13 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from pipeline.batch.remote import get
 from pipeline.errors import ConfigError
 from pipeline.evaluation.labelled import Labelled
 from pipeline.evaluation.tally import Counting, Tally
+from pipeline.evaluation.task_results import task_results
 from pipeline.images import EXTENSIONS
 
 _MASKS_A_TASK = 16
-_TASKS_A_CPU = 2
 
 Found = tuple[str, NDArray[np.uint8]]
 """The key of a mask, and the mask (H, W)."""
@@ -60,17 +59,15 @@ def count_existing(kind: str, found: Iterable[Found], labelled: Labelled, how: C
             key_of[index] = key
             yield index, mask
 
-    everything, shared = ray.put(labelled), known()
-    at_once = _TASKS_A_CPU * max(int(ray.cluster_resources().get("CPU", 1)), 1)  # type: ignore[no-untyped-call]
-    tasks: list[Any] = []
-    rows = []
-    while batch := list(itertools.islice(shared, _MASKS_A_TASK)):
-        tasks.append(_count.remote(kind, everything, batch, how))
-        if len(tasks) >= at_once:
-            rows.append(get(tasks.pop(0)))
-    rows += [get(task) for task in tasks]
+    everything, batches = ray.put(labelled), _batches(known())
+    rows = list(task_results(_count.remote(kind, everything, batch, how) for batch in batches))
     missing = [key for index, key in enumerate(labelled.keys) if index not in key_of]
     return Joined(rows=rows, missing=missing, extra=extra)
+
+
+def _batches(found: Iterator[tuple[int, NDArray[np.uint8]]]) -> Iterator[list[tuple[int, NDArray[np.uint8]]]]:
+    while batch := list(itertools.islice(found, _MASKS_A_TASK)):
+        yield batch
 
 
 @ray.remote

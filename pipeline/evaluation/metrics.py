@@ -38,7 +38,7 @@ class SegmentationScore:
 
     def add(self, matrix: NDArray[np.int64]) -> None:
         """Count what another score of the same classes has counted: its matrix (C, C)."""
-        self._metric.confmat += torch.from_numpy(matrix)
+        self._metric.confmat += torch.tensor(matrix)
 
     @property
     def matrix(self) -> NDArray[np.int64]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -36,7 +35,7 @@ def class_bars(classes: Sequence[str], iou: Mapping[str, Floats]) -> bytes:
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU, %")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def trimap_curve(mean_iou: Mapping[str, Floats], band: str) -> bytes:
@@ -54,7 +53,7 @@ def trimap_curve(mean_iou: Mapping[str, Floats], band: str) -> bytes:
     axes.set_ylabel("mean IoU, %")
     axes.grid(color="#e4e6e8")
     axes.legend(loc="lower right", frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def _colour(index: int, count: int) -> str:
@@ -64,7 +63,6 @@ def _colour(index: int, count: int) -> str:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure of one plot, `width` x `height` inches. Not by pyplot, which keeps every figure it has made."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -72,7 +70,8 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as an encoded PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

@@ -1,0 +1,34 @@
+"""The search of a grid, coarse and then fine around the best (arXiv 1606.00915, section 4.1)."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+Point = tuple[float, ...]
+"""A value on each axis."""
+
+
+def coarse_to_fine(
+    axes: Sequence[Sequence[float]], score: Callable[[Sequence[Point]], Sequence[float]]
+) -> dict[Point, float]:
+    """Score every second value of each axis, and the last; then all neighbours of the best, until it stays the best.
+
+    Args:
+        axes: the values of each axis, in order. A neighbour is at most one value away on each.
+        score: of many points at once; the higher the better.
+
+    Returns:
+        the points that were scored, with their scores. The first of equals is the best.
+    """
+    sizes = [len(axis) for axis in axes]
+    fresh = list(itertools.product(*(sorted({*range(0, size, 2), size - 1}) for size in sizes)))
+    scores: dict[tuple[int, ...], float] = {}
+    while fresh:
+        scores |= zip(fresh, score([_point(axes, place) for place in fresh]), strict=True)
+        best = max(scores, key=lambda place: scores[place])
+        around = (range(max(i - 1, 0), min(i + 2, size)) for i, size in zip(best, sizes, strict=True))
+        fresh = [place for place in itertools.product(*around) if place not in scores]
+    return {_point(axes, place): found for place, found in scores.items()}
+
+
+def _point(axes: Sequence[Sequence[float]], place: Sequence[int]) -> Point:
+    return tuple(axis[i] for axis, i in zip(axes, place, strict=True))

@@ -1,0 +1,144 @@
+"""The search of the CRF's parameters: scores of the network once, then a Ray task for each point and picture."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from pipeline import models, storage
+from pipeline.batch.progress import Progress, say
+from pipeline.crf import CRFParams
+from pipeline.evaluation.coarse_to_fine import Point, coarse_to_fine
+from pipeline.evaluation.labelled import labels_for, list_labelled
+from pipeline.evaluation.metrics import SegmentationScore
+from pipeline.evaluation.network_scores import NetworkScores, network_scores
+from pipeline.evaluation.search_config import SEARCHED, SearchConfig
+from pipeline.models import SegmentationModel
+from pipeline.report.heat_map import heat_map
+from pipeline.training.pairs import Labels, Pair
+
+_PARAMS_FILE, _HEAT_MAP_FILE = "crf.yaml", "crf.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What was opened: the data listed, the output written to and read back, the weights read."""
+
+    config: SearchConfig
+    pairs: list[Pair]
+    labels: Labels
+    model: SegmentationModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        best: the parameters with the highest mean IoU.
+        mean_iou: of the network alone, 0 to 1.
+        tried: mean IoU, 0 to 1, after the CRF at each point that was tried.
+        at_edge: the searched parameters whose best value is the first or last of several.
+    """
+
+    best: CRFParams
+    mean_iou: float
+    tried: dict[Point, float]
+    at_edge: tuple[str, ...]
+
+
+def prepare(config: SearchConfig) -> Prepared:
+    """Everything that can go wrong before Ray starts, tried in seconds.
+
+    Raises:
+        PipelineError: whatever makes the search impossible.
+    """
+    config = config.resolved()
+    pairs = list_labelled(config.data, config.data_format, config.split)
+    count = min(config.images, len(pairs))
+    storage.probe_writable(config.output)
+    model = models.load(config.model)
+    labels = labels_for(config.data_format, config.classes, model.classes)
+    chosen = [pairs[n * len(pairs) // count] for n in range(count)]
+    return Prepared(config=config, pairs=chosen, labels=labels, model=model)
+
+
+def search(ready: Prepared) -> dict[str, Any]:
+    """Search on the Ray cluster this process is connected to, put the files, and return the summary.
+
+    Raises:
+        ConfigError: labelled pictures that cannot be used, by name.
+        RunError: the cluster has no room, or a picture could not be segmented.
+        StorageError: the storage stopped answering.
+    """
+    begin = time.monotonic()
+    config = ready.config
+    found = best_parameters(config, network_scores(ready.pairs, ready.labels, ready.model, config.inference))
+    params = storage.join(config.output, _PARAMS_FILE)
+    refined = max(found.tried.values())
+    note = (
+        f"# jobs/search_crf.py, {len(found.tried)} parameters tried, {len(ready.pairs)} pictures of {config.split}, "
+        f"model {ready.model.card.name}: mean IoU {100 * found.mean_iou:.2f} -> {100 * refined:.2f}\n"
+    )
+    content = note + yaml.safe_dump({"refine": {"params": asdict(found.best)}}, sort_keys=False)
+    storage.put_whole(params, content.encode())
+    in_percent = {point: 100 * score for point, score in found.tried.items()}
+    storage.put_whole(storage.join(config.output, _HEAT_MAP_FILE), heat_map(in_percent, config.axes()))
+    for name in found.at_edge:
+        say(f"the best {name}, {getattr(found.best, name):g}, is at an end of its range: widen it")
+    return {
+        "model": ready.model.card.name,
+        "split": config.split,
+        "images": len(ready.pairs),
+        "tried": len(found.tried),
+        "mean_iou": round(100 * found.mean_iou, 2),
+        "mean_iou_refined": round(100 * refined, 2),
+        "params": asdict(found.best),
+        "at_edge": found.at_edge,
+        "seconds": round(time.monotonic() - begin, 1),
+        "config": storage.redact(params),
+    }
+
+
+def best_parameters(config: SearchConfig, scores: NetworkScores) -> Found:
+    """Search the grid; every point is scored on all pictures.
+
+    Raises:
+        StorageError: the storage stopped answering.
+    """
+    axes = config.axes()
+    [alone] = mean_ious(scores, [None])
+    say(f"mean IoU of the network alone: {100 * alone:.2f}")
+
+    def score(points: Sequence[Point]) -> list[float]:
+        say(f"trying {len(points)} parameters on {len(scores)} images each")
+        found = mean_ious(scores, [config.params(point) for point in points])
+        best = max(zip(found, points, strict=True))
+        say(f"the best of them: mean IoU {100 * best[0]:.2f} at {_said(best[1])}")
+        return found
+
+    tried = coarse_to_fine(axes, score)
+    best = max(tried, key=lambda point: tried[point])
+    ends = zip(SEARCHED, best, axes, strict=True)
+    return Found(
+        best=config.params(best),
+        mean_iou=alone,
+        tried=tried,
+        at_edge=tuple(name for name, value, axis in ends if len(axis) > 1 and value in (axis[0], axis[-1])),
+    )
+
+
+def mean_ious(scores: NetworkScores, tried: Sequence[CRFParams | None]) -> list[float]:
+    """Mean IoU, 0 to 1, pooled over the pictures, with each of `tried`; None stands for no CRF."""
+    pooled = [SegmentationScore(scores.classes) for _ in tried]
+    with Progress(len(tried) * len(scores)) as progress:
+        for done, (which, matrix) in enumerate(scores.matrices(tried), 1):
+            pooled[which].add(matrix)
+            progress.show(done, 0)
+    return [score.mean_iou for score in pooled]
+
+
+def _said(point: Point) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in zip(SEARCHED, point, strict=True))

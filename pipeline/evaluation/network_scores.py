@@ -1,0 +1,116 @@
+"""The network's scores of labelled pictures, computed once and kept in the cluster's memory as float16."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from numpy.typing import NDArray
+
+from pipeline.batch.in_flight import RemoteWatch
+from pipeline.batch.progress import say
+from pipeline.batch.remote import root_cause
+from pipeline.batch.run import plan_when_free
+from pipeline.crf import CRFParams, DenseCRF, refine
+from pipeline.errors import RunError
+from pipeline.evaluation import graph
+from pipeline.evaluation.labelled import Labelled, fetch_labelled
+from pipeline.evaluation.metrics import SegmentationScore
+from pipeline.evaluation.task_results import task_results
+from pipeline.models import Inference, SegmentationModel
+from pipeline.scores import from_bytes
+from pipeline.training.pairs import Labels, Pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkScores:
+    """Scores of every picture.
+
+    Attributes:
+        blocks: references to tables of schema SCORED without the images.
+        places: (block, row, index in the library) of each picture.
+        labelled: reference to the Labelled pictures.
+        classes: how many.
+        stride: of the scores, in pixels.
+    """
+
+    blocks: tuple[Any, ...]
+    places: tuple[tuple[int, int, int], ...]
+    labelled: Any
+    classes: int
+    stride: int
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def matrices(self, tried: Sequence[CRFParams | None]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """The confusion matrix (C, C) of every picture with every one of `tried`, a Ray task each.
+
+        Yields:
+            which of `tried`, and the matrix.
+        """
+        tasks = (
+            _count.remote(self.blocks[block], row, self.labelled, index, self.stride, self.classes, params)
+            for params in tried
+            for block, row, index in self.places
+        )
+        which = (n for n in range(len(tried)) for _ in self.places)
+        return zip(which, task_results(tasks), strict=True)
+
+
+@ray.remote
+def _count(
+    block: pa.Table, row: int, labelled: Labelled, index: int, stride: int, classes: int, params: CRFParams | None
+) -> NDArray[np.int64]:
+    torch.set_num_threads(1)  # each core has a task
+    image, truth = labelled.library.pair(index)
+    scores = from_bytes(block["scores"][row].as_py(), tuple(block["shape"][row].as_py()))
+    counted = SegmentationScore(classes)
+    counted.update(truth, refine(image, scores, stride, DenseCRF(params) if params else None).mask)
+    return counted.matrix
+
+
+def network_scores(
+    pairs: Sequence[Pair], labels: Labels, model: SegmentationModel, inference: Inference
+) -> NetworkScores:
+    """Fetch the pictures and run the network, by the main job's Segmenters.
+
+    Raises:
+        ConfigError: labelled pictures that cannot be used, by name.
+        RunError: the cluster has no room, or a picture could not be segmented.
+        StorageError: the storage does not answer.
+    """
+    labelled = fetch_labelled(pairs, labels)
+    plan = plan_when_free(len(labels.classes)).for_images(len(labelled))
+    say(f"{len(labelled)} labelled images; plan: {plan}")
+    watch = RemoteWatch()
+    scored = graph.scored(labelled, model, inference, plan, watch)
+    try:
+        done = scored.select_columns(["key", "scores", "shape", "error", "message"]).materialize()
+    except ray.exceptions.RayError as error:
+        raise root_cause(error) from None
+    watch.stop()
+    blocks = tuple(block.ref for bundle in done.iter_internal_ref_bundles() for block in bundle.blocks)
+    index, places, failed = labelled.index(), [], []
+    for number, rows in enumerate(ray.get([_outcome.remote(block) for block in blocks])):
+        for row, (key, problem) in enumerate(rows):
+            places.append((number, row, index[key]))
+            failed += [f"{key}: {problem}"] if problem else []
+    if failed:
+        raise RunError(f"{len(failed)} of {len(labelled)} images could not be segmented:\n  " + "\n  ".join(failed))
+    return NetworkScores(
+        blocks=blocks,
+        places=tuple(sorted(places, key=lambda place: place[-1])),
+        labelled=ray.put(labelled),
+        classes=len(labels.classes),
+        stride=model.stride,
+    )
+
+
+@ray.remote(num_cpus=0)
+def _outcome(block: pa.Table) -> list[tuple[str, str | None]]:
+    """Key and problem of each row."""
+    return list(zip(block["key"].to_pylist(), block["message"].to_pylist(), strict=True))
