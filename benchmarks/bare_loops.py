@@ -69,8 +69,7 @@ def chunks_of(manifest: str) -> tuple[Chunk, ...]:
     """The chunks of a manifest that was written before: the row groups of its files."""
     found = []
     for number, entry in enumerate(sorted(storage.list_files(manifest), key=lambda entry: entry.key)):
-        filesystem, path = storage.arrow_filesystem(entry.uri)
-        with pq.ParquetFile(path, filesystem=filesystem) as file:
+        with storage.opened(entry.uri) as stream, pq.ParquetFile(stream) as file:
             groups = range(file.num_row_groups)
             found += [Chunk(number, group, file.metadata.row_group(group).num_rows) for group in groups]
     return tuple(found)

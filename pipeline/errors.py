@@ -17,6 +17,10 @@ class ShardError(PipelineError):
     """A tar or Parquet file of images that is damaged, gone, or not the one that was listed."""
 
 
+class OutputError(PipelineError):
+    """A file of an output that is damaged, or that this pipeline did not write."""
+
+
 class ImageError(PipelineError):
     """Bytes that are not an image this project decodes, or an image beyond its limits."""
 

@@ -1,7 +1,7 @@
 """Ray Data's source of encoded images: one read task fetches one chunk of the manifest."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
@@ -60,7 +60,7 @@ def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk) -> Iterator[pa.
     An image that is gone, denied or in a damaged shard becomes a failed row; a storage that does not answer raises
     StorageError, and so does one that refuses a shard.
     """
-    listed = iter(storage.persistently(lambda: read_chunk(manifest_uri, chunk)).to_pylist())
+    listed = iter(read_chunk(manifest_uri, chunk).to_pylist())
     fetch = {"images": _fetch_objects, "webdataset": _fetch_members, "parquet": _fetch_cells}[source.format]
     while some := list(islice(listed, _ROWS_AT_ONCE if source.format != "parquet" else chunk.rows)):
         wanted = [row for row in some if row["error"] is None]
@@ -106,26 +106,8 @@ def _members(root: str, path: str, wanted: list[Row]) -> list[bytes | StorageErr
 def _fetch_cells(source: Source, wanted: list[Row]) -> Iterator[pa.Table]:
     for (path, version), group in groupby(wanted, key=itemgetter("path", "version")):
         by_row = {row["row"]: row for row in group}
-        for found in _cells(storage.join(source.root, path), version, by_row):
+        for found in parquet_shard.images(storage.join(source.root, path), version, by_row):
             yield rows.table([_fetched(by_row[n], image) for n, image in found.items()], rows.FETCHED)
-
-
-def _cells(uri: str, version: str, wanted: Collection[int]) -> Iterator[dict[int, parquet_shard.Image]]:
-    """As parquet_shard.images; after an outage the file is opened again for the rows that are left."""
-    left = set(wanted)
-    images = parquet_shard.images(uri, version, left)
-
-    def some() -> dict[int, parquet_shard.Image] | None:
-        nonlocal images
-        try:
-            return next(images, None)
-        except StorageError:
-            images = parquet_shard.images(uri, version, left)
-            raise
-
-    while found := storage.persistently(some):
-        left -= found.keys()
-        yield found
 
 
 def _fetched(row: Row, data: bytes | PipelineError) -> Row:

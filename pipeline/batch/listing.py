@@ -98,4 +98,4 @@ def _tables(source: Source, listing: Listing) -> Iterator[pa.Table]:
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
 def _index_shard(entry: storage.Entry, source: Source) -> list[pa.Table]:
     with storage.patient(source.patience):
-        return storage.persistently(lambda: list(index_shard(entry, source.format)))
+        return list(index_shard(entry, source.format))

@@ -87,9 +87,7 @@ class Manifest:
 
 def read_chunk(uri: str, chunk: Chunk) -> pa.Table:
     """The manifest rows of one chunk, schema MANIFEST. Raises StorageError."""
-    file_uri = _file_uri(uri, chunk.file)
-    filesystem, path = storage.arrow_filesystem(file_uri)
-    with storage.explained(file_uri, "read"), pq.ParquetFile(path, filesystem=filesystem) as file:
+    with storage.opened(_file_uri(uri, chunk.file)) as stream, pq.ParquetFile(stream) as file:
         return file.read_row_group(chunk.group)
 
 

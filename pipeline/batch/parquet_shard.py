@@ -124,7 +124,7 @@ def _group_images(
 @contextmanager
 def _file(uri: str, version: str) -> Iterator[pq.ParquetFile]:
     with (
-        opened(uri, version, KIND, cache_type="none") as stream,
+        opened(uri, version, KIND) as stream,
         pq.ParquetFile(stream, page_checksum_verification=True) as file,
     ):
         yield file

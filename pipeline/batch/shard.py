@@ -1,31 +1,26 @@
 """A tar or Parquet file of images, opened as it was listed: what is wrong with it is told apart from its storage."""
 
+import io
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pyarrow as pa
 from s3fs.utils import FileExpired
 
 from pipeline import storage
-from pipeline.errors import ShardError
+from pipeline.errors import ShardError, StorageError
 
 
 @contextmanager
-def opened(uri: str, version: str, kind: str, **buffering: Any) -> Iterator[Any]:
-    """The bytes of a shard as a seekable stream; `buffering` is what fsspec's open takes.
+def opened(uri: str, version: str, kind: str, read_ahead: int = 0) -> Iterator[io.RawIOBase]:
+    """The bytes of a shard as a seekable stream, as `storage.opened`.
 
     Raises, also for whatever the reader of the stream runs into:
         ShardError: the file is no readable `kind`, is gone, or is not the one that was listed.
         StorageError: the storage does not answer, or refuses to.
     """
-    fs, path = storage.filesystem(uri)
-    with (
-        storage.explained(uri, "read"),
-        damage_told(uri, kind),
-        fs.open(path, "rb", **buffering) as stream,
-    ):
+    with damage_told(uri, kind), storage.opened(uri, read_ahead) as stream:
         check_unchanged(uri, version)
         yield stream
 
@@ -38,17 +33,14 @@ def check_unchanged(uri: str, version: str) -> None:
 
 @contextmanager
 def damage_told(uri: str, kind: str) -> Iterator[None]:
-    """Raise ShardError for what a damaged or replaced file provokes; let the failures of its storage pass.
-
-    Arrow reports most damage by a plain OSError. It has no errno, as those of a filesystem do.
-    """
+    """Raise ShardError for what a damaged or replaced file provokes; let the failures of its storage pass."""
     try:
         yield
-    except (FileNotFoundError, FileExpired) as error:
-        raise ShardError(_another(uri)) from error
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError | FileExpired):
+            raise ShardError(_another(uri)) from error
+        raise
     except (pa.ArrowException, tarfile.TarError, EOFError, UnicodeError, OSError) as error:
-        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
-            raise
         said = " ".join(str(error).split())
         raise ShardError(f"{storage.redact(uri)} is not a readable {kind}: {said}") from error
 

@@ -120,7 +120,7 @@ def _index_tar(entry: storage.Entry) -> Iterator[pa.Table]:
     found: list[dict[str, Any]] = []
     try:
         with (
-            opened(entry.uri, entry.version, "tar", block_size=_TAR_READ_AHEAD, cache_type="readahead") as stream,
+            opened(entry.uri, entry.version, "tar", _TAR_READ_AHEAD) as stream,
             tarfile.open(fileobj=stream, mode="r:") as archive,
         ):
             end = stream.seek(0, os.SEEK_END)

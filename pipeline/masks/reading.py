@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.errors import ImageError, StorageError
+from pipeline.errors import ImageError, OutputError, StorageError
 from pipeline.masks.png import decode
 from pipeline.masks.schema import ERRORS_FOLDER, MASKS_FOLDER, DatasetInfo
 
 _READERS = 16
 _BATCH_ROWS = 64
-_BUFFER_BYTES = 2**20
+_BUFFER_BYTES = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +92,8 @@ def read_columns(uri: str, columns: list[str], rows_at_once: int = 1024) -> Iter
     Raises:
         StorageError: the file cannot be read.
     """
-    filesystem, path = storage.arrow_filesystem(uri)
     try:
-        with pq.ParquetFile(path, filesystem=filesystem, buffer_size=_BUFFER_BYTES) as table:
+        with storage.opened(uri) as stream, pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES) as table:
             for batch in table.iter_batches(batch_size=rows_at_once, columns=columns):
                 yield from zip(*(_values(batch, column) for column in columns), strict=True)
     except (OSError, KeyError, pa.ArrowException) as error:
@@ -143,9 +142,8 @@ def _is_committed(key: str) -> bool:
 
 
 def _read_info(uri: str) -> DatasetInfo:
-    filesystem, path = storage.arrow_filesystem(uri)
     try:
-        metadata = pq.read_schema(path, filesystem=filesystem).metadata
-        return DatasetInfo.from_metadata(metadata)
-    except (OSError, pa.ArrowException, StorageError) as error:
+        with storage.opened(uri) as stream:
+            return DatasetInfo.from_metadata(pq.read_schema(stream).metadata)
+    except (OSError, pa.ArrowException, OutputError) as error:
         raise StorageError(f"cannot read the masks in {storage.redact(uri)}: {error}") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError, OutputError
 
 MASKS_FOLDER, ERRORS_FOLDER = "masks", "errors"
 """Below a run's OUTPUT."""
@@ -88,13 +88,16 @@ class DatasetInfo:
 
     @classmethod
     def from_metadata(cls, metadata: dict[bytes, bytes] | None) -> "DatasetInfo":
-        """The note back from a file's schema metadata. Raises StorageError where there is none."""
+        """The note back from a file's schema metadata. Raises OutputError where there is none, or no whole one."""
         if not metadata or _NOTE not in metadata:
-            raise StorageError("no 'segmentation' note in the file's metadata: it was not written by this pipeline")
-        note = json.loads(metadata[_NOTE])
-        note["classes"] = tuple(note["classes"])
-        note["palette"] = tuple(tuple(colour) for colour in note["palette"])
-        return cls(**note)
+            raise OutputError("no 'segmentation' note in the file's metadata: it was not written by this pipeline")
+        try:
+            note = json.loads(metadata[_NOTE])
+            note["classes"] = tuple(note["classes"])
+            note["palette"] = tuple(tuple(colour) for colour in note["palette"])
+            return cls(**note)
+        except (ConfigError, LookupError, TypeError, ValueError) as error:
+            raise OutputError(f"the 'segmentation' note in the file's metadata is damaged: {error}") from error
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.errors import ImageError, StorageError
+from pipeline.errors import ImageError, OutputError
 from pipeline.masks.png import decode
 from pipeline.masks.schema import ERRORS_FOLDER, ERRORS_SCHEMA, MASKS_FOLDER, MASKS_SCHEMA, DatasetInfo
 
 _QUARANTINE = "_quarantine"
 _ROWS_AT_ONCE = 64
-_DAMAGE = (OSError, pa.ArrowException, StorageError, TypeError, ValueError)
+_DAMAGE = (OSError, pa.ArrowException, OutputError, TypeError, ValueError)
+"""What a file's own bytes provoke; what its storage provokes is a StorageError."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def verify(uri: str) -> Verification:
         try:
             files.append((_note(file, failed), file, failed))
         except _DAMAGE as error:
-            problems.append(Problem(uri=file, what=_unreadable(file, error)))
+            problems.append(Problem(uri=file, what=f"cannot be read: {error}"))
     count = _Count()
     for info, file, failed in sorted(files, key=lambda one: (one[0].created, one[1])):
         problems += [Problem(uri=file, what=what) for what in _wrong(info, file, failed, count)]
@@ -125,32 +126,23 @@ def _files(uri: str) -> Iterator[tuple[str, storage.Entry]]:
 
 
 def _note(file: str, failed: bool) -> DatasetInfo:
-    filesystem, path = storage.arrow_filesystem(file)
-    schema = pq.read_schema(path, filesystem=filesystem)
+    with storage.opened(file) as stream:
+        schema = pq.read_schema(stream)
     if not schema.equals(ERRORS_SCHEMA if failed else MASKS_SCHEMA):
-        raise StorageError(f"its columns are {', '.join(f'{f.name}: {f.type}' for f in schema)}")
+        raise OutputError(f"its columns are {', '.join(f'{f.name}: {f.type}' for f in schema)}")
     return DatasetInfo.from_metadata(schema.metadata)
 
 
 def _wrong(info: DatasetInfo, file: str, failed: bool, count: _Count) -> Iterator[str]:
     columns = ["key", "version"] if failed else ["key", "version", "height", "width", "mask", "classes"]
-    filesystem, path = storage.arrow_filesystem(file)
     try:
-        with pq.ParquetFile(path, filesystem=filesystem) as table:
+        with storage.opened(file) as stream, pq.ParquetFile(stream) as table:
             for batch in table.iter_batches(_ROWS_AT_ONCE, columns=columns):
                 for row in batch.to_pylist():
                     yield from filter(None, [count.add(info, row["key"], row["version"], failed)])
                     yield from filter(None, [None if failed else _wrong_mask(row, len(info.classes))])
     except _DAMAGE as error:
-        yield _unreadable(file, error)
-
-
-def _unreadable(file: str, error: Exception) -> str:
-    """What to say of damage. Raises StorageError where the storage failed: Arrow's own errors have no errno."""
-    if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
-        with storage.explained(file, "read"):
-            raise error
-    return f"cannot be read: {error}"
+        yield f"cannot be read: {error}"
 
 
 def _wrong_mask(row: dict[str, Any], classes: int) -> str | None:

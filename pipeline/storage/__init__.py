@@ -5,10 +5,10 @@ installed). S3 takes its endpoint, region and keys from the standard AWS_* varia
 is addressed path-style.
 """
 
-from pipeline.storage.access import arrow_filesystem, explained, filesystem
+from pipeline.storage.access import arrow_filesystem, filesystem
 from pipeline.storage.listing import Entry, is_listed, list_files
-from pipeline.storage.objects import delete, exists, put_whole, read_bytes, read_ranges
-from pipeline.storage.outages import is_outage, patient, persistently
+from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_ranges
+from pipeline.storage.outages import patient
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_readable, probe_writable
 from pipeline.storage.uri import join, normalize, redact
 
@@ -18,15 +18,13 @@ __all__ = [
     "arrow_filesystem",
     "delete",
     "exists",
-    "explained",
     "filesystem",
     "is_listed",
-    "is_outage",
     "join",
     "list_files",
     "normalize",
+    "opened",
     "patient",
-    "persistently",
     "probe_object",
     "probe_readable",
     "probe_writable",

@@ -14,6 +14,8 @@ import pyarrow.fs
 from pipeline.errors import StorageError
 from pipeline.storage.uri import redact
 
+_ATTEMPTS = 4
+
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The filesystem of `uri` and the path inside it. Raises StorageError for a scheme that is not installed."""
@@ -27,7 +29,10 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The same as `filesystem`, for readers that want a pyarrow filesystem."""
+    """The same as `filesystem`, for libraries that want a pyarrow filesystem.
+
+    Not for reading: what Arrow opens through it counts as missing while the storage does not answer.
+    """
     fs, path = filesystem(uri)
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)), path
 
@@ -51,7 +56,7 @@ def _s3_options() -> dict[str, Any]:
     config: dict[str, Any] = {
         "connect_timeout": 5,
         "read_timeout": 60,
-        "retries": {"mode": "standard", "max_attempts": 4},
+        "retries": {"mode": "standard", "max_attempts": _ATTEMPTS},
     }
     options: dict[str, Any] = {"config_kwargs": config, "use_listings_cache": False}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

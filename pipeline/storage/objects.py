@@ -1,8 +1,11 @@
 """Single objects: read, opened, written whole or not at all, deleted."""
 
+import io
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.storage.access import explained, filesystem, reason, scheme
@@ -43,6 +46,50 @@ def read_ranges(
     with explained(root, "read"):
         found = persistently(fetch)
     return [_bytes_or_error(f"{root}/{key}", item) for key, item in zip(keys, found, strict=True)]
+
+
+class _Stream(io.RawIOBase):
+    """The bytes at `uri` as `raw` reads them; a read that the storage does not answer is repeated, then explained."""
+
+    def __init__(self, raw: Any, uri: str) -> None:
+        super().__init__()
+        self._raw, self._uri = raw, uri
+
+    def read(self, size: int = -1) -> bytes:
+        with explained(self._uri, "read"):
+            return bytes(persistently(lambda: self._raw.read(size)))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._raw.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._raw.tell())
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+@contextmanager
+def opened(uri: str, read_ahead: int = 0) -> Iterator[io.RawIOBase]:
+    """The bytes of one object as a seekable stream, for Arrow and others that read a file from several places.
+
+    Args:
+        uri: of the object.
+        read_ahead: bytes that are fetched beyond those asked for; 0 fetches exactly these.
+
+    Raises:
+        StorageError: the object is missing or denied, or its storage does not answer. Whatever else is raised while the
+            stream is read is about what the object holds.
+    """
+    fs, path = filesystem(uri)
+    cache = {"block_size": read_ahead, "cache_type": "readahead"} if read_ahead else {"cache_type": "none"}
+    with explained(uri, "read"):
+        raw = persistently(lambda: fs.open(path, "rb", **cache))
+    with raw, _Stream(raw, uri) as stream:
+        yield stream
 
 
 def exists(uri: str) -> bool:

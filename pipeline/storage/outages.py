@@ -19,6 +19,9 @@ _OUTAGES = (
     ConnectionError,
     TimeoutError,
 )
+_SERVER_FAILURES = (errno.EIO, errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO))
+"""What s3fs makes of the 5xx of a server; not each system has a number of its own for each."""
+
 _patience = 0.0
 
 
@@ -47,7 +50,7 @@ def persistently(call: Callable[[], _T]) -> _T:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether a storage did not answer, or only to say that it cannot now; s3fs gives EIO or EBUSY for its 5xx."""
+    """Whether a storage did not answer, or only to say that it cannot now."""
     if isinstance(error, StorageError) and error.__cause__ is not None:
         return is_outage(error.__cause__)
-    return isinstance(error, _OUTAGES) or (type(error) is OSError and error.errno in (errno.EIO, errno.EBUSY))
+    return isinstance(error, _OUTAGES) or (type(error) is OSError and error.errno in _SERVER_FAILURES)

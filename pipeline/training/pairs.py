@@ -161,8 +161,7 @@ def _fetch_cells(cells: Sequence[Cell]) -> dict[Place | Cell | None, Encoded]:
     """Cells, a row group at a time."""
     found: dict[Place | Cell | None, Encoded] = {}
     for (uri, column, group), wanted in itertools.groupby(cells, lambda cell: (cell.uri, cell.column, cell.group)):
-        filesystem, path = storage.arrow_filesystem(uri)
-        with pq.ParquetFile(path, filesystem=filesystem) as file:
+        with storage.opened(uri) as stream, pq.ParquetFile(stream) as file:
             table = file.read_row_group(group, columns=[column])
         name, _, field = column.partition(".")
         values = table.column(name).combine_chunks()

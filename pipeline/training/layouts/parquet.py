@@ -26,9 +26,8 @@ def pairs(root: str, split: str) -> Iterator[Pair]:
 
 
 def _rows(uri: str, name: str) -> Iterator[Pair]:
-    filesystem, path = storage.arrow_filesystem(uri)
     try:
-        with pq.ParquetFile(path, filesystem=filesystem) as file:
+        with storage.opened(uri) as stream, pq.ParquetFile(stream) as file:
             image, mask = (_column(file.schema_arrow, names, uri) for names in (_IMAGES, _MASKS))
             key = next((key for key in _KEYS if key in file.schema_arrow.names), None)
             first = 0

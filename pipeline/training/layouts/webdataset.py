@@ -28,11 +28,10 @@ def pairs(root: str, split: str) -> Iterator[Pair]:
 
 def _samples(uri: str) -> Iterator[tuple[str, dict[str, Place]]]:
     """Name and members of each sample, by what follows the name; neighbours in the tar belong together."""
-    fs, path = storage.filesystem(uri)
     samples: dict[str, dict[str, Place]] = {}
     try:
         with (
-            fs.open(path, "rb", block_size=_READ_AHEAD_BYTES, cache_type="readahead") as stream,
+            storage.opened(uri, _READ_AHEAD_BYTES) as stream,
             tarfile.open(fileobj=stream, mode="r:") as archive,
         ):
             for member in archive:
