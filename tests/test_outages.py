@@ -1,0 +1,109 @@
+"""A storage that does not answer is waited for, and is never taken for a missing or a damaged file."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import botocore.exceptions
+import pyarrow as pa
+import pytest
+import s3fs
+from dataset import finished_row, info
+from s3_proxy import Fault, S3Proxy, s3_proxy
+from s3fs.errors import translate_boto_error
+from servers import new_bucket
+from shards import parquet_bytes, tar_bytes
+
+from pipeline import masks, storage
+from pipeline.batch import rows
+from pipeline.batch.manifest import Chunk, Manifest, read_chunk
+from pipeline.batch.sink import write_files
+from pipeline.errors import StorageError
+from pipeline.storage import access
+from pipeline.storage.outages import is_outage
+from pipeline.training.layouts import parquet, webdataset
+from pipeline.training.pairs import Cell, Labels, Pair, fetch
+
+ENCODED = pa.table({"key": ["a", "b"], "image": [b"x" * 5000, b"y" * 5000], "mask": [b"z", b"z"]})
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """Before the server; and clients that give up at once, so that no test waits for them."""
+    monkeypatch.setattr(access, "_ATTEMPTS", 1)
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    with s3_proxy(s3_endpoint) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", between.endpoint)
+        yield between
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def chunk(bucket: str) -> Any:
+    return read_chunk(f"{bucket}/manifest", Chunk(0, 0, 1)).column("key").to_pylist()
+
+
+def masked(bucket: str) -> Any:
+    return [key for key, _ in masks.read(f"{bucket}/out")]
+
+
+def recounted(bucket: str) -> Any:
+    return masks.verify(f"{bucket}/out")
+
+
+def table_pairs(bucket: str) -> Any:
+    return list(parquet.pairs(f"{bucket}/tables", "train"))
+
+
+def tar_pairs(bucket: str) -> Any:
+    return list(webdataset.pairs(f"{bucket}/tars", "train"))
+
+
+def cells(bucket: str) -> Any:
+    uri = f"{bucket}/tables/train.parquet"
+    return fetch([Pair("a", Cell(uri, "image", 0, 0), Cell(uri, "mask", 0, 0))], Labels(classes=("one",))).to_pylist()
+
+
+READERS = (chunk, masked, recounted, table_pairs, tar_pairs, cells)
+
+
+def fill(bucket: str) -> None:
+    Manifest(f"{bucket}/manifest").write([rows.table([{"key": "a"}], rows.MANIFEST)], whole=False)
+    note = info(run_id="run1")
+    one = finished_row("a") | {"classes": [{"id": i, "name": "", "pixels": 3 - i, "confidence": 1.0} for i in range(3)]}
+    write_files(f"{bucket}/out", "run1-00000.parquet", note, rows.table([one], rows.FINISHED))
+    said = {"listed": 1, "skipped": 0, "segmented": 1, "failed": 0}
+    storage.put_whole(f"{bucket}/out/_runs/run1/summary.json", json.dumps(said).encode())
+    storage.put_whole(f"{bucket}/tables/train.parquet", parquet_bytes(ENCODED, 1))
+    storage.put_whole(f"{bucket}/tars/train.tar", tar_bytes({"a.jpg": b"x", "a.mask.png": b"y"}))
+
+
+@pytest.mark.parametrize(
+    ("read", "fault"), [*((read, "refuse") for read in READERS), (chunk, "drop"), (masked, "drop")]
+)
+def test_an_outage_costs_a_reader_time_and_nothing_else(
+    proxy: S3Proxy, read: Callable[[str], Any], fault: Fault
+) -> None:
+    bucket = new_bucket()
+    fill(bucket)
+    expected = read(bucket)
+    assert expected
+    proxy.fault = fault
+    with pytest.raises(StorageError) as failed:
+        read(bucket)
+    assert is_outage(failed.value), failed.value
+    threading.Timer(1, setattr, (proxy, "fault", "none")).start()
+    with storage.patient(60):
+        assert read(bucket) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "outage"),
+    [
+        *((code, True) for code in ("500", "502", "503", "InternalError", "ServiceUnavailable", "SlowDown")),
+        *((code, False) for code in ("403", "404", "412", "AccessDenied", "NoSuchBucket", "NoSuchKey")),
+    ],
+)
+def test_what_a_server_says_is_told_apart(code: str, outage: bool) -> None:
+    said = botocore.exceptions.ClientError({"Error": {"Code": code, "Message": "so"}}, "GetObject")
+    assert is_outage(translate_boto_error(said)) == outage
