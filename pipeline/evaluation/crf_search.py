@@ -9,7 +9,7 @@ import yaml
 
 from pipeline import models, storage
 from pipeline.batch.progress import Progress, say
-from pipeline.crf import CRFParams
+from pipeline.crf import CRFParams, DenseCRF
 from pipeline.evaluation.coarse_to_fine import Point, coarse_to_fine
 from pipeline.evaluation.labelled import labels_for, list_labelled
 from pipeline.evaluation.metrics import SegmentationScore
@@ -59,6 +59,7 @@ def prepare(config: SearchConfig) -> Prepared:
     pairs = list_labelled(config.data, config.data_format, config.split)
     count = min(config.images, len(pairs))
     storage.probe_writable(config.output)
+    DenseCRF()  # its compiled core may be missing here
     model = models.load(config.model)
     labels = labels_for(config.data_format, config.classes, model.classes)
     chosen = [pairs[n * len(pairs) // count] for n in range(count)]
