@@ -1,0 +1,96 @@
+"""The Scorer as a plain class: what it counts, before and after the CRF, and what failed on the way."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from labelled import pair, png
+from pictures import photo
+
+from pipeline.batch import rows
+from pipeline.batch.in_flight import MAX_STRIKES, InFlight
+from pipeline.crf import CRFParams, DenseCRF, refine
+from pipeline.errors import ImageError
+from pipeline.evaluation.labelled import Labelled
+from pipeline.evaluation.scorer import NETWORK, REFINED, Scorer, refiners
+from pipeline.evaluation.tally import COUNTED, Counting, Tally
+from pipeline.scores import grid_size, to_bytes
+
+KEYS = ("a", "b", "c")
+CRF = DenseCRF(CRFParams(bilateral_xy=20, bilateral_rgb=9))
+HOW = Counting(classes=3, band="borders")
+
+
+@dataclass
+class Model:
+    classes = ("ground", "tree", "sky")
+    palette = np.zeros((3, 3), np.uint8)
+    stride = 8
+
+
+class Pairs:
+    """A library of generated pairs."""
+
+    def pair(self, index):
+        return photo(index, 48, 64), pair(index)[1]
+
+
+def scores_of(index):
+    return np.random.default_rng(index).normal(size=(3, grid_size(48, 8), grid_size(64, 8))).astype(np.float16)
+
+
+def batch(failed=()):
+    found = []
+    for index, key in enumerate(KEYS):
+        identity = {"key": key, "source": key, "version": ""}
+        if key in failed:
+            found.append(identity | rows.failure("decode", ImageError("broken")))
+        else:
+            scores = scores_of(index)
+            image = png(photo(index, 48, 64))
+            found.append(identity | {"image": image, "scores": to_bytes(scores), "shape": scores.shape})
+    return rows.table(found, rows.SCORED)
+
+
+def counted(crf, batch, watch=None):
+    labelled = Labelled(library=Pairs(), keys=KEYS)
+    table = Scorer(refiners(crf, Model(), 10_000, watch or InFlight()), labelled, HOW)(batch)
+    assert table.schema.equals(COUNTED)
+    return {row["masks"]: row for row in table.to_pylist()}
+
+
+def expected(crf, indices):
+    tally = Tally(HOW)
+    for index in indices:
+        image, truth = Pairs().pair(index)
+        tally.update(truth, refine(image, scores_of(index), 8, crf).mask)
+    return tally.to_row("")
+
+
+@pytest.mark.parametrize("crf", [None, CRF])
+def test_each_kind_of_mask_is_counted(crf):
+    found = counted(crf, batch())
+    assert list(found) == ([NETWORK, REFINED] if crf else [NETWORK])
+    for kind, row in found.items():
+        wanted = expected(CRF if kind == REFINED else None, range(3))
+        assert row["matrix"] == wanted["matrix"].tolist()
+        assert row["trimap"] == wanted["trimap"].tolist()
+        assert (row["pictures"], row["failed"]) == (3, [])
+    if crf:
+        assert found[NETWORK]["matrix"] != found[REFINED]["matrix"]
+
+
+def test_what_failed_is_named_and_not_counted():
+    for row in counted(CRF, batch(failed=["b"])).values():
+        assert (row["pictures"], row["failed"]) == (2, ["b: broken"])
+    assert counted(None, batch(failed=["b"]))[NETWORK]["matrix"] == expected(None, (0, 2))["matrix"].tolist()
+
+
+def test_a_picture_that_takes_the_crf_down_is_given_up():
+    watch = InFlight()
+    for _ in range(MAX_STRIKES):
+        watch.begin("refine", ["c"])
+    found = counted(CRF, batch(), watch)
+    assert found[NETWORK]["pictures"] == 3
+    assert found[REFINED]["pictures"] == 2
+    assert found[REFINED]["failed"][0].startswith("c: the worker died")
