@@ -73,8 +73,8 @@ def evaluate(ready: Prepared) -> Evaluation:
         tallies, about = _of_masks(ready, ready.scored, labelled, how)
     else:
         tallies, about = _of_model(ready, ready.scored, labelled, how)
-    pictures = next(iter(tallies.values())).pictures
-    common = {"pictures": pictures, "split": config.split, "seconds": round(time.monotonic() - begin, 1)}
+    images = next(iter(tallies.values())).pictures
+    common = {"images": images, "split": config.split, "seconds": round(time.monotonic() - begin, 1)}
     found = Evaluation(classes=ready.labels.classes, tallies=tallies, band=config.band, about=common | about)
     if config.output is not None:
         _put(found, config.output)
@@ -85,7 +85,7 @@ def _of_model(
     ready: Prepared, model: SegmentationModel, labelled: Labelled, how: Counting
 ) -> tuple[dict[str, Tally], dict[str, Any]]:
     plan = plan_when_free(how.classes).for_images(len(labelled))
-    say(f"{len(labelled)} labelled pictures; plan: {plan}")
+    say(f"{len(labelled)} labelled images; plan: {plan}")
     watch = RemoteWatch()
     tallies = {kind: Tally(how) for kind in ([NETWORK, REFINED] if ready.crf else [NETWORK])}
     with Progress(len(labelled)) as progress:
@@ -98,7 +98,7 @@ def _of_model(
     failed = dict.fromkeys(problem for tally in tallies.values() for problem in tally.failed)
     if failed:
         shown = "\n  ".join(list(failed)[:_SHOWN])
-        raise RunError(f"{len(failed)} of {len(labelled)} pictures could not be segmented:\n  {shown}")
+        raise RunError(f"{len(failed)} of {len(labelled)} images could not be segmented:\n  {shown}")
     crf = asdict(ready.crf.params) if ready.crf else None
     return tallies, {"model": model.card.name, "crf": crf}
 
@@ -109,14 +109,14 @@ def _of_masks(
     uri = str(ready.config.masks)
     kind = REFINED if info.crf else NETWORK
     joined = count_existing(kind, masks.read(uri, info.generation), labelled, how)
-    for keys, what in ((joined.missing, "without a mask"), (joined.extra, "masks without a labelled picture")):
+    for keys, what in ((joined.missing, "without a mask"), (joined.extra, "masks without a labelled image")):
         if keys:
             more = ", ..." if len(keys) > _SHOWN else ""
             say(f"{len(keys)} {what}: {', '.join(keys[:_SHOWN])}{more}")
     if not joined.rows:
         raise ConfigError(
-            f"no mask at {storage.redact(uri)} belongs to a labelled picture: masks have keys like "
-            f"{joined.extra[0] if joined.extra else 'none'!r}, pictures like {labelled.keys[0]!r}"
+            f"no mask at {storage.redact(uri)} belongs to a labelled image: masks have keys like "
+            f"{joined.extra[0] if joined.extra else 'none'!r}, images like {labelled.keys[0]!r}"
         )
     tally = Tally(how)
     for row in joined.rows:

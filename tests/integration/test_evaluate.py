@@ -87,7 +87,7 @@ def test_scores_are_those_of_a_plain_loop(of_model: dict[str, Any]) -> None:
         assert np.mean(known) == pytest.approx(of_model[f"mean_iou{end}"], abs=0.01)
         np.testing.assert_allclose(of_model[f"trimap{end}"], 100 * curve.mean_iou, atol=0.2)
     assert of_model["mean_iou_refined"] != of_model["mean_iou"]
-    assert (of_model["pictures"], of_model["model"], of_model["trimap_band"]) == (4, "scenes", "void")
+    assert (of_model["images"], of_model["model"], of_model["trimap_band"]) == (4, "scenes", "void")
 
 
 def test_the_output_holds_scores_table_and_plots(scenes: str, of_model: dict[str, Any]) -> None:
@@ -109,18 +109,18 @@ def test_masks_of_the_main_job_score_as_the_model_does(scenes: str, of_model: di
     for name in ("mean_iou", "pixel_accuracy", "iou", "trimap"):
         assert found[f"{name}_refined"] == of_model[f"{name}_refined"]
         assert found[name] is None
-    assert (found["missing"], found["extra"], found["pictures"], found["crf"]) == (0, 0, 4, of_model["crf"])
+    assert (found["missing"], found["extra"], found["images"], found["crf"]) == (0, 0, 4, of_model["crf"])
     for name in ("002", "new"):
         put(f"{scenes}/others", name, *scene(2, SIZES[2]))
     code, found, told = job(evaluate.main, *flags_for(f"{scenes}/others"), masks)
     assert code == 0, told
-    assert (found["missing"], found["extra"], found["pictures"]) == (1, 3, 1)
+    assert (found["missing"], found["extra"], found["images"]) == (1, 3, 1)
     assert "1 without a mask: val/new.png" in told
-    assert "3 masks without a labelled picture: 000.png, 001.png, 003.png" in told
+    assert "3 masks without a labelled image: 000.png, 001.png, 003.png" in told
     put(f"{scenes}/foreign", "other", *scene(2, SIZES[2]))
     code, _, told = job(evaluate.main, *flags_for(f"{scenes}/foreign"), masks)
     assert code == 2
-    assert "masks have keys like '000.png', pictures like 'val/other.png'" in told
+    assert "masks have keys like '000.png', images like 'val/other.png'" in told
     put(f"{scenes}/resized", "001", *scene(2, (50, 40)))
     code, _, told = job(evaluate.main, *flags_for(f"{scenes}/resized"), masks)
     assert code == 2
@@ -164,7 +164,7 @@ def test_without_the_crf_only_the_network_is_scored(bucket: str) -> None:
     assert code == 0, told
     assert 0 <= found["mean_iou"] <= 100
     assert found["mean_iou_refined"] is found["crf"] is None
-    assert (found["pictures"], found["trimap_band"]) == (1, "borders")
+    assert (found["images"], found["trimap_band"]) == (1, "borders")
 
 
 @pytest.mark.parametrize(
