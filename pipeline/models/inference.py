@@ -65,7 +65,8 @@ class Predictor:
     """A model on a device, ready for batches of pictures. The model is moved there and set to evaluation mode.
 
     Memory in use is that of one pass, beside the pictures themselves and their score grids, whatever the pictures' size
-    and number: a pass is one tile, or several small pictures of GPU_PASS_PIXELS or CPU_PASS_PIXELS together.
+    and number: a pass is one tile, or several small pictures of GPU_PASS_PIXELS or CPU_PASS_PIXELS together. Where that
+    is more than the device has, passes are halved; a tile that is too large by itself is halved for its picture alone.
 
     Raises:
         ConfigError: the tile is too small for the scales.
@@ -102,25 +103,48 @@ class Predictor:
 
         Raises:
             ModelError: an image of another shape or dtype.
+            torch.OutOfMemoryError: of several images one needs smaller tiles, or one image more than the smallest.
         """
+        tile = self.tile
+        while True:
+            try:
+                return self._scores(images, tile)
+            except torch.OutOfMemoryError:
+                tile = tile // 2 // self.step * self.step + 1
+                if len(images) > 1 or tile - 1 <= self.overlap:
+                    raise
+
+    def _scores(self, images: Sequence[Image], tile: int) -> list[Scores]:
         stride = self.model.stride
         classes = len(self.model.classes)
         grids = [
             np.empty((classes, *(scores.grid_size(side, stride) for side in image.shape[:2])), np.float16)
             for image in images
         ]
-        for batch in self._batches(images):
-            found = self._run(images, batch)  # (N, C, h, w)
-            for tile, tile_scores in zip(batch, found, strict=True):
-                _place(tile_scores, tile, grids[tile.image], stride)
+        for batch in self._batches(images, tile):
+            for piece, found in self._passes(images, batch):  # (C, h, w)
+                _place(found, piece, grids[piece.image], stride)
         return grids
 
-    def _batches(self, images: Sequence[Image]) -> Iterator[list[_Tile]]:
+    def _passes(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Iterator[tuple[_Tile, Scores]]:
+        """The scores of each tile: in one pass, or in halves where the memory does not suffice."""
+        try:
+            yield from zip(tiles, self._run(images, tiles), strict=True)
+            return
+        except torch.OutOfMemoryError:
+            if len(tiles) == 1:
+                raise
+        # only here is the memory of the failed pass free
+        middle = len(tiles) // 2
+        yield from self._passes(images, tiles[:middle])
+        yield from self._passes(images, tiles[middle:])
+
+    def _batches(self, images: Sequence[Image], tile: int) -> Iterator[list[_Tile]]:
         """Tiles of equal size, of one picture or of several, as many as one pass may hold."""
         by_size: dict[tuple[int, int], list[_Tile]] = defaultdict(list)
         for index, image in enumerate(images):
-            for rows in self._spans(image.shape[0]):
-                for columns in self._spans(image.shape[1]):
+            for rows in self._spans(image.shape[0], tile):
+                for columns in self._spans(image.shape[1], tile):
                     by_size[rows.size, columns.size].append(_Tile(index, rows, columns))
         budget = GPU_PASS_PIXELS if self.device.type == "cuda" else CPU_PASS_PIXELS
         for (height, width), tiles in by_size.items():
@@ -128,8 +152,8 @@ class Predictor:
             for start in range(0, len(tiles), count):
                 yield tiles[start : start + count]
 
-    def _spans(self, pixels: int) -> list[Span]:
-        return spans(pixels, tile=self.tile, overlap=self.overlap, stride=self.model.stride, step=self.step)
+    def _spans(self, pixels: int, tile: int) -> list[Span]:
+        return spans(pixels, tile=tile, overlap=self.overlap, stride=self.model.stride, step=self.step)
 
     def _run(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Scores:
         size = (tiles[0].rows.size, tiles[0].columns.size)

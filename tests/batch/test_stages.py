@@ -186,3 +186,17 @@ def test_a_real_network_fits_between_the_stages() -> None:
         "a": (41, 50),
         "b": (33, 50),
     }
+
+
+def test_an_image_beyond_the_devices_memory_fails_alone() -> None:
+    """Whatever the Predictor could not make fit, by halving its passes and its tiles."""
+
+    class Small(Brightness):
+        def scores(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+            if sum(picture.size for picture in pictures) > 5000:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+            return super().scores(pictures)
+
+    done = segmented(fetched(a=plain(10), b=plain(20), c=plain(30), large=plain(40, 60, 60)), Small())
+    assert {key: row["error"] for key, row in done.items()} == dict.fromkeys("abc") | {"large": "OutOfMemoryError"}
+    assert "out of memory" in done["large"]["message"]

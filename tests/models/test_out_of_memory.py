@@ -1,0 +1,62 @@
+"""A device whose memory does not suffice: passes are halved, then tiles, and only then is it told."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.models import Inference, Predictor, SegmentationModel
+from pipeline.models.deeplab import Image
+from pipeline.models.inference import Scores, _Tile
+
+SETTINGS = Inference(precision="float32", tile=129, overlap=32)
+
+
+class Small(Predictor):
+    """A Predictor on a device that holds a pass of so many `pixels`."""
+
+    def __init__(self, model: SegmentationModel, pixels: int) -> None:
+        super().__init__(model, SETTINGS)
+        self.pixels, self.passes = pixels, list[int]()
+
+    def _run(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Scores:
+        wanted = sum(tile.rows.size * tile.columns.size for tile in tiles)
+        if wanted > self.pixels:
+            raise torch.OutOfMemoryError(f"{wanted} pixels wanted, {self.pixels} there")
+        self.passes.append(wanted)
+        return super()._run(images, tiles)
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_it_is_no_lost_device() -> None:
+    """For which a Segmenter leaves its process."""
+    assert not issubclass(torch.OutOfMemoryError, torch.AcceleratorError)
+
+
+def test_a_pass_is_halved_until_it_fits(model: SegmentationModel) -> None:
+    images = [picture(41, 33, seed) for seed in range(7)]
+    small = Small(model, 2 * 41 * 33)
+    for found, expected in zip(small.scores(images), Predictor(model, SETTINGS).scores(images), strict=True):
+        np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), rtol=2e-3, atol=2e-3)
+    assert sum(small.passes) == 7 * 41 * 33
+    assert max(small.passes) == 2 * 41 * 33
+
+
+def test_a_picture_alone_gets_smaller_tiles(model: SegmentationModel) -> None:
+    small = Small(model, 65 * 65)
+    [found] = small.scores([picture(129, 129)])
+    assert found.shape == (3, 17, 17)
+    assert np.isfinite(found).all()
+    assert set(small.passes) == {65 * 65}
+    assert small.scores([picture(60, 60)])[0].shape == (3, 9, 9)
+
+
+def test_what_does_not_fit_at_all_is_told(model: SegmentationModel) -> None:
+    with pytest.raises(torch.OutOfMemoryError, match="4225 pixels wanted"):
+        Small(model, 1000).scores([picture(129, 129)])
+    with pytest.raises(torch.OutOfMemoryError):  # of several, the others would lose by it
+        Small(model, 65 * 65).scores([picture(129, 129), picture(33, 33)])
