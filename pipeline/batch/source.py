@@ -126,18 +126,26 @@ def _index_tar(entry: storage.Entry) -> Iterator[pa.Table]:
             end = stream.seek(0, os.SEEK_END)
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has seen
-                name = PurePosixPath(member.name)
                 if member.offset_data + member.size > end:
                     raise tarfile.ReadError(f"it ends within {member.name}")
-                if member.isfile() and name.suffix.lower() in EXTENSIONS and not name.name.startswith("."):
-                    span = {"offset": member.offset_data, "length": member.size}
-                    found.append(_row(entry) | {"key": rows.printable(str(name.with_suffix("")))} | span)
+                name = PurePosixPath(member.name)
+                if name.suffix.lower() in EXTENSIONS and not name.name.startswith(".") and not member.isdir():
+                    found.append(_row(entry) | _member(member, name))
             stream.seek(archive.offset)  # a damaged header ends the archive as its mark does
             if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                 raise tarfile.ReadError(f"no header and no end of the archive at byte {archive.offset}")
     finally:
         if found:
             yield rows.table(found, rows.MANIFEST)
+
+
+def _member(member: tarfile.TarInfo, name: PurePosixPath) -> dict[str, Any]:
+    """The key and the span of an image member; what is no file fails, since its bytes would be those of another."""
+    found = {"key": rows.printable(str(name.with_suffix(""))), "offset": member.offset_data, "length": member.size}
+    if member.isfile():
+        return found
+    said = f"{member.name} is a link or a device, and holds no image; store the image itself"
+    return found | rows.failure("list", ShardError(said))
 
 
 def _index_parquet(entry: storage.Entry) -> Iterator[pa.Table]:
