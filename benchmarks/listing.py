@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
 def measurements(config: ListingBenchmark) -> Iterator[tuple[str, Measured]]:
     """(what, its memory) for each number of images."""
     for count in config.images:
-        yield "synthetic manifest", _apart(synthetic, count)
+        yield "synthetic manifest", apart(synthetic, count)
     if config.input is None:
         return
     base = storage.normalize(config.input)
@@ -100,10 +100,10 @@ def measurements(config: ListingBenchmark) -> Iterator[tuple[str, Measured]]:
     output = storage.join(base, f"output-{secrets.token_hex(4)}")
     for count, prefix in prefixes.items():
         put_objects(prefix, count)
-        yield "listing", _apart(list_prefix, prefix, storage.join(output, f"manifest-{count}"))
+        yield "listing", apart(list_prefix, prefix, storage.join(output, f"manifest-{count}"))
     for what in ("run of the job", "rerun of the job") if config.job else ():
         for count, prefix in prefixes.items():
-            yield what, _apart(run_job, prefix, storage.join(output, f"job-{count}"))
+            yield what, apart(run_job, prefix, storage.join(output, f"job-{count}"))
 
 
 def synthetic(count: int) -> Measured:
@@ -151,7 +151,7 @@ def run_job(prefix: str, output: str) -> Measured:
     return _measure(lambda: segment(ready).listed)
 
 
-def _apart(work: Callable[..., Any], *arguments: object) -> Any:
+def apart(work: Callable[..., Any], *arguments: object) -> Any:
     """What `work` returns, called in a fresh process, so that no measurement inherits another's memory."""
     print(work.__name__, *arguments, file=sys.stderr, flush=True)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -48,7 +48,7 @@ def segment(ready: Preflight) -> Summary:
     """
     started = time.monotonic()
     config = ready.config
-    info = _dataset_info(ready)
+    info = dataset_info(ready)
     run = storage.join(config.output, _RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(run, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     manifest = Manifest(storage.join(run, "manifest"))
@@ -89,7 +89,7 @@ def segment(ready: Preflight) -> Summary:
 def forecast(ready: Preflight) -> Forecast:
     """What `segment` would do, without doing it. Raises StorageError."""
     with connected():
-        current = _dataset_info(ready).generation
+        current = dataset_info(ready).generation
         listing, tables = _to_do(ready, current)
         for table in tables:
             for key in table.column("key").to_pylist():
@@ -172,7 +172,8 @@ def connected() -> Iterator[None]:
         ray.shutdown()
 
 
-def _dataset_info(ready: Preflight) -> DatasetInfo:
+def dataset_info(ready: Preflight) -> DatasetInfo:
+    """The note in the files of a run that begins now; its name is new."""
     now = datetime.now(UTC)
     model = ready.model
     crf = ready.crf.params if ready.crf else None
