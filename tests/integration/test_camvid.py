@@ -1,8 +1,10 @@
-"""The main job over real street scenes, CamVid's 101 validation frames, in all three formats on a real S3 server."""
+"""The main job over real street scenes, an eighth of CamVid's validation frames, in all three formats on a real S3."""
 
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +27,7 @@ pytestmark = [
 
 
 def frames() -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in sorted(FRAMES.glob("*.png"))}
+    return {path.stem: path.read_bytes() for path in sorted(FRAMES.glob("*.png"))[::8]}
 
 
 def as_images(uri: str) -> None:
@@ -51,18 +53,17 @@ def as_parquet(uri: str) -> None:
     storage.put_whole(f"{uri}/val.parquet", buffer.getvalue())
 
 
-@pytest.mark.parametrize(("put", "backend"), [(as_images, "pydensecrf"), (as_webdataset, "none"), (as_parquet, "none")])
-def test_every_frame_becomes_a_mask(put: object, backend: str) -> None:
+@pytest.mark.parametrize(("put", "backend"), [(as_images, "native"), (as_webdataset, "none"), (as_parquet, "none")])
+def test_every_frame_becomes_a_mask(put: Callable[[str], None], backend: Literal["native", "none"]) -> None:
     bucket = new_bucket()
-    assert callable(put)
     put(f"{bucket}/in")
     config = RunConfig(
         input=Uri(f"{bucket}/in"),
         output=Uri(f"{bucket}/out"),
-        refine=RefineConfig(backend="none" if backend == "none" else "pydensecrf"),
+        refine=RefineConfig(backend=backend),
     )
     summary = segment(check(config))
-    assert (summary.listed, summary.segmented, summary.failed) == (101, 101, 0)
+    assert (summary.listed, summary.segmented, summary.failed) == (13, 13, 0)
     found = dict(masks.read(f"{bucket}/out"))
     assert {key.removesuffix(".png") for key in found} == set(frames())
     assert {mask.shape for mask in found.values()} == {(360, 480)}

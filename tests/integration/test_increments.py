@@ -1,52 +1,41 @@
 """What a second run over the same input costs, retries, and what a dry run says."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from dataset import finished_row
 from pictures import jpeg, photo
 from s3_proxy import s3_proxy
+from segmenting import summary
 
 from pipeline import masks, storage
+from pipeline.batch import rows
+from pipeline.batch.sink import write_files
 
-ROOT = Path(__file__).parents[2]
-
-
-def job(*flags: str, **changes: str) -> dict[str, Any]:
-    """The last line of a run of jobs/segment_bucket.py in a process of its own, with a Ray of its own."""
-    done = subprocess.run(
-        [sys.executable, "jobs/segment_bucket.py", "--error-budget=1", *flags],
-        cwd=ROOT,
-        env=os.environ | {"RAY_AUTH_MODE": "disabled"} | changes,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def test_a_second_run_over_a_thousand_objects_gets_none(s3_endpoint: str, bucket: str) -> None:
+def test_a_second_run_over_a_thousand_objects_gets_none(
+    s3_endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing to do no worker is asked, so all that is requested comes from this process, by way of the proxy."""
     fs, path = storage.filesystem(f"{bucket}/in")
-    fs.pipe({f"{path}/{n:04d}.jpg": b"x" for n in range(990)})
-    fs.pipe({f"{path}/good-{n}.jpg": jpeg(photo(n)) for n in range(10)})
+    fs.pipe({f"{path}/good-{n}.jpg": jpeg(photo(n)) for n in range(4)})
     flags = ("--input", f"{bucket}/in", "--output", f"{bucket}/out")
+    assert summary(*flags)["segmented"] == 4
+    [note] = masks.generations(f"{bucket}/out")
+    fs.pipe({f"{path}/{n:04d}.jpg": b"x" for n in range(996)})
+    more = [finished_row(e.key, e.version) for e in storage.list_files(f"{bucket}/in") if e.key[0] != "g"]
+    write_files(f"{bucket}/out", f"{note.run_id}-00001.parquet", note, rows.table(more, rows.FINISHED))
     with s3_proxy(s3_endpoint) as proxy:
-        first = job(*flags, AWS_ENDPOINT_URL=proxy.endpoint)
-        assert (first["segmented"], first["failed"]) == (10, 990)
-        assert len(set(proxy.gets(f"{bucket}/in"))) == 1000
-        proxy.requests.clear()
-        second = job(*flags, AWS_ENDPOINT_URL=proxy.endpoint)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        second = summary(*flags)
         assert (second["listed"], second["skipped"], second["plan"]) == (1000, 1000, None)
         assert proxy.gets(f"{bucket}/in") == []
+        assert proxy.gets(f"{bucket}/out")
         proxy.requests.clear()
         fs.pipe_file(f"{path}/good-3.jpg", jpeg(photo(33)))
-        forecast = job(*flags, "--dry-run=true", AWS_ENDPOINT_URL=proxy.endpoint)
+        forecast = summary(*flags, "--dry-run=true")
         assert (forecast["listed"], forecast["skipped"], forecast["to_do"]) == (1000, 999, 1)
         assert {method for method, _ in proxy.requests} == {"GET", "HEAD"}
         assert proxy.gets(f"{bucket}/in") == []
@@ -54,25 +43,24 @@ def test_a_second_run_over_a_thousand_objects_gets_none(s3_endpoint: str, bucket
 
 def test_only_what_failed_is_tried_again(tmp_path: Path) -> None:
     flags = ("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")
-    for n in range(3):
-        storage.put_whole(f"{tmp_path}/in/{n}.jpg", jpeg(photo(n)))
-    first = job(*flags, "--max-pixels=10")  # every picture is too large
-    assert (first["segmented"], first["failed"]) == (0, 3)
-    assert job(*flags)["skipped"] == 3
+    storage.put_whole(f"{tmp_path}/in/old.jpg", jpeg(photo(1)))
+    first = summary(*flags, "--max-pixels=10", "--error-budget=1")  # any picture is too large
+    assert (first["segmented"], first["failed"]) == (0, 1)
+    assert summary(*flags)["skipped"] == 1
     storage.put_whole(f"{tmp_path}/in/new.jpg", jpeg(photo(9)))
-    retried = job(*flags, "--retry-errors=true")
-    assert (retried["listed"], retried["segmented"], retried["failed"]) == (4, 3, 0)
-    assert sorted(key for key, _ in masks.read(f"{tmp_path}/out")) == ["0.jpg", "1.jpg", "2.jpg"]
-    assert job(*flags, "--retry-errors=true")["segmented"] == 0
-    assert job(*flags)["segmented"] == 1
+    retried = summary(*flags, "--retry-errors=true")
+    assert (retried["listed"], retried["segmented"], retried["failed"]) == (2, 1, 0)
+    assert [key for key, _ in masks.read(f"{tmp_path}/out")] == ["old.jpg"]
+    assert summary(*flags, "--retry-errors=true")["segmented"] == 0
+    assert summary(*flags)["segmented"] == 1
 
 
-@pytest.mark.parametrize("change", ["--inference.flip=true", "--refine.backend=none"])
-def test_another_configuration_is_another_generation(tmp_path: Path, change: str) -> None:
+def test_another_configuration_is_another_generation(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(1)))
     flags = ("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")
-    assert [job(*flags)["segmented"], job(*flags, change)["segmented"], job(*flags, change)["segmented"]] == [1, 1, 0]
-    newest, oldest = masks.generations(f"{tmp_path}/out")
-    assert newest.generation != oldest.generation
-    for generation in (newest.generation, oldest.generation):
+    others = ("--inference.flip=true", "--refine.backend=none")
+    assert [summary(*flags, *other)["segmented"] for other in ((), others[:1], others[:1], others[1:])] == [1, 1, 0, 1]
+    found = [info.generation for info in masks.generations(f"{tmp_path}/out")]
+    assert len(set(found)) == 3
+    for generation in found:
         assert [key for key, _ in masks.read(f"{tmp_path}/out", generation)] == ["a.jpg"]

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import segment_bucket
+import s3fs
 from pictures import jpeg, photo
+from segmenting import last_line, run_job, summary
 from servers import LISTER_KEY, READER_KEY, SECRET, free_port
 
 from pipeline import masks, storage
@@ -52,34 +53,20 @@ def folder(path: Path, count: int, broken: int = 0) -> str:
     return str(path)
 
 
-def last_line(out: str) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
-    return summary
-
-
-def main(*flags: str) -> int:
-    """The job in this process: what argparse ends with, or what main returns."""
-    try:
-        return segment_bucket.main(list(flags))
-    except SystemExit as end:
-        return int(end.code or 0)
-
-
-def test_help_names_every_flag_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main("--help") == 0
-    out = capsys.readouterr().out
+def test_help_names_every_flag_of_the_readme() -> None:
+    code, out, _ = run_job("--help")
+    assert code == 0
     for flag in ("--input ", "--output ", "--model ", "--input_format", "--limit", "--error_budget", "--config"):
         assert flag in out
-    assert "--refine.backend {pydensecrf,none}" in out
+    assert "--refine.backend {native,pydensecrf,none}" in out
 
 
-def test_print_config_holds_no_credential_and_is_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main("--input", "s3://key:hidden@bucket/x", "--output=/tmp/o", "--limit=5", "--print_config") == 0
-    out = capsys.readouterr().out
+def test_print_config_holds_no_credential_and_is_a_config(tmp_path: Path) -> None:
+    code, out, _ = run_job("--input", "s3://key:hidden@bucket/x", "--output=/tmp/o", "--limit=5", "--print_config")
+    assert code == 0
     assert "hidden" not in out
     (tmp_path / "run.yaml").write_text(out)
-    assert main("--config", str(tmp_path / "run.yaml"), "--print_config") == 0
-    assert capsys.readouterr().out == out
+    assert run_job("--config", str(tmp_path / "run.yaml"), "--print_config") == (0, out, "")
 
 
 @pytest.mark.parametrize(
@@ -94,13 +81,10 @@ def test_print_config_holds_no_credential_and_is_a_config(tmp_path: Path, capsys
         (["--inference.tile", "3"], "tile is 3"),
     ],
 )
-def test_bad_arguments_end_with_2_and_one_message(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
-) -> None:
+def test_bad_arguments_end_with_2_and_one_message(tmp_path: Path, flags: list[str], said: str) -> None:
     source = folder(tmp_path / "in", 1)
-    assert main("--input", source, "--output", str(tmp_path / "out"), *flags) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
+    code, out, err = run_job("--input", source, "--output", str(tmp_path / "out"), *flags)
+    assert (code, out) == (2, "")
     assert said in err
     assert "Traceback" not in err
 
@@ -115,26 +99,33 @@ def test_bad_arguments_end_with_2_and_one_message(
         ({}, "-missing", "cannot list s3://{bucket}-missing/in: there is no such bucket"),
     ],
 )
-def test_unusable_storage_ends_with_one_message(bucket: str, changes: dict[str, str], missing: str, said: str) -> None:
+def test_unusable_storage_ends_with_one_message(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], missing: str, said: str
+) -> None:
     storage.put_whole(f"{bucket}/in/000.jpg", jpeg(photo(0)))
-    code, out, err = finish(start("--input", f"{bucket}{missing}/in", "--output", f"{bucket}/out", **changes))
+    with monkeypatch.context() as environment:
+        for name, value in changes.items():
+            environment.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        code, out, err = run_job("--input", f"{bucket}{missing}/in", "--output", f"{bucket}/out")
+    s3fs.S3FileSystem.clear_instance_cache()
     assert (code, out) == (2, "")
     assert said.format(bucket=bucket.removeprefix("s3://")) in err
     assert "Traceback" not in err
     assert SECRET not in err
 
 
-def test_failures_above_the_budget_end_with_3(tmp_path: Path) -> None:
-    source = folder(tmp_path / "in", 20, broken=20)
-    code, out, err = finish(start("--input", source, "--output", f"{tmp_path}/out"))
+def test_failures_above_the_budget_end_with_3(cluster: None, tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", 5, broken=5)
+    code, out, err = run_job("--input", source, "--output", f"{tmp_path}/out")
     assert code == 3, err
-    summary = last_line(out)
-    assert (summary["listed"], summary["segmented"], summary["failed"]) == (40, 20, 20)
-    assert "20 of 40 images failed" in err
-    assert len(list(masks.read(f"{tmp_path}/out"))) == 20
+    said = last_line(out)
+    assert (said["listed"], said["segmented"], said["failed"]) == (10, 5, 5)
+    assert "5 of 10 images failed" in err
+    assert len(list(masks.read(f"{tmp_path}/out"))) == 5
 
 
-def test_an_interrupted_run_is_continued(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:
     source = str(tmp_path / "in")
     for i in range(120):
         storage.put_whole(f"{source}/{i:03d}.jpg", jpeg(photo(i, 150, 200)))
@@ -150,9 +141,7 @@ def test_an_interrupted_run_is_continued(tmp_path: Path) -> None:
     assert "interrupted" in err
     assert "Traceback" not in err
     committed = len(list(masks.read(f"{tmp_path}/out")))
-    code, out, err = finish(start(*flags))
-    assert code == 0, err
-    assert last_line(out)["skipped"] == committed > 0
+    assert summary(*flags)["skipped"] == committed > 0
     keys = [key for key, _ in masks.read(f"{tmp_path}/out")]
     assert sorted(keys) == [f"{i:03d}.jpg" for i in range(120)]
 
