@@ -21,7 +21,7 @@ from pipeline.batch.manifest import Chunk, Manifest, read_chunk
 from pipeline.batch.sink import write_files
 from pipeline.errors import StorageError
 from pipeline.storage import access
-from pipeline.storage.outages import is_outage
+from pipeline.storage.outages import is_outage, persistently
 from pipeline.training.layouts import parquet, webdataset
 from pipeline.training.pairs import Cell, Labels, Pair, fetch
 
@@ -95,6 +95,35 @@ def test_an_outage_costs_a_reader_time_and_nothing_else(
     threading.Timer(1, setattr, (proxy, "fault", "none")).start()
     with storage.patient(60):
         assert read(bucket) == expected
+
+
+def test_an_outage_is_waited_out_once() -> None:
+    """What is asked once a call has given up is tried once; an answer, even a bad one, makes the next outage a new one."""
+    tries = []
+
+    def silent() -> None:
+        tries.append(1)
+        raise ConnectionError
+
+    def tried() -> int:
+        tries.clear()
+        with pytest.raises(ConnectionError):
+            persistently(silent)
+        return len(tries)
+
+    def missing() -> None:
+        raise FileNotFoundError
+
+    with storage.patient(1.8):
+        persistently(lambda: "answer")
+        assert tried() > 1
+        assert tried() == 1
+        assert persistently(lambda: "answer") == "answer"
+        assert tried() > 1
+        assert tried() == 1
+        with pytest.raises(FileNotFoundError):
+            persistently(missing)
+        assert tried() > 1
 
 
 @pytest.mark.parametrize(

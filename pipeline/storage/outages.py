@@ -23,6 +23,7 @@ _SERVER_FAILURES = (errno.EIO, errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EI
 """What s3fs makes of the 5xx of a server; not each system has a number of its own for each."""
 
 _patience = 0.0
+_silent_since: float | None = None
 
 
 @contextmanager
@@ -37,14 +38,26 @@ def patient(seconds: float) -> Iterator[None]:
 
 
 def persistently(call: Callable[[], _T]) -> _T:
-    """What `call` returns; while the storage does not answer it is called again, as long as `patient` allows."""
-    deadline, pause = time.monotonic() + _patience, 0.5
+    """What `call` returns; while the storage does not answer it is called again, as long as `patient` allows.
+
+    The time counts from the beginning of the outage, also where other calls of this process have met it before: what is
+    still asked once a run has given up does not wait as long again.
+    """
+    global _silent_since
+    started, pause = time.monotonic(), 0.5
     while True:
         try:
-            return call()
+            answer = call()
         except (OSError, botocore.exceptions.BotoCoreError, aiohttp.ClientError, StorageError) as error:
-            if not is_outage(error) or time.monotonic() + pause > deadline:
+            if not is_outage(error):
+                _silent_since = None
                 raise
+            _silent_since = _silent_since or time.monotonic()
+            if time.monotonic() + pause > min(started, _silent_since) + _patience:
+                raise
+        else:
+            _silent_since = None
+            return answer
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
 
