@@ -98,7 +98,7 @@ def test_an_outage_costs_a_reader_time_and_nothing_else(
 
 
 def test_an_outage_is_waited_out_once() -> None:
-    """What is asked once a call has given up is tried once; an answer, even a bad one, makes the next outage a new one."""
+    """What is asked once a call has given up is tried once; any answer, even a bad one, ends the outage."""
     tries = []
 
     def silent() -> None:
