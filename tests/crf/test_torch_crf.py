@@ -1,14 +1,11 @@
-"""Parity of the torch CRF with pydensecrf, and its reproducibility. What runs here on the CPU is what CUDA runs."""
+"""The torch CRF, its batches and its reproducibility. What runs here on the CPU is what CUDA runs."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
-from skimage import data
+from photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, picture, probabilities_for, scores_for
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from pipeline.crf import CRFParams, DenseCRF, refine
@@ -18,36 +15,6 @@ from pipeline.errors import CRFError
 from pipeline.scores import grid_size
 from pipeline.scores import upsample as upsample_on_the_cpu
 
-RELEASED = CRFParams()
-SMOOTHER = CRFParams(bilateral_xy=80, bilateral_rgb=13, bilateral_weight=10, gaussian_xy=3)
-PHOTOGRAPHS = ("coffee", "rocket", "astronaut", "chelsea")
-
-
-def picture(name="coffee", height=40, width=50):
-    return np.asarray(Image.fromarray(getattr(data, name)()).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def crop(name, top=100, left=100, height=72, width=97):
-    return getattr(data, name)()[top : top + height, left : left + width]
-
-
-def probabilities_for(image, labels=5, seed=0):
-    """Probabilities that follow brightness, under smooth noise."""
-    height, width = image.shape[:2]
-    coarse = np.random.default_rng(seed).normal(size=(labels, height // 3 + 1, width // 3 + 1)) * 1.5
-    energy = np.stack([np.asarray(Image.fromarray(layer).resize((width, height))) for layer in coarse])
-    energy = energy + 4 * (image.mean(axis=-1) / 255 - 0.5) * np.linspace(-1, 1, labels)[:, None, None]
-    p = np.exp(energy)
-    return (p / p.sum(axis=0)).astype(np.float32)
-
-
-def scores_for(image, labels=5, stride=8, seed=0):
-    shape = (grid_size(image.shape[0], stride), grid_size(image.shape[1], stride))
-    small = np.asarray(Image.fromarray(image).convert("L").resize(shape[::-1], Image.Resampling.BOX)) / 255
-    steps = np.linspace(small.min(), small.max(), labels)[:, None, None]
-    noise = np.random.default_rng(seed).normal(size=(labels, *shape))
-    return (-40 * (small - steps) ** 2 + noise).astype(np.float16)
-
 
 def batch(arrays):
     return torch.from_numpy(np.stack(arrays))
@@ -55,85 +22,6 @@ def batch(arrays):
 
 def posterior_of_one(params, image, probabilities):
     return TorchCRF(params, "cpu").posterior(batch([image]), batch([probabilities]))[0].numpy()
-
-
-def assert_parity(params, image, probabilities):
-    expected = DenseCRF(params, backend="pydensecrf")(image, probabilities)
-    posterior = posterior_of_one(params, image, probabilities)
-    assert posterior.dtype == np.float32
-    np.testing.assert_allclose(posterior, expected, rtol=0, atol=1e-4)
-    np.testing.assert_array_equal(posterior.argmax(axis=0), expected.argmax(axis=0))
-
-
-@pytest.mark.parametrize("normalization", ["symmetric", "after"])
-@pytest.mark.parametrize("params", [RELEASED, SMOOTHER])
-@pytest.mark.parametrize("name", PHOTOGRAPHS)
-def test_parity_with_pydensecrf_on_photographs(name, params, normalization):
-    image = crop(name)
-    assert_parity(dataclasses.replace(params, normalization=normalization), image, probabilities_for(image))
-
-
-@pytest.mark.parametrize("params", [RELEASED, SMOOTHER])
-@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (1, 500), (500, 1), (31, 33)])
-@pytest.mark.parametrize("content", ["photograph", "noise", "dark noise", "constant"])
-def test_parity_on_odd_shapes_and_contents(content, shape, params):
-    noise = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    image = {
-        "photograph": picture(height=shape[0], width=shape[1]),
-        "noise": noise,
-        # around the zeros with which pydensecrf fills up the last four pixels
-        "dark noise": noise // 20,
-        "constant": np.full_like(noise, 7),
-    }[content]
-    assert_parity(params, image, probabilities_for(picture(height=shape[0], width=shape[1]), labels=3))
-
-
-@pytest.mark.parametrize("params", [RELEASED, SMOOTHER])
-def test_parity_on_a_checkerboard_of_certain_pixels(params):
-    board = np.indices((30, 41)).sum(axis=0) % 2
-    image = (board[..., None] * 255).astype(np.uint8).repeat(3, axis=2)
-    random = np.random.default_rng(0).integers(0, 3, board.shape)
-    probabilities = (np.arange(3)[:, None, None] == random).astype(np.float32)  # 0 and 1 alone
-    assert_parity(params, image, probabilities)
-
-
-@pytest.mark.parametrize("labels", [1, 2, 182])
-def test_parity_on_label_counts(labels):
-    image = picture()
-    assert_parity(RELEASED, image, probabilities_for(image, labels))
-
-
-@settings(deadline=None, max_examples=100)
-@given(
-    shape=st.tuples(st.integers(1, 14), st.integers(1, 14)),
-    labels=st.integers(1, 5),
-    bilateral_xy=st.floats(1, 100),
-    bilateral_rgb=st.floats(1, 50),
-    gaussian_xy=st.floats(0.5, 20),
-    weights=st.sampled_from([(3, 0), (0, 4), (3, 4), (1, 10)]),
-    normalization=st.sampled_from(["symmetric", "after"]),
-    levels=st.sampled_from([2, 20, 256]),
-    seed=st.integers(0, 99),
-)
-def test_parity_on_anything_small(
-    shape, labels, bilateral_xy, bilateral_rgb, gaussian_xy, weights, normalization, levels, seed
-):
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, levels, (*shape, 3), dtype=np.uint8)
-    probabilities = np.moveaxis(rng.dirichlet(np.ones(labels), shape), -1, 0).astype(np.float32)
-    params = CRFParams(
-        iterations=5,
-        gaussian_xy=gaussian_xy,
-        gaussian_weight=weights[0],
-        bilateral_xy=bilateral_xy,
-        bilateral_rgb=bilateral_rgb,
-        bilateral_weight=weights[1],
-        normalization=normalization,
-    )
-    expected = DenseCRF(params, backend="pydensecrf")(image, probabilities)
-    # near a tie mean field amplifies the last bits, so that the bound is wider than for photographs: where more than
-    # 5e-5 was seen, at most 9e-4 in 4000 draws, pydensecrf moved as far for one unit in a probability's last place
-    np.testing.assert_allclose(posterior_of_one(params, image, probabilities), expected, rtol=0, atol=1e-3)
 
 
 def test_a_batch_is_its_pictures_one_by_one_and_every_run_gives_the_same_bits():
@@ -319,13 +207,6 @@ def test_pictures_beyond_the_lattice_are_refused():
         crf.posterior(torch.zeros(1, 1, 4000, 3, dtype=torch.uint8), torch.ones(1, 2, 1, 4000))
     with pytest.raises(CRFError, match="more than"):
         build_lattice(torch.zeros(5, 1), [2500.0] * 5, 1, 2**20)
-
-
-def test_the_finest_colours_are_numbered_without_a_clash():
-    # at the smallest standard deviation every colour is alone: the self term is all there is
-    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    params = CRFParams(gaussian_weight=0, bilateral_rgb=0.1, bilateral_xy=0.1)
-    assert_parity(params, image, probabilities_for(picture(height=30, width=40)))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is there")

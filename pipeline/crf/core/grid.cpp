@@ -1,6 +1,5 @@
 #include "grid.hpp"
 
-#include <algorithm>
 #include <cstring>
 
 #include "kernels.hpp"
@@ -35,6 +34,10 @@ float from_half(uint16_t half) {
 
 void FloatArray::read(int label, int row, float* out) const {
     const char* from = data + label * label_stride + row * row_stride;
+    if (type == Type::kSingle && column_stride == sizeof(float)) {
+        std::memcpy(out, from, columns * sizeof(float));
+        return;
+    }
     switch (type) {
         case Type::kHalf:
             for (int i = 0; i < columns; i++) out[i] = from_half(value_at<uint16_t>(from + i * column_stride));
@@ -81,13 +84,13 @@ void Grid::take_probabilities(const FloatArray& probabilities, float floor) {
     normalized = true;
     largest.assign(labels, 0.0f);
     std::vector<float> line(columns);
+    const size_t row = padded(labels);
     for (int y = 0; y < rows; y++) {
         for (int c = 0; c < labels; c++) {
             probabilities.read(c, y, line.data());
-            largest[c] = std::max(largest[c], *std::max_element(line.begin(), line.end()));
-            kernels().logs(line.data(), line.size(), floor, line.data());
-            float* to = values.data() + size_t(y) * columns * padded(labels) + c;
-            for (int x = 0; x < columns; x++) to[size_t(x) * padded(labels)] = line[x];
+            largest[c] = kernels().logs(line.data(), line.size(), floor, line.data(), largest[c]);
+            float* to = values.data() + size_t(y) * columns * row + c;
+            for (int x = 0; x < columns; x++, to += row) *to = line[x];
         }
     }
 }

@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 namespace crf {
 namespace {
 
-// Splat, blur and slice of ones, (pixels).
-std::vector<float> row_sums(const Lattice& lattice) {
+// Splat and blur of ones, (vertices).
+std::vector<float> filtered_ones(const Lattice& lattice) {
     std::vector<float> values(lattice.vertices, 0.0f);
-    for (size_t i = 0; i < lattice.vertex.size(); i++) values[lattice.vertex[i]] += lattice.weight[i];
+    const uint32_t* vertex = lattice.vertex.data();
+    const float* weight = lattice.weight.data();
+    for (size_t i = 0; i < lattice.vertex.size(); i++) values[vertex[i]] += weight[i];
     for (const Chain& chain : lattice.chain) {
         float before = 0.0f;
         for (size_t i = 0; i < chain.size(); i++) {
@@ -20,41 +23,57 @@ std::vector<float> row_sums(const Lattice& lattice) {
             before = linked ? old : 0.0f;
         }
     }
-    const int corners = lattice.corners;
-    std::vector<float> sums(lattice.vertex.size() / corners);
-    for (size_t i = 0; i < sums.size(); i++) {
-        float total = 0.0f;
-        for (int c = 0; c < corners; c++) total += values[lattice.vertex[i * corners + c]] * lattice.weight[i * corners + c];
-        sums[i] = total * lattice.alpha();
+    return values;
+}
+
+template <int Corners>
+void weigh(const std::vector<float>& ones, float alpha, float factor, const Buffer<uint32_t>& vertex,
+           Buffer<float>& splat, Buffer<float>& slice) {
+    const bool symmetric = slice.size() == 0;
+    for (size_t at = 0; at < vertex.size(); at += Corners) {
+        float sum = 0.0f;
+        for (int c = 0; c < Corners; c++) sum += ones[vertex[at + c]] * splat[at + c];
+        const float share = factor / (sum * alpha + 1e-20f);
+        if (symmetric) {
+            const float both = std::sqrt(share);
+            for (int c = 0; c < Corners; c++) splat[at + c] *= both;
+        } else {
+            for (int c = 0; c < Corners; c++) slice[at + c] = splat[at + c] * share;
+        }
     }
-    return sums;
 }
 
 }  // namespace
 
 void Kernel::normalize(float weight, bool symmetric) {
-    const std::vector<float> sums = row_sums(lattice);
-    const float factor = lattice.alpha() * weight;
-    const int corners = lattice.corners;
+    const std::vector<float> ones = filtered_ones(lattice);
+    const float alpha = lattice.alpha();
     slice_weight.resize(symmetric ? 0 : lattice.weight.size());
-    for (size_t i = 0; i < sums.size(); i++) {
-        const float share = factor / (sums[i] + 1e-20f), both = std::sqrt(share);
-        for (size_t at = i * corners; at < (i + 1) * corners; at++) {
-            if (symmetric) lattice.weight[at] *= both;
-            else slice_weight[at] = lattice.weight[at] * share;
-        }
-    }
+    if (lattice.corners == 6) weigh<6>(ones, alpha, alpha * weight, lattice.vertex, lattice.weight, slice_weight);
+    else weigh<3>(ones, alpha, alpha * weight, lattice.vertex, lattice.weight, slice_weight);
 }
 
 void Kernel::make_room(int labels) {
     for (Buffer<float>& half : values) half.resize(lattice.vertices * labels);
+    place_rows(lattice.vertex, ~0u, labels, row);
+}
+
+void place_rows(const Buffer<uint32_t>& vertex, uint32_t ring, int labels, Buffer<uint32_t>& row) {
+    row.resize(vertex.size());
+    const uint32_t pairs = uint32_t(labels / 2);
+    uint32_t last = 0;
+    for (size_t i = 0; i < vertex.size(); i++) {
+        last = std::max(last, vertex[i] & ring);
+        row[i] = (vertex[i] & ring) * pairs;
+    }
+    if (uint64_t(last) * pairs > ~0u) throw std::overflow_error("too many vertices for so many labels");
 }
 
 KernelView Kernel::view() {
     constexpr size_t kCache = 1 << 18;  // floats
     const float* weight = lattice.weight.data();
-    return {lattice.vertex.data(), slice_weight.size() ? slice_weight.data() : weight, weight, values[0].data(),
-            values[1].data(), ~0u, values[0].size() > kCache};
+    return {row.data(), row.data(), slice_weight.size() ? slice_weight.data() : weight, weight, values[0].data(),
+            values[1].data(), values[0].size() > kCache};
 }
 
 void Kernel::clear_row(int y, int labels) {

@@ -10,10 +10,11 @@ struct Kernel {
     Lattice lattice;        // weights carry the normalisation where it is symmetric
     Buffer<float> slice_weight;  // (pixels, corners); empty where it is the lattice's weight
     Buffer<float> values[2];  // (vertices, labels), blurred and splatted in turn
+    Buffer<uint32_t> row;     // (pixels, corners) where each vertex's values begin, in pairs of floats
 
     // Splits weight and normalisation between the two sides of the filter.
     void normalize(float weight, bool symmetric);
-    // Room for rows of so many labels; the next pass splats into zeros.
+    // Room for rows of so many labels. Throws std::overflow_error where they cannot be numbered.
     void make_room(int labels);
     // What a pass reads and writes; `first` is the first pixel's number.
     KernelView view();
@@ -26,5 +27,8 @@ struct Kernel {
     // The part of this kernel that carries messages among `pixels` alone.
     void restrict_to(const Buffer<uint32_t>& pixels, Kernel& part) const;
 };
+
+// Where the rows of `labels` values of each vertex begin, in pairs of floats; row v of a ring is at v & ring.
+void place_rows(const Buffer<uint32_t>& vertex, uint32_t ring, int labels, Buffer<uint32_t>& row);
 
 }  // namespace crf

@@ -3,18 +3,20 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace crf {
 
-// One kernel of the energy during a pass. A row of values holds all labels of one lattice vertex.
+// One kernel of the energy during a pass. A row of values holds all labels of one lattice vertex. Where a row begins is
+// counted in pairs of floats: what a processor can multiply by 8 while it forms an address.
 struct KernelView {
-    const uint32_t* vertex;     // (pixels, corners); null where the energy lacks the kernel
-    const float* slice_weight;  // (pixels, corners)
-    const float* splat_weight;  // (pixels, corners)
-    const float* sliced;        // (vertices, labels) blurred values of the last iteration
-    float* splatted;            // (vertices, labels) sums for the next iteration: the row of vertex v is v & ring
-    uint32_t ring;              // ~0 where there is a row for every vertex
-    bool far;                   // its values do not fit the processor's cache
+    const uint32_t* sliced_row;    // (pixels, corners) row of each vertex around a pixel; null where the kernel is absent
+    const uint32_t* splatted_row;  // (pixels, corners)
+    const float* slice_weight;     // (pixels, corners)
+    const float* splat_weight;     // (pixels, corners)
+    const float* sliced;           // blurred values of the last iteration
+    float* splatted;               // sums for the next iteration
+    bool far;                      // its values do not fit the processor's cache
 };
 
 // A step of a blur between rings of rows: row v of a ring of size n is at v & (n - 1).
@@ -68,8 +70,8 @@ struct Kernels {
     void (*grid_row)(const GridView&, int labels, int y, float* out);
     // Log of the sum of the labels' exponentials at each pixel; raises largest[label] to its probability.
     void (*log_sums)(const RunView&, float* log_sum, float* largest);
-    // log(max(in, floor)).
-    void (*logs)(const float* in, size_t count, float floor, float* out);
+    // log(max(in, floor)), in place if need be; returns the largest of `in` and `largest`.
+    float (*logs)(const float* in, size_t count, float floor, float* out, float largest);
     // softmax(log probabilities) -> splat; writes the winning posteriors (count) where asked.
     void (*first_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, float* confidence);
     // softmax(log probabilities + slices) -> splat; writes the winning posteriors (count) where asked.
@@ -94,7 +96,9 @@ struct Kernels {
     void (*blur)(const uint32_t* chain, size_t length, int labels, float* values);
 };
 
-const Kernels& kernels();  // the best this processor can run
+const Kernels& kernels();                           // the best this processor can run, or what was chosen
+std::vector<const Kernels*> runnable_kernels();      // all it can run, the best first
+void use_kernels(const char* name);                  // for tests; throws std::invalid_argument
 
 constexpr int kMaxLabels = 256;
 constexpr uint32_t kNone = ~0u;

@@ -44,9 +44,15 @@ CRF_INLINE void interpolate(const RunView& run, int i, int n, Floats<W>* e) {
     }
 }
 
+template <int W>
+CRF_INLINE void prefetch_row(const float* row, int n) {
+    for (int line = 0; line < n * W; line += 16) __builtin_prefetch(row + line);
+}
+
 template <int W, int N>
 CRF_INLINE void log_probabilities(const RunView& run, int i, int n, Floats<W>* e) {
     if (run.stored) {
+        prefetch_row<W>(run.stored + size_t(i + kBlock) * n * W, n);
         for (int k = 0; k < n; k++) e[k] = load<W>(run.stored + (size_t(i) * n + k) * W);
         return;
     }
@@ -87,45 +93,50 @@ void log_sums(const RunView& run, float* log_sum, float* largest) {
     }
 }
 
-void logs(const float* in, size_t count, float floor, float* out) {
+float logs(const float* in, size_t count, float floor, float* out, float most) {
     constexpr int W = CRF_WIDTH;
+    Floats<W> top = fill<W>(most);
     size_t i = 0;
-    for (; i + W <= count; i += W) store<W>(out + i, log_positive<W>(larger(load<W>(in + i), fill<W>(floor))));
-    for (; i < count; i++) out[i] = log_positive<4>(fill<4>(in[i] > floor ? in[i] : floor))[0];
-}
-
-template <int W>
-CRF_INLINE void prefetch_row(const float* row, int n) {
-    for (int line = 0; line < n * W; line += 16) __builtin_prefetch(row + line);
+    for (; i + W <= count; i += W) {
+        const Floats<W> p = load<W>(in + i);
+        top = larger(top, p);
+        store<W>(out + i, log_positive<W>(larger(p, fill<W>(floor))));
+    }
+    most = largest(top);
+    for (; i < count; i++) {
+        most = in[i] > most ? in[i] : most;
+        out[i] = log_positive<4>(fill<4>(in[i] > floor ? in[i] : floor))[0];
+    }
+    return most;
 }
 
 template <int W, int N, int Corners>
 CRF_INLINE void slice(const KernelView& kernel, size_t pixel, int n, Floats<W>* e) {
-    const uint32_t* vertex = kernel.vertex + pixel * Corners;
+    const uint32_t* start = kernel.sliced_row + pixel * Corners;
     const float* weight = kernel.slice_weight + pixel * Corners;
     for (int c = 0; c < Corners; c++) {
-        const float* row = kernel.sliced + size_t(vertex[c]) * n * W;
+        const float* row = kernel.sliced + size_t(start[c]) * 2;
         for (int k = 0; k < n; k++) e[k] += load<W>(row + k * W) * weight[c];
     }
 }
 
 template <int W, int N>
 CRF_INLINE void add_messages(const KernelView& gaussian, const KernelView& bilateral, size_t pixel, int n, Floats<W>* e) {
-    if (bilateral.vertex) {
+    if (bilateral.sliced_row) {
         for (int c = 0; c < 6 && bilateral.far; c++) {
-            prefetch_row<W>(bilateral.sliced + size_t(bilateral.vertex[(pixel + kBlock) * 6 + c]) * n * W, n);
+            prefetch_row<W>(bilateral.sliced + size_t(bilateral.sliced_row[(pixel + kBlock) * 6 + c]) * 2, n);
         }
         slice<W, N, 6>(bilateral, pixel, n, e);
     }
-    if (gaussian.vertex) slice<W, N, 3>(gaussian, pixel, n, e);
+    if (gaussian.sliced_row) slice<W, N, 3>(gaussian, pixel, n, e);
 }
 
 template <int W, int N, int Corners>
 CRF_INLINE void splat(const KernelView& kernel, size_t pixel, int n, const Floats<W>* q) {
-    const uint32_t* vertex = kernel.vertex + pixel * Corners;
+    const uint32_t* start = kernel.splatted_row + pixel * Corners;
     const float* weight = kernel.splat_weight + pixel * Corners;
     for (int c = 0; c < Corners; c++) {
-        float* row = kernel.splatted + size_t(vertex[c] & kernel.ring) * n * W;
+        float* row = kernel.splatted + size_t(start[c]) * 2;
         for (int k = 0; k < n; k++) store<W>(row + k * W, load<W>(row + k * W) + q[k] * weight[c]);
     }
 }
@@ -136,13 +147,13 @@ CRF_INLINE void splat_both(const KernelView& gaussian, const KernelView& bilater
                            float scale) {
     Floats<W> q[Row<W, N>::kMost];
     for (int k = 0; k < n; k++) q[k] = load<W>(row + k * W) * scale;
-    if (bilateral.vertex) {
+    if (bilateral.splatted_row) {
         for (int c = 0; c < 6 && bilateral.far; c++) {
-            prefetch_row<W>(bilateral.splatted + size_t(bilateral.vertex[(pixel + kBlock / 2) * 6 + c]) * n * W, n);
+            prefetch_row<W>(bilateral.splatted + size_t(bilateral.splatted_row[(pixel + kBlock / 2) * 6 + c]) * 2, n);
         }
         splat<W, N, 6>(bilateral, pixel, n, q);
     }
-    if (gaussian.vertex) splat<W, N, 3>(gaussian, pixel, n, q);
+    if (gaussian.splatted_row) splat<W, N, 3>(gaussian, pixel, n, q);
 }
 
 // The posterior of a pixel: scale * row; its largest value is `scale`, where row is 1.

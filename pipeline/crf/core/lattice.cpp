@@ -11,6 +11,7 @@ namespace {
 typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(16)));
 constexpr int kLanes = 4;
+constexpr double kFarthest = 32760;  // beyond, floats are too coarse for coordinates; pydensecrf's keys end there too
 constexpr size_t kMostVertices = 0x7fffffff;  // a chain keeps a vertex and a flag in 32 bits
 constexpr int kSlotAhead = 24, kNameAhead = 12;  // look-ups between a prefetch and its use
 
@@ -25,9 +26,10 @@ struct Numbering {
 
     explicit Numbering(const float (&extent)[D]) {
         float reach[D];
+        const float deviation = float(std::sqrt(2.0 / 3.0) * (D + 1));
         for (int i = 0; i < D; i++) {
-            // in double, kept as float: the rounding that pydensecrf's lattice has
-            scale[i] = float(1.0 / std::sqrt((i + 2.0) * (i + 1.0)) * std::sqrt(2.0 / 3.0) * (D + 1));
+            // in double, each kept as float: the rounding that pydensecrf's lattice has
+            scale[i] = float(1.0 / std::sqrt((i + 2.0) * (i + 1.0)) * deviation);
             reach[i] = extent[i] * scale[i];
         }
         double total = D + 1;
@@ -35,6 +37,9 @@ struct Numbering {
             double high = 0;
             for (int j = i; j < D; j++) high += reach[j];
             const double low = i == 0 ? 0.0 : -double(i) * reach[i - 1];
+            if (!(std::max({high, -low, D * double(reach[D - 1])}) < kFarthest)) {
+                throw std::overflow_error("too many standard deviations");
+            }
             lowest[i] = int32_t(std::floor(low / (D + 1))) - 4;
             const double count = std::ceil(high / (D + 1)) + 4 - lowest[i];
             step[i] = uint64_t(total);

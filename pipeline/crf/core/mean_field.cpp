@@ -7,8 +7,8 @@
 namespace crf {
 namespace {
 
-constexpr int kSplitAt = 4;          // iterations after which settled pixels rest
-constexpr float kTolerance = 1e-4f;  // change of the winning posterior over an iteration that counts as none
+constexpr int kSplitAt = 6;          // iterations after which settled pixels rest
+constexpr float kTolerance = 1e-5f;  // change of the winning posterior over an iteration that counts as none
 
 }  // namespace
 
@@ -22,11 +22,20 @@ const Result& MeanField::run(const Picture& picture, Grid& grid, const Parameter
 
 template <class Pass>
 void MeanField::for_each_row(const Picture& picture, Pass pass) {
+    const int labels = result_.labels;
     for (int y = 0; y < picture.height; y++) {
-        kernels().grid_row(grid_, result_.labels, y, grid_row_.data());
         const size_t first = size_t(y) * picture.width;
-        const float* log_sum = log_sum_.size() ? log_sum_.data() + first : nullptr;
-        pass(y, RunView{result_.labels, first, picture.width, &grid_, grid_row_.data(), log_sum, floor_.data(), nullptr});
+        RunView run{labels, first, picture.width, nullptr, nullptr, nullptr, nullptr, nullptr};
+        if (log_sum_.size()) {
+            kernels().grid_row(grid_, labels, y, grid_row_.data());
+            run.grid = &grid_;
+            run.grid_row = grid_row_.data();
+            run.log_sum = log_sum_.data() + first;
+            run.floor = floor_.data();
+        } else {
+            run.stored = grid_.values + first * labels;
+        }
+        pass(y, run);
     }
 }
 

@@ -96,7 +96,12 @@ PYBIND11_MODULE(dense_crf_core, module) {
     module.doc() = "Mean field of the fully connected CRF on a CPU core; pipeline.crf is its public face.";
     module.attr("INTERFACE") = kInterface;
     module.attr("MAX_LABELS") = kMaxLabels;
-    module.attr("instructions") = kernels().name;
+    module.def("instruction_sets", [] {
+        py::list names;
+        for (const Kernels* kernels : runnable_kernels()) names.append(kernels->name);
+        return names;
+    }, "Vector instructions that this processor can run, the best first: these are used.");
+    module.def("use_instructions", &use_kernels, py::arg("name"), "Use others of instruction_sets(), for tests.");
     py::class_<Parameters>(module, "Parameters")
         .def(py::init([](int iterations, float gaussian_weight, float gaussian_xy, float bilateral_weight,
                          float bilateral_xy, float bilateral_rgb, bool symmetric, float prune) {

@@ -25,6 +25,7 @@ size_t power_of_two(size_t least) {
 }  // namespace
 
 void Smoothing::build(const Picture& picture, float xy, float weight, bool symmetric, Table& table) {
+    labels_ = 0;
     build_gaussian(picture, xy, table, kernel_.lattice);
     kernel_.normalize(weight, symmetric);
     const Lattice& lattice = kernel_.lattice;
@@ -70,13 +71,18 @@ void Smoothing::link(int axis, const std::vector<uint32_t>& ready) {
 void Smoothing::make_room(int labels) {
     values_.resize(kernel_.lattice.vertices * labels);
     for (int axis = 0; axis < kAxes; axis++) under_way_[axis].resize(ring_[axis] * labels);
+    if (labels == labels_) return;
+    labels_ = labels;
+    place_rows(kernel_.lattice.vertex, ~0u, labels, sliced_row_);
+    place_rows(kernel_.lattice.vertex, uint32_t(ring_[0] - 1), labels, splatted_row_);
 }
 
 KernelView Smoothing::view() {
     KernelView view = kernel_.view();
+    view.sliced_row = sliced_row_.data();
+    view.splatted_row = splatted_row_.data();
     view.sliced = values_.data();
     view.splatted = under_way_[0].data();
-    view.ring = uint32_t(ring_[0] - 1);
     return view;
 }
 

@@ -36,6 +36,8 @@ class Smoothing {
     std::array<size_t, kAxes> ring_;             // rows of what is splatted, and of what is blurred along 1 and 2 axes
     std::array<Buffer<float>, kAxes> under_way_;
     Buffer<float> values_;                       // (vertices, labels) blurred
+    Buffer<uint32_t> sliced_row_, splatted_row_;  // (pixels, corners) where vertices' values begin, in pairs of floats
+    int labels_ = 0;                             // that these rows were placed for
 };
 
 }  // namespace crf
