@@ -33,6 +33,10 @@ class ModelError(PipelineError):
     """An input that a network cannot take, such as a size that is not valid for its output stride."""
 
 
+class DeviceLostError(PipelineError):
+    """A GPU is in an error state: this process can do nothing more on it."""
+
+
 class CRFError(PipelineError):
     """An input or a parameter that the dense CRF cannot take."""
 

@@ -22,14 +22,24 @@ class RefineConfig:
     Args:
         backend: the dense CRF's implementation: native, the project's own, or pydensecrf, which it agrees with; or
             none: the plain argmax of the upsampled scores.
+        device: where it is done. On cuda each GPU's actor segments and refines by itself; auto does so where too few
+            CPUs are left for each GPU, and the plan says which.
         prune: labels whose probability is below it everywhere in a picture are left out, and settled pixels rest; 0
             works everything out.
         params: the CRF's parameters; by default those of the model's card.
     """
 
     backend: Literal["native", "pydensecrf", "none"] = "native"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     prune: float = PRUNE
     params: CRFParams | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for settings that exclude each other."""
+        if self.device == "cuda" and self.backend != "native":
+            raise ConfigError(
+                f"refine.device is cuda and refine.backend {self.backend}, which has no CUDA path; use native, or cpu"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

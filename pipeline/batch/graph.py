@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.batch.refiner import Refiner
 from pipeline.batch.remote import root_cause
 from pipeline.batch.resources import Plan
 from pipeline.batch.segmenter import Segmenter, load_predictor
+from pipeline.crf import DenseCRF
 from pipeline.models import Inference, Predictor, SegmentationModel
 
 GPU_BATCH = 16
@@ -32,15 +33,20 @@ def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: Rem
         concurrency=plan.fetchers,
         override_num_blocks=len(manifest.chunks),
     )
-    scores = scored(images, model, config.inference, config.max_pixels, plan, watch)
-    finished = scores.map_batches(
-        Refiner,
-        fn_constructor_args=(ready.crf, model.classes, model.palette, model.stride, config.max_pixels, watch),
-        batch_size=CPU_BATCH,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=plan.refiners),
-        num_cpus=plan.refiner_cpus,
-    )
+    described = (model.classes, model.palette, model.stride, config.max_pixels, watch)
+    if plan.refiners or ready.crf is None:
+        scores = scored(images, model, config.inference, config.max_pixels, plan, watch)
+        finished = scores.map_batches(
+            Refiner,
+            fn_constructor_args=(ready.crf, *described),
+            batch_size=CPU_BATCH,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=plan.refiners),
+            num_cpus=plan.refiner_cpus,
+        )
+    else:
+        then = partial(_refiner_on_gpu, ready.crf, *described)
+        finished = scored(images, model, config.inference, config.max_pixels, plan, watch, then)
     try:
         for bundle in finished.iter_internal_ref_bundles():
             yield from bundle.blocks
@@ -49,13 +55,22 @@ def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: Rem
 
 
 def scored(
-    images: Dataset, model: SegmentationModel, inference: Inference, max_pixels: int, plan: Plan, watch: RemoteWatch
+    images: Dataset,
+    model: SegmentationModel,
+    inference: Inference,
+    max_pixels: int,
+    plan: Plan,
+    watch: RemoteWatch,
+    then: Callable[[], Refiner] | None = None,
 ) -> Dataset:
-    """Put the Segmenters behind `images`, a dataset of schema FETCHED; gives one of schema SCORED."""
+    """Put the Segmenters behind `images`, a dataset of schema FETCHED; gives one of schema SCORED.
+
+    With `then`, a Refiner that lives in the same actors finishes the rows: the schema is FINISHED.
+    """
     weights = ray.put(model)  # read once, here; every Segmenter takes its copy from the object store
     return images.map_batches(
         Segmenter,
-        fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, watch),
+        fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, watch, then),
         batch_size=GPU_BATCH if plan.segmenter_gpus else CPU_BATCH,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=plan.segmenters),
@@ -73,6 +88,10 @@ def configure(block_bytes: int) -> None:
     context.print_on_execution_start = False
     context.target_max_block_size = block_bytes
     context.max_errored_blocks = 0
+
+
+def _refiner_on_gpu(crf: DenseCRF, *described: Any) -> Refiner:
+    return Refiner(DenseCRF(crf.params, "cuda", crf.prune), *described)
 
 
 def _predictor(weights: Any, inference: Inference) -> Predictor:

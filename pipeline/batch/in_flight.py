@@ -16,6 +16,9 @@ from pipeline.errors import WorkerError
 
 MAX_STRIKES = 2
 
+DEVICE_LOST = 70
+"""Exit code of a worker whose GPU is in an error state."""
+
 
 class InFlight:
     """The strikes of each key at each stage, and how far the run is."""

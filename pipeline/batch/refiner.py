@@ -1,5 +1,6 @@
 """The Refiner stage: encoded images and their scores in, masks out."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +11,16 @@ from numpy.typing import NDArray
 
 from pipeline import images, masks
 from pipeline.batch import rows
-from pipeline.batch.in_flight import Watch, survive
-from pipeline.crf import DenseCRF, Refinement, refine
+from pipeline.batch.in_flight import DEVICE_LOST, Watch, survive
+from pipeline.crf import DenseCRF, Refinement, refine_batch
+from pipeline.errors import DeviceLostError
 from pipeline.scores import from_bytes
 
 Row = dict[str, Any]
 
 
 class Refiner:
-    """Turns scores into masks with the dense CRF, or by their plain argmax where `crf` is None. Lives on CPUs."""
+    """Turns scores into masks with the dense CRF, or by their plain argmax where `crf` is None."""
 
     def __init__(
         self,
@@ -45,15 +47,21 @@ class Refiner:
         return done
 
     def _refine(self, batch: pa.Table) -> pa.Table:
-        return rows.table([self._finish(row) for row in batch.to_pylist()], rows.FINISHED)
+        return rows.table(self._finish(batch.to_pylist()), rows.FINISHED)
 
-    def _finish(self, row: Row) -> Row:
+    def _finish(self, group: list[Row]) -> list[Row]:
+        """Refine the group together; if that fails, one by one: what one image provokes must cost that image alone."""
         try:
-            image = images.decode(row["image"], self._max_pixels)
-            found = refine(image, from_bytes(row["scores"], tuple(row["shape"])), self._stride, self._crf)
-            return row | self._mask_columns(found)
-        except Exception as error:  # whatever one image provokes must cost that image alone
-            return row | rows.failure("refine", error)
+            pictures = [images.decode(row["image"], self._max_pixels) for row in group]
+            scores = [from_bytes(row["scores"], tuple(row["shape"])) for row in group]
+            found = refine_batch(pictures, scores, self._stride, self._crf)
+        except DeviceLostError:
+            os._exit(DEVICE_LOST)  # it fails every later image: leave the batch to a fresh process
+        except Exception as error:
+            if len(group) == 1:
+                return [group[0] | rows.failure("refine", error)]
+            return [done for row in group for done in self._finish([row])]
+        return [row | self._mask_columns(refined) for row, refined in zip(group, found, strict=True)]
 
     def _mask_columns(self, found: Refinement) -> Row:
         height, width = found.mask.shape

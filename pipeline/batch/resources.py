@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pipeline.crf.refine import tile_side
 from pipeline.errors import RunError
@@ -12,6 +13,11 @@ _SEGMENTER_MEMORY = 2 * GIB
 _REFINER_PROCESS_MEMORY = GIB // 4
 _REFINER_TILE_FACTOR = 10
 """Peak memory of the CRF on photographs, in multiples of a tile's probabilities."""
+
+CPUS_TO_REFINE = 12
+"""CPUs for each GPU from which they refine faster than the GPU would beside its own work: an estimate, not measured."""
+
+RefineDevice = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +31,10 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The actors of a run, and what each holds. Fetching and writing wait for the network and hold no CPU."""
+    """The actors of a run, and what each holds. Fetching and writing wait for the network and hold no CPU.
+
+    Without Refiners, each Segmenter refines on its own GPU.
+    """
 
     segmenters: int
     segmenter_cpus: float
@@ -40,10 +49,10 @@ class Plan:
 
     def __str__(self) -> str:
         device = f"{self.segmenter_gpus} GPU + " if self.segmenter_gpus else ""
+        refiners = f"{self.refiners} Refiner{'s' * (self.refiners != 1)} ({self.refiner_cpus:g} CPU each)"
         return (
             f"{self.segmenters} Segmenter{'s' * (self.segmenters != 1)} ({device}{self.segmenter_cpus:g} CPU each), "
-            f"{self.refiners} Refiner{'s' * (self.refiners != 1)} ({self.refiner_cpus:g} CPU each), "
-            f"{self.fetchers} fetching at once"
+            f"{refiners if self.refiners else 'refining on their GPUs'}, {self.fetchers} fetching at once"
         )
 
 
@@ -52,17 +61,30 @@ def refiner_memory(labels: int) -> int:
     return _REFINER_PROCESS_MEMORY + _REFINER_TILE_FACTOR * 4 * labels * tile_side(labels) ** 2
 
 
-def plan(nodes: Sequence[Node], labels: int) -> Plan:
+def plan(nodes: Sequence[Node], labels: int, refine_on: RefineDevice = "cpu") -> Plan:
     """Fit Segmenters and Refiners for masks of `labels` classes onto `nodes` so that all of them start.
 
-    With GPUs: a Segmenter on each, one CPU for its decoding, and a Refiner on every CPU that is left. Without: half a
-    CPU for each of a Segmenter and a Refiner per core, so that the cores work on whichever is behind.
+    With GPUs: a Segmenter on each, one CPU for its decoding, and a Refiner on every CPU that is left, or none where the
+    Segmenters refine on their GPUs. Without: half a CPU for each of a Segmenter and a Refiner per core, so that the
+    cores work on whichever is behind.
+
+    Args:
+        nodes: what is free.
+        labels: classes of the model.
+        refine_on: cuda, cpu, or auto: cuda where fewer than CPUS_TO_REFINE are left for each GPU.
 
     Raises:
-        RunError: the cluster has no CPU free, or no room for one of each.
+        RunError: the cluster has no CPU free, no room for one of each, or no GPU where one is asked for.
     """
     gpus = sum(math.floor(node.gpus) for node in nodes)
-    return _with_gpus(nodes, refiner_memory(labels)) if gpus else _without_gpus(nodes, refiner_memory(labels))
+    if not gpus:
+        if refine_on == "cuda":
+            raise RunError("refine.device is cuda, and the cluster has no GPU free; start GPU workers, or use cpu")
+        return _without_gpus(nodes, refiner_memory(labels))
+    left = sum(node.cpus for node in nodes) - gpus
+    if refine_on == "cuda" or (refine_on == "auto" and left < CPUS_TO_REFINE * gpus):
+        return _gpus_alone(nodes)
+    return _with_gpus(nodes, refiner_memory(labels))
 
 
 def _without_gpus(nodes: Sequence[Node], memory: int) -> Plan:
@@ -75,6 +97,22 @@ def _without_gpus(nodes: Sequence[Node], memory: int) -> Plan:
         )
     return Plan(
         segmenters=pairs, segmenter_cpus=0.5, segmenter_gpus=0, refiners=pairs, refiner_cpus=0.5, fetchers=1 + pairs
+    )
+
+
+def _gpus_alone(nodes: Sequence[Node]) -> Plan:
+    gpu_nodes = [node for node in nodes if node.gpus >= 1]
+    segmenters = sum(math.floor(node.gpus) for node in gpu_nodes)
+    segmenter_cpus = _floor2(min(1.0, *(node.cpus / math.floor(node.gpus) for node in gpu_nodes)))
+    if segmenter_cpus <= 0:
+        raise RunError(f"{segmenters} GPUs but a machine of theirs has no CPU free; wait until other jobs end")
+    return Plan(
+        segmenters=segmenters,
+        segmenter_cpus=segmenter_cpus,
+        segmenter_gpus=1,
+        refiners=0,
+        refiner_cpus=0,
+        fetchers=1 + 2 * segmenters,
     )
 
 

@@ -24,7 +24,7 @@ from pipeline.batch.lock import Lock, held
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.progress import Progress, say
-from pipeline.batch.resources import Node, Plan, plan
+from pipeline.batch.resources import Node, Plan, RefineDevice, plan
 from pipeline.batch.sink import Committer
 from pipeline.batch.summary import Forecast, Summary
 from pipeline.batch.ticker import every
@@ -64,7 +64,7 @@ def segment(ready: Preflight) -> Summary:
         committer = Committer(config.output, info, config.commit_seconds, lock.check, patience)
         fitting, first_done = None, started
         if manifest.rows:
-            fitting = plan_when_free(len(ready.model.classes)).for_images(manifest.rows)
+            fitting = plan_when_free(len(ready.model.classes), _refine_device(ready)).for_images(manifest.rows)
             say(f"plan: {fitting}")
             first_done = _work(ready, manifest, listing, fitting, committer)
         ended = time.monotonic()
@@ -132,16 +132,22 @@ def _work(ready: Preflight, manifest: Manifest, listing: Listing, fitting: Plan,
     return first_done
 
 
-def plan_when_free(labels: int) -> Plan:
+def plan_when_free(labels: int, refine_on: RefineDevice = "cpu") -> Plan:
     """The plan for what is free; a run that has just ended may need a moment to release its CPUs."""
     deadline = time.monotonic() + _WAIT_FOR_ROOM_SECONDS
     while True:
         try:
-            return plan(_free_nodes(), labels)
+            return plan(_free_nodes(), labels, refine_on)
         except RunError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+def _refine_device(ready: Preflight) -> RefineDevice:
+    """Only the project's own CRF has a CUDA path."""
+    refine = ready.config.refine
+    return refine.device if refine.backend == "native" else "cpu"
 
 
 def _free_nodes() -> list[Node]:

@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 
 from pipeline import images
 from pipeline.batch import rows
-from pipeline.batch.in_flight import Watch, survive
+from pipeline.batch.in_flight import DEVICE_LOST, Watch, survive
 from pipeline.errors import ImageError
 from pipeline.models import Inference, Predictor, SegmentationModel
 from pipeline.scores import to_bytes
 
 MAX_DECODED_PIXELS = 32_000_000
-DEVICE_LOST = 70
-"""Exit code of a Segmenter whose GPU is in an error state."""
-
 _DECODERS = 4
 
 Row = dict[str, Any]
@@ -34,19 +31,27 @@ class Segmenter:
     Rows that failed before pass through; an image that cannot be decoded or segmented becomes a failed row.
     """
 
-    def __init__(self, load_predictor: Callable[[], Predictor], max_pixels: int, watch: Watch) -> None:
-        """Load the network where this Segmenter lives."""
+    def __init__(
+        self,
+        load_predictor: Callable[[], Predictor],
+        max_pixels: int,
+        watch: Watch,
+        load_next: Callable[[], Callable[[pa.Table], pa.Table]] | None = None,
+    ) -> None:
+        """Load the network where this Segmenter lives, and the stage that takes over from it there, if any."""
         self._predictor = load_predictor()
+        self._next = load_next() if load_next else None
         self._max_pixels = max_pixels
         self._watch = watch
         self._decoders = ThreadPoolExecutor(_DECODERS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Table FETCHED -> table SCORED with the same keys."""
+        """Table FETCHED -> table SCORED with the same keys, or what the next stage makes of that."""
         live = pc.is_null(batch.column("error"))
         parts = survive("segment", batch.filter(live), self._segment, self._watch)
         parts.append(batch.filter(pc.invert(live)))
-        return pa.concat_tables([rows.widened(part, rows.SCORED) for part in parts])
+        scored = pa.concat_tables([rows.widened(part, rows.SCORED) for part in parts])
+        return self._next(scored) if self._next else scored
 
     def _segment(self, batch: pa.Table) -> pa.Table:
         done = [row for group in self._groups(batch.to_pylist()) for row in self._segment_group(group)]

@@ -2,6 +2,7 @@
 
 from pipeline.crf.dense_crf import PRUNE, DenseCRF
 from pipeline.crf.params import CRFParams
-from pipeline.crf.refine import Refinement, refine
+from pipeline.crf.refine import refine, refine_batch
+from pipeline.crf.refinement import Refinement
 
-__all__ = ["PRUNE", "CRFParams", "DenseCRF", "Refinement", "refine"]
+__all__ = ["PRUNE", "CRFParams", "DenseCRF", "Refinement", "refine", "refine_batch"]

@@ -1,5 +1,6 @@
 """The dense CRF as a callable: input checks in front of a backend."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from pipeline.crf.native import NativeCRF
 from pipeline.crf.params import CRFParams
 from pipeline.crf.reference import ReferenceCRF
+from pipeline.crf.refinement import Refinement
 from pipeline.errors import ConfigError, CRFError
 from pipeline.scores import Floats, best_label, softmax, upsample, window
 
@@ -109,6 +111,16 @@ class DenseCRF:
             return self._backend.label(image, grid, stride, top, left)
         logits = upsample(grid, height, width, stride, top, left)
         return best_label(self._backend.posterior(image, softmax(logits, out=logits)))
+
+    def refine_together(
+        self, images: Sequence[NDArray[np.uint8]], scores: Sequence[Floats], stride: int
+    ) -> list[Refinement]:
+        """Refine whole pictures of one size on the GPU at once; for the backend cuda alone. See pipeline.crf.refine."""
+        from pipeline.crf.torch_crf import CudaCRF
+
+        if not isinstance(self._backend, CudaCRF):
+            raise ConfigError(f"the CRF backend {self.backend!r} refines one picture at a time; cuda takes several")
+        return self._backend.refine_together(images, scores, stride)
 
 
 def _open(backend: str, params: CRFParams, prune: float) -> Backend:

@@ -1,7 +1,8 @@
 """From the network's score grid to a mask, tile by tile, with memory bounded by the tile and not by the picture."""
 
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.crf.dense_crf import DenseCRF
 from pipeline.crf.params import CRFParams
+from pipeline.crf.refinement import Refinement
 from pipeline.errors import CRFError
 from pipeline.scores import Floats, best_label, grid_size, softmax, upsample
 
@@ -18,22 +20,8 @@ MAX_TILE = 1024
 TILE_BYTES = 256 * 2**20
 """Above that, bytes of one tile's probabilities, labels * side^2 * 4; the CRF needs about six times as much."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Refinement:
-    """What a picture became.
-
-    Attributes:
-        mask: (H, W) uint8, the most probable label of each pixel.
-        confidence: mean over the pixels of the winning label's posterior, in [0, 1].
-        pixels: (C,) int64, pixels won by each label.
-        class_confidence: (C,) float32, mean posterior of a label over the pixels it won; 0 where it won none.
-    """
-
-    mask: NDArray[np.uint8]
-    confidence: float
-    pixels: NDArray[np.int64]
-    class_confidence: NDArray[np.float32]
+GPU_PIXELS = 2**21
+"""Pixels of the pictures that share a GPU's lattices: about 2 GiB with 21 labels, three times as much for noise."""
 
 
 def tile_side(labels: int) -> int:
@@ -48,6 +36,28 @@ def tile_margin(params: CRFParams, tile: int) -> int:
         params.bilateral_xy if params.bilateral_weight > 0 else 0,
     )
     return min(math.ceil(2 * reach), tile // 4)
+
+
+def refine_batch(
+    images: Sequence[NDArray[np.uint8]], scores: Sequence[Floats], stride: int, crf: DenseCRF | None
+) -> list[Refinement]:
+    """Refine several pictures: on a GPU those of one size together, otherwise one by one. See `refine`."""
+    if crf is None or crf.backend != "cuda":
+        return [refine(image, grid, stride, crf) for image, grid in zip(images, scores, strict=True)]
+    by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, image in enumerate(images):
+        by_size[image.shape].append(index)
+    found: dict[int, Refinement] = {}
+    for (height, width, _), members in by_size.items():
+        if max(height, width) > tile_side(len(scores[members[0]])):
+            found |= {i: refine(images[i], scores[i], stride, crf) for i in members}
+            continue
+        together = max(1, GPU_PIXELS // (height * width))
+        for start in range(0, len(members), together):
+            some = members[start : start + together]
+            done = crf.refine_together([images[i] for i in some], [scores[i] for i in some], stride)
+            found |= dict(zip(some, done, strict=True))
+    return [found[index] for index in range(len(images))]
 
 
 def refine(

@@ -16,7 +16,8 @@ from torch import Tensor
 from pipeline.crf.params import CRFParams
 from pipeline.crf.permutohedral_torch import Lattice, build_lattice
 from pipeline.crf.reference import PROBABILITY_FLOOR
-from pipeline.errors import CRFError
+from pipeline.crf.refinement import Refinement
+from pipeline.errors import CRFError, DeviceLostError
 from pipeline.scores import Floats, grid_size
 
 
@@ -147,13 +148,13 @@ class TorchCRF:
 
 
 class CudaCRF:
-    """A TorchCRF on this machine's GPU that takes and gives NumPy arrays, a picture at a time; see DenseCRF."""
+    """A TorchCRF on this machine's GPU that takes and gives NumPy arrays; see DenseCRF."""
 
-    def __init__(self, params: CRFParams, prune: float) -> None:
+    def __init__(self, params: CRFParams, prune: float, device: str = "cuda") -> None:
         """Raise CRFError where PyTorch sees no GPU."""
-        if not torch.cuda.is_available():
+        if device == "cuda" and not torch.cuda.is_available():
             raise CRFError("the CRF backend 'cuda' needs a CUDA device, and PyTorch sees none; choose native")
-        self._crf = TorchCRF(params, "cuda")
+        self._crf = TorchCRF(params, device)
         self._prune = prune
 
     def posterior(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:
@@ -164,6 +165,27 @@ class CudaCRF:
         posterior = np.zeros(probabilities.shape, np.float32)
         posterior[kept] = found[0].cpu().numpy()
         return posterior
+
+    def refine_together(
+        self, images: Sequence[NDArray[np.uint8]], scores: Sequence[Floats], stride: int
+    ) -> list[Refinement]:
+        """Refinements of images (H, W, 3) of one size and their scores (C, h, w); see TorchCRF.refine."""
+        try:
+            found = self._crf.refine(
+                torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(scores)), stride, self._prune
+            )
+        except torch.AcceleratorError as error:
+            raise DeviceLostError(f"the GPU failed while it refined: {error}") from error
+        return [
+            Refinement(mask=mask, confidence=float(confidence), pixels=pixels, class_confidence=class_confidence)
+            for mask, confidence, pixels, class_confidence in zip(
+                found.masks.cpu().numpy(),
+                found.confidence.cpu().numpy(),
+                found.pixels.cpu().numpy(),
+                found.class_confidence.cpu().numpy(),
+                strict=True,
+            )
+        ]
 
 
 def mean_field_update(log_p: Tensor, kernels: Sequence[Lattice], q: Tensor) -> Tensor:

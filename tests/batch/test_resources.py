@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batch.resources import GIB, Node, Plan, plan, refiner_memory
+from pipeline.batch.resources import GIB, Node, Plan, RefineDevice, plan, refiner_memory
 from pipeline.errors import RunError
 
 
@@ -62,6 +62,28 @@ def test_any_plan_can_be_placed(nodes: list[Node]) -> None:
 def test_what_cannot_fit_is_refused(nodes: list[Node]) -> None:
     with pytest.raises(RunError, match="CPU"):
         plan(nodes, labels=21)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "segmenters", "refiners"),
+    [
+        ([node(16, gpus=1)], "cuda", 1, 0),
+        ([node(4, gpus=1)], "auto", 1, 0),  # three CPUs cannot keep up with a GPU
+        ([node(4, gpus=1), node(32)], "auto", 1, 35),
+        ([node(4, gpus=8)], "auto", 8, 0),
+        ([node(4)], "auto", 4, 4),
+    ],
+)
+def test_where_refinement_is_done(nodes: list[Node], device: RefineDevice, segmenters: int, refiners: int) -> None:
+    made = plan(nodes, 21, device)
+    assert (made.segmenters, made.refiners) == (segmenters, refiners)
+    assert placeable(made, nodes)
+    assert ("refining on their GPUs" in str(made)) == (refiners == 0)
+
+
+def test_a_gpu_that_is_not_there_is_missed() -> None:
+    with pytest.raises(RunError, match="no GPU"):
+        plan([node(4)], 21, "cuda")
 
 
 def test_many_labels_need_more_memory_so_fewer_refiners_fit() -> None:

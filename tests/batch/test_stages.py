@@ -13,10 +13,11 @@ from pictures import jpeg, photo
 
 from pipeline import masks
 from pipeline.batch import rows, segmenter
-from pipeline.batch.in_flight import InFlight
+from pipeline.batch.in_flight import DEVICE_LOST, InFlight
 from pipeline.batch.refiner import Refiner
 from pipeline.batch.segmenter import Segmenter
 from pipeline.crf import CRFParams, DenseCRF
+from pipeline.crf.torch_crf import CudaCRF
 from pipeline.models import Inference, Predictor, build
 from pipeline.scores import from_bytes, grid_size, to_bytes
 
@@ -125,7 +126,7 @@ def test_a_lost_device_ends_the_process_not_the_images() -> None:
     process = multiprocessing.get_context("fork").Process(target=_segment_on_a_lost_device)
     process.start()
     process.join(60)
-    assert process.exitcode == segmenter.DEVICE_LOST
+    assert process.exitcode == DEVICE_LOST
 
 
 def refined(batch: pa.Table, crf: DenseCRF | None = None) -> dict[str, dict[str, Any]]:
@@ -200,3 +201,36 @@ def test_an_image_beyond_the_devices_memory_fails_alone() -> None:
     done = segmented(fetched(a=plain(10), b=plain(20), c=plain(30), large=plain(40, 60, 60)), Small())
     assert {key: row["error"] for key, row in done.items()} == dict.fromkeys("abc") | {"large": "OutOfMemoryError"}
     assert "out of memory" in done["large"]["message"]
+
+
+class GpuCRF(DenseCRF):
+    """The CRF of a GPU's actor, on the CPU; counts the pictures that it refined together."""
+
+    def __init__(self) -> None:
+        super().__init__(CRFParams(iterations=2))
+        self.backend = "cuda"
+        self._backend = CudaCRF(self.params, self.prune, device="cpu")
+        self.together: list[int] = []
+
+    def refine_together(self, images: Any, scores: Any, stride: int) -> Any:
+        self.together.append(len(images))
+        return super().refine_together(images, scores, stride)
+
+
+def test_a_segmenter_with_a_refiner_behind_it_gives_what_two_stages_give() -> None:
+    watch = InFlight()
+    pictures = {"a": photo(1, 40, 50), "b": photo(2, 40, 50), "c": photo(3, 30, 50)}
+    encoded = fetched(**{key: jpeg(picture) for key, picture in pictures.items()}, broken=b"no image")
+
+    def refiner(crf: DenseCRF) -> Refiner:
+        return Refiner(crf, CLASSES, PALETTE, 8, 10_000, watch)
+
+    crf = GpuCRF()
+    whole = Segmenter(Brightness, 10_000, watch, lambda: refiner(crf))(encoded)
+    parts = refiner(DenseCRF(CRFParams(iterations=2)))(Segmenter(Brightness, 10_000, watch)(encoded))
+    assert whole.schema.equals(rows.FINISHED)
+    assert sorted(crf.together) == [1, 2]  # pictures of one size share a call
+    expected = {row["key"]: row for row in parts.to_pylist()}
+    for row in whole.to_pylist():
+        assert row["mask"] == expected[row["key"]]["mask"]
+        assert row["error"] == expected[row["key"]]["error"]
