@@ -87,9 +87,10 @@ class Job:
         return True
 
     def end(self) -> tuple[int, dict[str, Any], str]:
-        """Exit code, summary (empty where there is none) and messages of the driver, once it has ended."""
+        """Exit code, summary (of a run that went well) and messages of the driver, once it has ended."""
         out, err = self.driver.communicate(timeout=2 * _WAIT_SECONDS)
-        return self.driver.returncode, json.loads(out.splitlines()[-1]) if out else {}, err
+        code = self.driver.returncode
+        return code, json.loads(out.splitlines()[-1]) if code == 0 else {}, out + err
 
     def kill_driver(self) -> None:
         """End the driver by SIGKILL."""

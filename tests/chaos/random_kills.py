@@ -42,8 +42,8 @@ class RandomKills:
 
     runs: int = 20
     kills: int = 200
-    pictures: int = 60
-    pause: float = 6.0
+    pictures: int = 40
+    pause: float = 10.0
     driver: float = 0.15
     seed: int = 1
 
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 def one_run(parts: Stage, rng: random.Random, config: RandomKills) -> Told:
     """Start the job, and kill what works for it until it ends well all the same."""
     job, told, started = Job(parts, config.pictures), Told(), time.monotonic()
-    most = 2 * config.kills // config.runs
+    most = -(-config.kills // config.runs)
     while True:
         job.start()
         told.starts += 1
@@ -97,7 +97,7 @@ def one_run(parts: Stage, rng: random.Random, config: RandomKills) -> Told:
         code, _, said = job.end()
         if code == 0:
             break
-        print(f"ended with {code}: {said.splitlines()[-1:]}", file=sys.stderr, flush=True)
+        print(f"ended with {code}: {said[-1000:]}", file=sys.stderr, flush=True)
     told.found = masks.verify(job.output)
     told.given_up = told.found.failed
     if told.given_up:
@@ -111,17 +111,21 @@ def one_run(parts: Stage, rng: random.Random, config: RandomKills) -> Told:
 
 
 def _strike(job: Job, rng: random.Random, driver: float, killed: Counter[str]) -> None:
-    """Kill the driver, or one of the processes that work for it, if there are any yet."""
+    """Kill the driver, or one of the processes that work for it: of a Segmenter, a Refiner or another kind alike."""
     if job.driver.poll() is not None:
         return
     if rng.random() < driver:
         job.driver.kill()
         killed["driver"] += 1
-    elif workers := job.parts.cluster.workers():
-        process, title = rng.choice(sorted(workers.items()))
-        kill(process)
+        return
+    working: dict[str, list[int]] = {}
+    for process, title in sorted(job.parts.cluster.workers().items()):
         operator = _OPERATOR.search(title)
-        killed[operator[1] if operator and operator[1] in _KINDS else "other"] += 1
+        working.setdefault(operator[1] if operator else "other", []).append(process)
+    if working:
+        kind = rng.choice(sorted(working))
+        kill(rng.choice(working[kind]))
+        killed[kind] += 1
 
 
 def _row(name: str, told: list[Told], config: RandomKills) -> list[str]:
