@@ -15,8 +15,8 @@ def output(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue({"local": "tmp_path", "s3": "bucket"}[request.param]))
 
 
-def lock(output: str, run_id: str) -> Lock:
-    return Lock(output=output, run_id=run_id, lease=2.0, beat=0.2, settle=0.3)
+def lock(output: str, run_id: str, settle: float = 0.3) -> Lock:
+    return Lock(output=output, run_id=run_id, lease=2.0, beat=0.2, settle=settle)
 
 
 def test_the_second_run_is_told_of_the_first(output: str) -> None:
@@ -50,9 +50,9 @@ def test_of_two_that_come_at_once_one_works(output: str) -> None:
 
     def run(name: str) -> None:
         try:
-            with held(lock(output, name)) as mine:
+            with held(lock(output, name, settle=1.5)) as mine:
                 working.append(name)
-                time.sleep(3)
+                time.sleep(4)
                 mine.check()
         except RunError as error:
             refused.append(str(error))
