@@ -151,7 +151,7 @@ def test_flip(near_sighted: SegmentationModel) -> None:
 
 
 def test_bfloat16_is_close(model: SegmentationModel) -> None:
-    image = picture(65, 65)
+    image = picture(33, 33)
     exact, rough = (
         Predictor(model, Inference(precision=precision)).scores([image])[0].astype(np.float32)
         for precision in ("float32", "bfloat16")
