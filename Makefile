@@ -1,11 +1,13 @@
 # make demo: install, segment generated scenes, show what the CRF gains.  make test: install, lint, type-check, test.
+# make sanitize: the CRF's compiled core under AddressSanitizer and UBSan.
 # make chaos: break what can break, for an hour or more.  make fuzz: read a hundred thousand damaged files.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := setup.py $(wildcard pipeline/crf/core/*)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: install demo test chaos fuzz lint clean
+.PHONY: install demo test sanitize chaos fuzz lint clean
 
 install: $(VENV)/.installed
 
@@ -14,6 +16,9 @@ demo: install
 
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest
+
+sanitize: $(VENV)/.installed-test
+	$(BIN)/python tests/crf/sanitize.py
 
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "long or not long" tests/chaos
@@ -34,10 +39,10 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d; call: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(BIN)/python pyproject.toml requirements.lock
+$(VENV)/.installed: $(BIN)/python pyproject.toml requirements.lock $(CORE)
 	$(INSTALL) .
 	touch $@
 
-$(VENV)/.installed-test: $(BIN)/python pyproject.toml requirements.lock
+$(VENV)/.installed-test: $(BIN)/python pyproject.toml requirements.lock $(CORE)
 	$(INSTALL) '.[test]'
 	touch $@ $(VENV)/.installed

@@ -13,15 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from functools import cache, partial
+from functools import partial
 from statistics import median
 
 import numpy as np
 import torch
+from crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, photographs
 from numpy.typing import NDArray
 from PIL import Image
-from skimage import data
-from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
 from table import markdown, number
 
 from pipeline.commandline import parse
@@ -31,11 +30,7 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.scores import grid_size
 
 HEADER = ("sa/sb/w1", "batch", "ms an image", "before the updates", "10 updates", "vertices a pixel", "MiB at the peak")
-SETTINGS = {
-    "67/3/4": CRFParams(),
-    "80/13/10": CRFParams(gaussian_xy=3, bilateral_xy=80, bilateral_rgb=13, bilateral_weight=10),
-}
-HEIGHT, WIDTH, STRIDE, LABELS = 375, 500, 8, 21
+LABELS = 21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,20 +125,10 @@ def milliseconds(work: Callable[[], object], repetitions: int) -> list[float]:
 
 def pictures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (count, H, W, 3) uint8, photographs in turn, and scores (count, 21, h, w) float16, each with new noise."""
-    images = [photographs()[number % len(photographs())] for number in range(count)]
+    known = list(photographs().values())
+    images = [known[number % len(known)] for number in range(count)]
     scores = [made_up_scores(image, seed) for seed, image in enumerate(images)]
     return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(scores))
-
-
-@cache
-def photographs() -> list[NDArray[np.uint8]]:
-    """(H, W, 3) uint8 RGB each."""
-    of_skimage = [getattr(data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")]
-    originals = [*of_skimage, *load_sample_images().images]
-    return [
-        np.asarray(Image.fromarray(original).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
-        for original in originals
-    ]
 
 
 def made_up_scores(image: NDArray[np.uint8], seed: int) -> NDArray[np.float16]:

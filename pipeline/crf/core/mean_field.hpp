@@ -34,6 +34,9 @@ class MeanField {
     // Refines `grid` over `picture`. Throws std::overflow_error where the picture spans too many standard deviations.
     const Result& run(const Picture& picture, Grid& grid, const Parameters& parameters, bool want_posterior);
 
+    // Of both lattices, for the last picture.
+    size_t vertices() const { return gaussian_.kernel().lattice.vertices + bilateral_.lattice.vertices; }
+
   private:
     void place_columns(const Picture& picture, const Grid& grid);
     void choose_labels(const Picture& picture, Grid& grid, float prune);

@@ -84,6 +84,8 @@ class Core {
         return posterior;
     }
 
+    size_t vertices() const { return mean_field_.vertices(); }
+
   private:
     std::mutex mutex_;
     Grid grid_;
@@ -113,6 +115,7 @@ PYBIND11_MODULE(dense_crf_core, module) {
              py::arg("prune"));
     py::class_<Core>(module, "Core")
         .def(py::init<>())
+        .def_property_readonly("vertices", &Core::vertices, "Of the lattices of the last picture.")
         .def("label", &Core::label, py::arg("image"), py::arg("scores"), py::arg("stride"), py::arg("top"),
              py::arg("left"), py::arg("parameters"),
              "Scores (C, h, w) -> the best label (H, W) uint8 and its posterior (H, W) float32.")

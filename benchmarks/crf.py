@@ -1,0 +1,192 @@
+"""How fast is the dense CRF on a CPU core? `python benchmarks/crf.py`.
+
+Prints four tables. First, for six photographs at 500x375 with 21 labels, and for the released parameters and a smoother
+kernel: milliseconds of a whole call with pydensecrf, with every label and pixel worked out, and with the default
+settings; how many times as fast that is, also against pydensecrf given only the labels that the default settings keep;
+and on how many pixels the labels are pydensecrf's. All are processor time of one thread: medians over interleaved
+repetitions after a first one. Then how the time grows with the picture and with the labels; what two processes do side
+by side; and memory and the first call, each in a process of its own.
+
+The pictures are of scikit-image and scikit-learn (the test extra brings them), the scores a network's; see
+crf_pictures.py.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import dense_crf_core
+import numpy as np
+import torch
+from crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, network_scores, photographs, resized
+from numpy.typing import NDArray
+from table import markdown, number
+
+from pipeline import models
+from pipeline.commandline import parse
+from pipeline.crf import CRFParams, DenseCRF, refine
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.models import Inference, Predictor
+from pipeline.scores import softmax, upsample
+
+SPEED = (
+    *("picture, sa/sb/w1", "labels kept", "pydensecrf", "all", "ratio", "default", "ratio"),
+    *("ratio, kept labels", "all: same pixels", "default: same pixels"),
+)
+GROWTH = ("picture, labels", "pydensecrf, ms", "all, ms", "ratio", "default, ms", "ratio")
+MEMORY = (
+    *("picture, sa/sb/w1", "vertices a pixel", "bytes a pixel", "allowed: 300 + 8 a label and vertex"),
+    *("first call, ms", "later, ms"),
+)
+SIZES = ((274, 365), (866, 1155), (1937, 2582), (3873, 5164))  # 0.1, 1, 5 and 20 megapixels
+LABELS = (2, 11, 21, 64, 182)
+
+Scores = NDArray[np.float16]
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrfBenchmark:
+    """Measure the dense CRF on a CPU core.
+
+    Args:
+        model: whose scores are refined; a name or the URI of a file.
+        labels: of the first table.
+        repetitions: of each measurement of the first table.
+        growth: also how the time grows, two processes, and memory.
+    """
+
+    model: str = "scenes"
+    labels: int = 21
+    repetitions: int = 5
+    growth: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what cannot be measured."""
+        if self.repetitions < 1 or not 1 <= self.labels <= dense_crf_core.MAX_LABELS:
+            raise ConfigError(f"repetitions {self.repetitions} and labels {self.labels} must be at least 1")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print; returns the exit code."""
+    try:
+        config = parse(CrfBenchmark, "Milliseconds of the dense CRF on a CPU core.", argv)
+        torch.set_num_threads(1)
+        predictor = Predictor(models.load(config.model), Inference())
+        print(f"vector instructions: {dense_crf_core.instruction_sets()[0]}; times in ms of one thread\n")
+        print(markdown(SPEED, list(speed(predictor, config.labels, config.repetitions))), flush=True)
+        if config.growth:
+            print(f"\n{markdown(GROWTH, list(growth(predictor)))}\n\n{side_by_side(predictor)}\n", flush=True)
+            print(markdown(MEMORY, list(memory())))
+    except PipelineError as error:
+        print(f"crf: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def speed(predictor: Predictor, labels: int, repetitions: int) -> Iterator[tuple[str, ...]]:
+    """One row for each setting and photograph."""
+    for setting, params in SETTINGS.items():
+        for name, image in photographs().items():
+            scores = network_scores(predictor, image, labels)
+            probabilities = softmax(upsample(scores, HEIGHT, WIDTH, STRIDE))
+            peaks = probabilities.max(axis=(1, 2))
+            kept = probabilities[peaks >= 0.01]
+            reference, every, default = DenseCRF(params, "pydensecrf"), DenseCRF(params, prune=0), DenseCRF(params)
+            calls: list[Callable[[], object]] = [
+                partial(reference, image, probabilities),
+                partial(every, image, probabilities),
+                partial(default.label, image, scores, STRIDE),
+                partial(reference, image, kept),
+            ]
+            whole, all_, fast, given = interleaved(calls, repetitions)
+            right = reference(image, probabilities).argmax(axis=0)
+            yield (
+                f"{name}, {setting}",
+                str(len(kept)),
+                *(number(whole), number(all_), f"{whole / all_:.1f}", number(fast), f"{whole / fast:.1f}"),
+                f"{given / fast:.1f}",
+                f"{np.mean(every(image, probabilities).argmax(axis=0) == right):.4%}",
+                f"{np.mean(default.label(image, scores, STRIDE)[0] == right):.4%}",
+            )
+
+
+def interleaved(calls: Sequence[Callable[[], object]], repetitions: int) -> list[float]:
+    """Median milliseconds of this thread for each call, taken in turns after a first one."""
+    times: list[list[float]] = [[] for _ in calls]
+    for repetition in range(repetitions + 1):
+        for call, measured in zip(calls, times, strict=True):
+            started = time.thread_time()
+            call()
+            if repetition:
+                measured.append((time.thread_time() - started) * 1e3)
+    return [median(measured) for measured in times]
+
+
+def growth(predictor: Predictor) -> Iterator[tuple[str, ...]]:
+    """Rows for pictures of 0.1 to 20 megapixels with 21 labels, in tiles beyond 1, and for 2 to 182 labels."""
+    params = CRFParams()
+    for height, width in SIZES:
+        image = resized(photographs()["astronaut"], height, width)
+        yield growth_row(
+            f"{height * width / 1e6:.1f} megapixels, 21", image, network_scores(predictor, image, 21), params
+        )
+    image = photographs()["astronaut"]
+    for labels in LABELS:
+        scores = network_scores(predictor, image, labels)
+        yield growth_row(f"{HEIGHT * WIDTH / 1e6:.2f} megapixels, {labels}", image, scores, params)
+
+
+def growth_row(what: str, image: Image, scores: Scores, params: CRFParams) -> tuple[str, ...]:
+    """One call of each; pydensecrf only up to 1 megapixel."""
+    small = image.size <= 3.1e6
+    crfs = [DenseCRF(params, prune=0), DenseCRF(params), *([DenseCRF(params, "pydensecrf")] if small else [])]
+    times = []
+    for crf in crfs:
+        started = time.thread_time()
+        refine(image, scores, STRIDE, crf)
+        times.append((time.thread_time() - started) * 1e3)
+    every, default, *rest = times
+    return (
+        what,
+        *((number(rest[0]), number(every), f"{rest[0] / every:.1f}") if rest else ("", number(every), "")),
+        *((number(default), f"{rest[0] / default:.1f}") if rest else (number(default), "")),
+    )
+
+
+def side_by_side(predictor: Predictor) -> str:
+    """How much more two processes refine than one, in a sentence."""
+    image = photographs()["astronaut"]
+    scores = network_scores(predictor, image, 21)
+    with ProcessPoolExecutor(2) as processes:
+        list(processes.map(repeat_refine, [1, 1], [image] * 2, [scores] * 2))
+        [alone] = processes.map(repeat_refine, [8], [image], [scores])
+        together = list(processes.map(repeat_refine, [8, 8], [image] * 2, [scores] * 2))
+    return f"two processes refine {2 * alone / max(together):.2f} times as many pictures a second as one"
+
+
+def repeat_refine(times: int, image: Image, scores: Scores) -> float:
+    """Seconds that so many refinements take."""
+    crf = DenseCRF()
+    crf.label(image, scores, STRIDE)
+    started = time.perf_counter()
+    for _ in range(times):
+        crf.label(image, scores, STRIDE)
+    return time.perf_counter() - started
+
+
+def memory() -> Iterator[tuple[str, ...]]:
+    """One row for each setting, measured in a process of its own by `python benchmarks/crf_memory.py SETTING`."""
+    for setting in SETTINGS:
+        script = __file__.replace("crf.py", "crf_memory.py")
+        done = subprocess.run([sys.executable, script, setting], capture_output=True, text=True, check=True)
+        yield (f"astronaut, {setting}", *done.stdout.split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

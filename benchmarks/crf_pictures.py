@@ -1,0 +1,46 @@
+"""Photographs at the size of PASCAL VOC's pictures, a network's scores of them, and the CRF settings to measure."""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
+
+from pipeline.crf import CRFParams
+from pipeline.models import Predictor
+
+SETTINGS = {
+    "67/3/4": CRFParams(),
+    "80/13/10": CRFParams(gaussian_xy=3, bilateral_xy=80, bilateral_rgb=13, bilateral_weight=10),
+}
+HEIGHT, WIDTH, STRIDE = 375, 500, 8
+
+
+@cache
+def photographs() -> dict[str, NDArray[np.uint8]]:
+    """Six photographs of scikit-image and scikit-learn, (HEIGHT, WIDTH, 3) uint8."""
+    found = {name: getattr(data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
+    china, flower = load_sample_images().images
+    found |= {"china": china, "flower": flower}
+    return {name: resized(image, HEIGHT, WIDTH) for name, image in found.items()}
+
+
+def resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The image at another size."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def network_scores(predictor: Predictor, image: NDArray[np.uint8], labels: int) -> NDArray[np.float16]:
+    """Scores (labels, h, w) of a network with fewer labels: what it says of the picture, then of altered ones.
+
+    The altered pictures are its negative, and it with its colours exchanged and turned around: their scores have the
+    smoothness, the range and the doubts of a network's. Each is a point lower than the one before.
+    """
+    views: list[NDArray[np.uint8]] = []
+    while len(views) * len(predictor.model.classes) < labels:
+        turned = np.roll(image, len(views) // 2, axis=2)
+        views.append(np.ascontiguousarray(255 - turned if len(views) % 2 else turned))
+    found = [grid - np.float16(index) for index, grid in enumerate(predictor.scores(views))]
+    return np.concatenate(found)[:labels]
