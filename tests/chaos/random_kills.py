@@ -111,7 +111,7 @@ def one_run(parts: Stage, rng: random.Random, config: RandomKills) -> Told:
 
 
 def _strike(job: Job, rng: random.Random, driver: float, killed: Counter[str]) -> None:
-    """Kill the driver, or one of the processes that work for it: of a Segmenter, a Refiner or another kind alike."""
+    """Kill the driver or, once the run is at work, a process of it: a Segmenter, a Refiner or another kind alike."""
     if job.driver.poll() is not None:
         return
     if rng.random() < driver:
@@ -122,7 +122,7 @@ def _strike(job: Job, rng: random.Random, driver: float, killed: Counter[str]) -
     for process, title in sorted(job.parts.cluster.workers().items()):
         operator = _OPERATOR.search(title)
         working.setdefault(operator[1] if operator else "other", []).append(process)
-    if working:
+    if "Segmenter" in working or "Refiner" in working:
         kind = rng.choice(sorted(working))
         kill(rng.choice(working[kind]))
         killed[kind] += 1
