@@ -32,5 +32,9 @@ def learn(rank, world, recipe, address, folder):
     model = models.build(LIGHT, CLASSES, trunk_weights="efficientnet-lite0-imagenet")
     losses = []
     batches = functools.partial(steps, model, rank=rank, world=world, recipe=recipe)
-    train(model, batches, recipe, on_step=lambda progress: losses.append(progress.loss))
+
+    def keep_loss(progress):
+        losses.append(progress.loss)
+
+    train(model, batches, recipe, on_step=keep_loss, on_checkpoint=lambda state: None)
     torch.save({"model": model.state_dict(), "losses": losses}, f"{folder}/{world}-{rank}.pt")

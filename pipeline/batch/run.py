@@ -169,7 +169,13 @@ def connected() -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error is raised; what the core logs is not for a user
     on_terminate = signal.getsignal(signal.SIGTERM)
     where: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"address": "local", "include_dashboard": False}
-    ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError) as error:  # TimeoutError and ConnectionError are the first, Ray's own the second
+        raise RunError(
+            f"Ray did not start or answer: {' '.join(str(error).split())[:300]}; "
+            "see whether RAY_ADDRESS names a running cluster, and whether this machine is overloaded"
+        ) from error
     if callable(on_terminate):
         signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own handler there
     try:

@@ -65,6 +65,7 @@ def train(
         if on_step:
             on_step(Progress(step=step + 1, loss=loss, learning_rate=recipe.learning_rate(step)))
         if on_checkpoint and ((step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.iterations):
+            share_statistics(model)
             on_checkpoint(snapshot(model, optimizer, recipe, step + 1))
             set_train_mode(model, recipe)  # it may have been evaluated
     model.eval()
@@ -116,6 +117,13 @@ def parallel(losses: Losses) -> Losses | DistributedDataParallel:
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return losses
     return DistributedDataParallel(losses)
+
+
+def share_statistics(model: SegmentationModel) -> None:
+    """Give every process the first one's running statistics: each has gone on with its own share of the last batch."""
+    if torch.distributed.is_initialized():
+        for statistic in model.buffers():
+            torch.distributed.broadcast(statistic, 0)
 
 
 def total(values: Tensor) -> Tensor:

@@ -14,6 +14,15 @@ from pipeline.training.recipe import Recipe
 RECIPE = Recipe(iterations=3, batch=5, crop=33, base_lr=0.01, weight_decay=5e-4)  # an odd batch: 2 pictures and 3
 
 
+def test_a_checkpoint_holds_what_every_process_goes_on_with(tmp_path):
+    recipe = dataclasses.replace(RECIPE, batch=4, freeze_bn=False)
+    address = f"tcp://127.0.0.1:{free_port()}"
+    torch.multiprocessing.spawn(learn, args=(2, recipe, address, str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"2-{rank}.pt")["model"] for rank in range(2))
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
 @pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "clip_norm": 1.0}, {"scales": (1.0, 0.5)}])
 def test_two_processes_learn_what_one_learns(tmp_path, changes):
     recipe = dataclasses.replace(RECIPE, **changes)
