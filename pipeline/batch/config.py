@@ -24,8 +24,7 @@ class RefineConfig:
             none: the plain argmax of the upsampled scores.
         device: where it is done. On cuda each GPU's actor segments and refines by itself; auto does so where too few
             CPUs are left for each GPU, and the plan says which.
-        prune: labels whose probability is below it everywhere in a picture are left out, and settled pixels rest; 0
-            works everything out.
+        prune: labels whose probability is below it everywhere in a picture are left out; 0 keeps all.
         params: the CRF's parameters; by default those of the model's card.
     """
 

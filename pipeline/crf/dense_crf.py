@@ -38,9 +38,8 @@ class DenseCRF:
         Args:
             params: the energy and the number of iterations.
             backend: native, the project's own core; pydensecrf, which it agrees with; or cuda, on the GPU.
-            prune: labels whose probability is below it at every pixel take no part and get the posterior 0; with it,
-                the native core lets pixels rest whose posterior has settled. At the default 99.99% of a photograph's
-                pixels keep their label; 0 works everything out. pydensecrf always does.
+            prune: labels whose probability is below it at every pixel take no part and get the posterior 0. At the
+                default 99.99% of a photograph's pixels keep their label; 0 keeps all labels. pydensecrf always does.
 
         Raises:
             ConfigError: no backend of that name, or prune is no probability.

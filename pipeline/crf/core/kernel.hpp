@@ -20,12 +20,8 @@ struct Kernel {
     KernelView view();
     // Zeros the vertices that rows [y, y + 1) of pixels use first, while the processor is about to need them.
     void clear_row(int y, int labels);
-    void clear(int labels);
     // Blurs what was splatted, and makes it what the next pass slices.
     void blur(int labels);
-
-    // The part of this kernel that carries messages among `pixels` alone.
-    void restrict_to(const Buffer<uint32_t>& pixels, Kernel& part) const;
 };
 
 // Where the rows of `labels` values of each vertex begin, in pairs of floats; row v of a ring is at v & ring.

@@ -53,15 +53,6 @@ struct OutputView {
     uint8_t* label;         // (pixels)
     float* confidence;      // (pixels) posterior of that label
     float* posterior;       // (pixels, labels); null where nobody asks
-    const uint32_t* pixel;  // (count) the run's pixels; null where they are first, first + 1, ...
-};
-
-// The pixels that are not settled yet, collected by a pass.
-struct Unsettled {
-    uint32_t* pixel;     // (count)
-    float* unary;        // (count, labels) log probabilities
-    float* posterior;    // (count, labels)
-    size_t count;
 };
 
 struct Kernels {
@@ -72,24 +63,12 @@ struct Kernels {
     void (*log_sums)(const RunView&, float* log_sum, float* largest);
     // log(max(in, floor)), in place if need be; returns the largest of `in` and `largest`.
     float (*logs)(const float* in, size_t count, float floor, float* out, float largest);
-    // softmax(log probabilities) -> splat; writes the winning posteriors (count) where asked.
-    void (*first_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, float* confidence);
-    // softmax(log probabilities + slices) -> splat; writes the winning posteriors (count) where asked.
-    void (*middle_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, float* confidence);
-    // As middle_pass, but makes `confidence` negative where it is low or changed by `tolerance` or more; returns how often.
-    size_t (*judging_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, float* confidence,
-                           float tolerance);
-    // As middle_pass, but splats settled pixels only, and writes their output; collects those of negative `confidence`.
-    void (*split_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, const float* confidence,
-                       const OutputView&, Unsettled&);
+    // softmax(log probabilities) -> splat.
+    void (*first_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral);
+    // softmax(log probabilities + slices) -> splat.
+    void (*middle_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral);
     // softmax(log probabilities + slices) -> output.
     void (*last_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, const OutputView&);
-    // rows[i] += slices of pixel[i].
-    void (*add_slices)(int labels, const uint32_t* pixel, size_t count, const KernelView& gaussian,
-                       const KernelView& bilateral, float* rows);
-    // Splats rows[i] as pixel[i], or as pixel i where `pixel` is null.
-    void (*splat_rows)(int labels, const uint32_t* pixel, size_t count, const KernelView& gaussian,
-                       const KernelView& bilateral, const float* rows);
     // to[v] = from[v] + (from[before[v]] + from[after[v]]) / 2 for v in [first, last).
     void (*blur_step)(const BlurStep&, uint32_t first, uint32_t last, int labels);
     // values[v] += (values[previous] + values[next]) / 2 along chains, in place.

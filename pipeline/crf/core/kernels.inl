@@ -10,7 +10,6 @@ namespace {
 // long, and short steps let the processor work on several pixels at once.
 constexpr int kBlock = 16;
 constexpr size_t kAhead = 24;        // chain entries between a prefetch and its use
-constexpr float kSettledAbove = 0.95f;  // winning posterior: about 3 nats ahead of any other label
 
 // A row of labels is N vectors of W floats; N = 0 leaves the number to run time.
 template <int W, int N>
@@ -190,35 +189,19 @@ CRF_INLINE void for_each_posterior(const RunView& run, const KernelView& gaussia
 }
 
 template <int W, int N>
-void first_pass(const RunView& run, KernelView gaussian, KernelView bilateral, float* confidence) {
+void first_pass(const RunView& run, KernelView gaussian, KernelView bilateral) {
     const int n = Row<W, N>::vectors(run.labels);
     for_each_posterior<W, N, false>(run, gaussian, bilateral, [&](int i, Posterior q) {
-        if (confidence) confidence[i] = q.scale;
         splat_both<W, N>(gaussian, bilateral, run.first + i, n, q.row, q.scale);
     });
 }
 
 template <int W, int N>
-void middle_pass(const RunView& run, KernelView gaussian, KernelView bilateral, float* confidence) {
+void middle_pass(const RunView& run, KernelView gaussian, KernelView bilateral) {
     const int n = Row<W, N>::vectors(run.labels);
     for_each_posterior<W, N, true>(run, gaussian, bilateral, [&](int i, Posterior q) {
-        if (confidence) confidence[i] = q.scale;
         splat_both<W, N>(gaussian, bilateral, run.first + i, n, q.row, q.scale);
     });
-}
-
-template <int W, int N>
-size_t judging_pass(const RunView& run, KernelView gaussian, KernelView bilateral, float* confidence, float tolerance) {
-    const int n = Row<W, N>::vectors(run.labels);
-    size_t unsettled = 0;
-    for_each_posterior<W, N, true>(run, gaussian, bilateral, [&](int i, Posterior q) {
-        const float change = q.scale - confidence[i];
-        const bool settled = q.scale > kSettledAbove && change < tolerance && -change < tolerance;
-        confidence[i] = settled ? q.scale : -q.scale;
-        unsettled += !settled;
-        splat_both<W, N>(gaussian, bilateral, run.first + i, n, q.row, q.scale);
-    });
-    return unsettled;
 }
 
 inline void write(const OutputView& output, size_t pixel, int labels, Posterior q) {
@@ -230,54 +213,11 @@ inline void write(const OutputView& output, size_t pixel, int labels, Posterior 
 }
 
 template <int W, int N>
-void split_pass(const RunView& run, KernelView gaussian, KernelView bilateral, const float* confidence,
-                const OutputView& output, Unsettled& unsettled) {
-    const int n = Row<W, N>::vectors(run.labels);
-    for_each_posterior<W, N, true>(run, gaussian, bilateral, [&](int i, Posterior q) {
-        const size_t pixel = run.first + i;
-        if (confidence[i] > 0) {
-            write(output, pixel, n * W, q);
-            splat_both<W, N>(gaussian, bilateral, pixel, n, q.row, q.scale);
-            return;
-        }
-        const size_t at = unsettled.count++;
-        unsettled.pixel[at] = uint32_t(pixel);
-        Floats<W> e[Row<W, N>::kMost];
-        log_probabilities<W, N>(run, i, n, e);
-        for (int k = 0; k < n; k++) {
-            store<W>(unsettled.unary + (at * n + k) * W, e[k]);
-            store<W>(unsettled.posterior + (at * n + k) * W, load<W>(q.row + k * W) * q.scale);
-        }
-    });
-}
-
-template <int W, int N>
 void last_pass(const RunView& run, KernelView gaussian, KernelView bilateral, const OutputView& output) {
     const int n = Row<W, N>::vectors(run.labels);
     for_each_posterior<W, N, true>(run, gaussian, bilateral, [&](int i, Posterior q) {
-        write(output, output.pixel ? output.pixel[i] : run.first + i, n * W, q);
+        write(output, run.first + i, n * W, q);
     });
-}
-
-template <int W, int N>
-void add_slices(int labels, const uint32_t* pixel, size_t count, const KernelView& gaussian, const KernelView& bilateral,
-                float* rows) {
-    const int n = Row<W, N>::vectors(labels);
-    for (size_t i = 0; i < count; i++) {
-        Floats<W> e[Row<W, N>::kMost];
-        for (int k = 0; k < n; k++) e[k] = load<W>(rows + (i * n + k) * W);
-        add_messages<W, N>(gaussian, bilateral, pixel[i], n, e);
-        for (int k = 0; k < n; k++) store<W>(rows + (i * n + k) * W, e[k]);
-    }
-}
-
-template <int W, int N>
-void splat_rows(int labels, const uint32_t* pixel, size_t count, const KernelView& gaussian, const KernelView& bilateral,
-                const float* rows) {
-    const int n = Row<W, N>::vectors(labels);
-    for (size_t i = 0; i < count; i++) {
-        splat_both<W, N>(gaussian, bilateral, pixel ? pixel[i] : i, n, rows + i * n * W, 1.0f);
-    };
 }
 
 template <int W, int N>
@@ -342,25 +282,10 @@ const Kernels table = {
     [](const GridView& grid, int labels, int y, float* out) { CRF_BY_LABELS(grid_row, labels, grid, labels, y, out) },
     [](const RunView& run, float* log_sum, float* largest) { CRF_BY_LABELS(log_sums, run.labels, run, log_sum, largest) },
     logs,
-    [](const RunView& run, const KernelView& g, const KernelView& b, float* confidence) {
-        CRF_BY_LABELS(first_pass, run.labels, run, g, b, confidence)
-    },
-    [](const RunView& run, const KernelView& g, const KernelView& b, float* confidence) {
-        CRF_BY_LABELS(middle_pass, run.labels, run, g, b, confidence)
-    },
-    [](const RunView& run, const KernelView& g, const KernelView& b, float* confidence, float tolerance) -> size_t {
-        CRF_BY_LABELS(judging_pass, run.labels, run, g, b, confidence, tolerance)
-    },
-    [](const RunView& run, const KernelView& g, const KernelView& b, const float* confidence, const OutputView& output,
-       Unsettled& unsettled) { CRF_BY_LABELS(split_pass, run.labels, run, g, b, confidence, output, unsettled) },
+    [](const RunView& run, const KernelView& g, const KernelView& b) { CRF_BY_LABELS(first_pass, run.labels, run, g, b) },
+    [](const RunView& run, const KernelView& g, const KernelView& b) { CRF_BY_LABELS(middle_pass, run.labels, run, g, b) },
     [](const RunView& run, const KernelView& g, const KernelView& b, const OutputView& output) {
         CRF_BY_LABELS(last_pass, run.labels, run, g, b, output)
-    },
-    [](int labels, const uint32_t* pixel, size_t count, const KernelView& g, const KernelView& b, float* rows) {
-        CRF_BY_LABELS(add_slices, labels, labels, pixel, count, g, b, rows)
-    },
-    [](int labels, const uint32_t* pixel, size_t count, const KernelView& g, const KernelView& b, const float* rows) {
-        CRF_BY_LABELS(splat_rows, labels, labels, pixel, count, g, b, rows)
     },
     [](const BlurStep& step, uint32_t first, uint32_t last, int labels) {
         CRF_BY_LABELS(blur_step, labels, step, first, last, labels)

@@ -2,21 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 namespace crf {
-namespace {
-
-constexpr int kSplitAt = 6;          // iterations after which settled pixels rest
-constexpr float kTolerance = 1e-5f;  // change of the winning posterior over an iteration that counts as none
-
-}  // namespace
 
 const Result& MeanField::run(const Picture& picture, Grid& grid, const Parameters& p, bool want_posterior) {
     place_columns(picture, grid);
     choose_labels(picture, grid, p.prune);
     build_kernels(picture, p);
-    iterate(picture, p, make_room_for_output(size_t(picture.height) * picture.width, want_posterior));
+    iterate(picture, p.iterations, make_room_for_output(size_t(picture.height) * picture.width, want_posterior));
     return result_;
 }
 
@@ -111,77 +104,25 @@ OutputView MeanField::make_room_for_output(size_t pixels, bool want_posterior) {
     result_.label.resize(pixels);
     result_.confidence.resize(pixels);
     result_.posterior.resize(want_posterior ? pixels * result_.labels : 0);
-    return {result_.label.data(), result_.confidence.data(), want_posterior ? result_.posterior.data() : nullptr, nullptr};
+    return {result_.label.data(), result_.confidence.data(), want_posterior ? result_.posterior.data() : nullptr};
 }
 
-void MeanField::iterate(const Picture& picture, const Parameters& p, const OutputView& output) {
+void MeanField::iterate(const Picture& picture, int iterations, const OutputView& output) {
     const Kernels& k = kernels();
     const int labels = result_.labels;
-    const size_t pixels = result_.label.size();
-    const bool watch = p.prune > 0 && p.iterations > kSplitAt + 1;
-    size_t restless = pixels;
-    if (watch) confidence_.resize(pixels);
-    for (int iteration = 0; iteration < p.iterations; iteration++) {
-        const bool split = watch && iteration == kSplitAt && restless < pixels / 2;
-        const bool judge = watch && iteration == kSplitAt - 1;
+    for (int iteration = 0; iteration < iterations; iteration++) {
         const KernelView g = gaussian(), b = bilateral();
-        Unsettled unsettled = collect(split ? restless : 0);
-        if (judge) restless = 0;
         for_each_row(picture, [&](int y, const RunView& run) {
             if (with_gaussian_) gaussian_.begin_row(y, labels);
             if (with_bilateral_) bilateral_.clear_row(y, labels);
-            float* confidence = watch ? confidence_.data() + run.first : nullptr;
-            if (iteration == 0) k.first_pass(run, g, b, confidence);
-            else if (judge) restless += k.judging_pass(run, g, b, confidence, kTolerance);
-            else if (split) k.split_pass(run, g, b, confidence, output, unsettled);
-            else k.middle_pass(run, g, b, confidence);
+            if (iteration == 0) k.first_pass(run, g, b);
+            else k.middle_pass(run, g, b);
             if (with_gaussian_) gaussian_.end_row(y, labels);
         });
         if (with_bilateral_) bilateral_.blur(labels);
-        if (split) return finish_unsettled(unsettled, p.iterations - iteration, output);
     }
     const KernelView g = gaussian(), b = bilateral();
     for_each_row(picture, [&](int, const RunView& run) { k.last_pass(run, g, b, output); });
-}
-
-Unsettled MeanField::collect(size_t count) {
-    pixel_.resize(count);
-    unary_.resize(count * result_.labels);
-    posterior_.resize(count * result_.labels);
-    return {pixel_.data(), unary_.data(), posterior_.data(), 0};
-}
-
-// Settled pixels send the same message from now on: it joins the unaries of the others, which go on among themselves.
-void MeanField::finish_unsettled(const Unsettled& unsettled, int iterations, const OutputView& output) {
-    const Kernels& k = kernels();
-    const int labels = result_.labels;
-    const size_t count = unsettled.count;
-    k.add_slices(labels, unsettled.pixel, count, gaussian(), bilateral(), unsettled.unary);
-    std::vector<std::pair<const Kernel*, Kernel*>> parts;
-    if (with_gaussian_) parts.emplace_back(&gaussian_.kernel(), &gaussian_part_);
-    if (with_bilateral_) parts.emplace_back(&bilateral_, &bilateral_part_);
-    for (auto [whole, part] : parts) {
-        whole->restrict_to(pixel_, *part);
-        part->make_room(labels);
-        part->clear(labels);
-    }
-    const auto view = [](bool present, Kernel& part) { return present ? part.view() : KernelView{}; };
-    k.splat_rows(labels, nullptr, count, view(with_gaussian_, gaussian_part_), view(with_bilateral_, bilateral_part_),
-                 unsettled.posterior);
-    const RunView run{labels, 0, int(count), nullptr, nullptr, nullptr, nullptr, unsettled.unary};
-    for (int iteration = 1;; iteration++) {
-        for (auto [whole, part] : parts) {
-            part->blur(labels);
-            part->clear(labels);
-        }
-        const KernelView g = view(with_gaussian_, gaussian_part_), b = view(with_bilateral_, bilateral_part_);
-        if (iteration == iterations) {
-            OutputView scattered = output;
-            scattered.pixel = unsettled.pixel;
-            return k.last_pass(run, g, b, scattered);
-        }
-        k.middle_pass(run, g, b, nullptr);
-    }
 }
 
 }  // namespace crf

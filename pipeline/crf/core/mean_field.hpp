@@ -16,7 +16,7 @@ struct Parameters {
     float gaussian_weight, gaussian_xy;
     float bilateral_weight, bilateral_xy, bilateral_rgb;
     bool symmetric;  // normalisation on both sides of a kernel; otherwise after it
-    float prune;     // labels nowhere as probable take no part, and settled pixels rest; 0 works everything out
+    float prune;     // labels nowhere as probable take no part
 };
 
 // What became of the picture. Labels are numbered as in `kept`.
@@ -43,9 +43,7 @@ class MeanField {
     void keep_labels(const Grid& grid);
     void build_kernels(const Picture& picture, const Parameters& parameters);
     OutputView make_room_for_output(size_t pixels, bool want_posterior);
-    void iterate(const Picture& picture, const Parameters& parameters, const OutputView& output);
-    Unsettled collect(size_t count);
-    void finish_unsettled(const Unsettled& unsettled, int iterations, const OutputView& output);
+    void iterate(const Picture& picture, int iterations, const OutputView& output);
     KernelView gaussian() { return with_gaussian_ ? gaussian_.view() : KernelView{}; }
     KernelView bilateral() { return with_bilateral_ ? bilateral_.view() : KernelView{}; }
     template <class Pass>
@@ -54,11 +52,10 @@ class MeanField {
     GridView grid_{};
     std::vector<uint32_t> column_;
     std::vector<float> share_, grid_row_, floor_;
-    Buffer<float> kept_grid_, log_sum_, confidence_, unary_, posterior_;
-    Buffer<uint32_t> pixel_;
+    Buffer<float> kept_grid_, log_sum_;
     Table table_;
     Smoothing gaussian_;
-    Kernel bilateral_, gaussian_part_, bilateral_part_;
+    Kernel bilateral_;
     bool with_gaussian_ = false, with_bilateral_ = false;
     std::vector<float> gaussian_is_for_;  // size and parameters that gaussian_ was built for
     Result result_;
