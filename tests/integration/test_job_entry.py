@@ -131,7 +131,7 @@ def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:
     for i in range(120):
         storage.put_whole(f"{source}/{i:03d}.jpg", jpeg(photo(i, 150, 200)))
     flags = ("--input", source, "--output", f"{tmp_path}/out", "--commit-seconds", "0.5")
-    process = start(*flags)
+    process = start(*flags, "--refine.backend=pydensecrf")  # slow enough to be interrupted in the middle
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("out/masks/*.parquet")) and process.poll() is None:
         assert time.monotonic() < deadline
