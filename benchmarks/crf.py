@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 import dense_crf_core
@@ -183,8 +184,8 @@ def repeat_refine(times: int, image: Image, scores: Scores) -> float:
 def memory() -> Iterator[tuple[str, ...]]:
     """One row for each setting, measured in a process of its own by `python benchmarks/crf_memory.py SETTING`."""
     for setting in SETTINGS:
-        script = __file__.replace("crf.py", "crf_memory.py")
-        done = subprocess.run([sys.executable, script, setting], capture_output=True, text=True, check=True)
+        script = Path(__file__).with_name("crf_memory.py")
+        done = subprocess.run([sys.executable, str(script), setting], capture_output=True, text=True, check=True)
         yield (f"astronaut, {setting}", *done.stdout.split())
 
 

@@ -5,38 +5,27 @@ all scores as JSON, in percent. Exit codes: 0 done; 2 arguments, data, weights, 
 anything else.
 """
 
-import signal
 import sys
 
-from pipeline.batch.run import connected
+from pipeline.batch.entry import enter
 from pipeline.commandline import parse
-from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluation.config import EvaluateConfig
-from pipeline.evaluation.run import evaluate, prepare
+from pipeline.evaluation.run import Prepared, evaluate, prepare
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, check, score; returns the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
-    try:
-        ready = prepare(parse(EvaluateConfig, "Score a model, or existing masks, on labelled pictures.", argv))
-    except PipelineError as error:
-        return _fail(error, code=2)
-    try:
-        with connected():
-            found = evaluate(ready)
-    except KeyboardInterrupt:
-        return _fail("interrupted", code=1)
-    except PipelineError as error:
-        return _fail(error, code=2 if isinstance(error, ConfigError) else 1)
-    print(found.to_markdown())
-    print(found.to_json(), flush=True)
-    return 0
+    return enter(
+        "evaluate",
+        lambda: prepare(parse(EvaluateConfig, "Score a model, or existing masks, on labelled pictures.", argv)),
+        _scores,
+        interrupted="interrupted",
+    )
 
 
-def _fail(reason: object, code: int) -> int:
-    print(f"evaluate: {reason}", file=sys.stderr)
-    return code
+def _scores(ready: Prepared) -> str:
+    found = evaluate(ready)
+    return f"{found.to_markdown()}\n{found.to_json()}"
 
 
 if __name__ == "__main__":

@@ -6,37 +6,22 @@ used; 1 anything else.
 """
 
 import json
-import signal
 import sys
 
-from pipeline.batch.run import connected
+from pipeline.batch.entry import enter
 from pipeline.commandline import parse
-from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluation.crf_search import prepare, search
 from pipeline.evaluation.search_config import SearchConfig
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, check, search; returns the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
-    try:
-        ready = prepare(parse(SearchConfig, "Search the dense CRF's parameters on labelled pictures.", argv))
-    except PipelineError as error:
-        return _fail(error, code=2)
-    try:
-        with connected():
-            summary = search(ready)
-    except KeyboardInterrupt:
-        return _fail("interrupted", code=1)
-    except PipelineError as error:
-        return _fail(error, code=2 if isinstance(error, ConfigError) else 1)
-    print(json.dumps(summary), flush=True)
-    return 0
-
-
-def _fail(reason: object, code: int) -> int:
-    print(f"search_crf: {reason}", file=sys.stderr)
-    return code
+    return enter(
+        "search_crf",
+        lambda: prepare(parse(SearchConfig, "Search the dense CRF's parameters on labelled pictures.", argv)),
+        lambda ready: json.dumps(search(ready)),
+        interrupted="interrupted",
+    )
 
 
 if __name__ == "__main__":

@@ -41,9 +41,11 @@ class EvaluateConfig:
     refine: RefineConfig = field(default_factory=RefineConfig)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError unless there is one thing to score."""
+        """Raise ConfigError unless there is one thing to score, in a way that an evaluation knows."""
         if (self.model is None) == (self.masks is None):
             raise ConfigError("give either --model, to run it, or --masks, an output of the main job that is there")
+        if self.refine.device == "cuda":
+            raise ConfigError("refine.device is cuda; an evaluation refines on CPUs: use cpu or auto")
 
     @property
     def band(self) -> Band:

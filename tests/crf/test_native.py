@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, picture, probabilities_for, scores_for
 
 from pipeline.crf import CRFParams, DenseCRF, refine
+from pipeline.crf.native import NativeCRF
 from pipeline.errors import CRFError
 from pipeline.scores import grid_size, softmax, upsample
 
@@ -86,11 +87,11 @@ def test_threads_take_turns_on_one_crf_and_the_interpreter_goes_on():
 def test_the_interpreter_lock_is_released():
     image = picture(height=375, width=500)
     probabilities = probabilities_for(image, 21)
-    crf = DenseCRF(prune=0)
+    crf = NativeCRF(RELEASED, prune=0)  # DenseCRF's checks release it by themselves
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1000)  # a thread gives the lock up of itself, or keeps it
     try:
-        working = threading.Thread(target=crf, args=(image, probabilities))
+        working = threading.Thread(target=crf.posterior, args=(image, probabilities))
         working.start()
         assert working.is_alive()  # this line is reached while the core is at work
         working.join()

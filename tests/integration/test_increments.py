@@ -43,14 +43,15 @@ def test_a_second_run_over_a_thousand_objects_gets_none(
 
 def test_only_what_failed_is_tried_again(tmp_path: Path) -> None:
     flags = ("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")
-    storage.put_whole(f"{tmp_path}/in/old.jpg", jpeg(photo(1)))
-    first = summary(*flags, "--max-pixels=10", "--error-budget=1")  # any picture is too large
-    assert (first["segmented"], first["failed"]) == (0, 1)
-    assert summary(*flags)["skipped"] == 1
+    for n in range(3):
+        storage.put_whole(f"{tmp_path}/in/{n}.jpg", jpeg(photo(n)))
+    first = summary(*flags, "--max-pixels=10", "--error-budget=1")  # every picture is too large
+    assert (first["segmented"], first["failed"]) == (0, 3)
+    assert summary(*flags)["skipped"] == 3
     storage.put_whole(f"{tmp_path}/in/new.jpg", jpeg(photo(9)))
     retried = summary(*flags, "--retry-errors=true")
-    assert (retried["listed"], retried["segmented"], retried["failed"]) == (2, 1, 0)
-    assert [key for key, _ in masks.read(f"{tmp_path}/out")] == ["old.jpg"]
+    assert (retried["listed"], retried["segmented"], retried["failed"]) == (4, 3, 0)
+    assert sorted(key for key, _ in masks.read(f"{tmp_path}/out")) == ["0.jpg", "1.jpg", "2.jpg"]
     assert summary(*flags, "--retry-errors=true")["segmented"] == 0
     assert summary(*flags)["segmented"] == 1
 

@@ -117,13 +117,13 @@ def test_unusable_storage_ends_with_one_message(
 
 
 def test_failures_above_the_budget_end_with_3(cluster: None, tmp_path: Path) -> None:
-    source = folder(tmp_path / "in", 5, broken=5)
+    source = folder(tmp_path / "in", 20, broken=20)
     code, out, err = run_job("--input", source, "--output", f"{tmp_path}/out")
     assert code == 3, err
     said = last_line(out)
-    assert (said["listed"], said["segmented"], said["failed"]) == (10, 5, 5)
-    assert "5 of 10 images failed" in err
-    assert len(list(masks.read(f"{tmp_path}/out"))) == 5
+    assert (said["listed"], said["segmented"], said["failed"]) == (40, 20, 20)
+    assert "20 of 40 images failed" in err
+    assert len(list(masks.read(f"{tmp_path}/out"))) == 20
 
 
 def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:

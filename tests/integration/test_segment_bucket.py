@@ -116,15 +116,15 @@ def test_one_commit_makes_one_file(outputs: dict[str, tuple[Summary, str]]) -> N
 
 
 def test_broken_files_cost_themselves_alone(bucket: str) -> None:
-    good = pictures(5)
+    good = pictures(20)
     whole = next(iter(good.values()))
     damage = [b"", b"not an image", whole[: len(whole) // 2], b"\x89PNG\r\n\x1a\n" + bytes(50), b"GIF89a" + bytes(9)]
-    source = put(bucket, "images", good | {f"bad{i}": damage[i % len(damage)] for i in range(5)})
+    source = put(bucket, "images", good | {f"bad{i}": damage[i % len(damage)] for i in range(20)})
     summary = run(source, f"{bucket}/out")
-    assert (summary.listed, summary.segmented, summary.failed) == (10, 5, 5)
+    assert (summary.listed, summary.segmented, summary.failed) == (40, 20, 20)
     assert summary.exceeds(0.01)
     errors = table(f"{bucket}/out", "errors").to_pylist()
-    assert sorted(row["key"] for row in errors) == sorted(f"bad{i}.jpg" for i in range(5))
+    assert sorted(row["key"] for row in errors) == sorted(f"bad{i}.jpg" for i in range(20))
     assert {(row["stage"], row["error"]) for row in errors} == {("decode", "ImageError")}
     assert all(row["message"] and row["source"].startswith("s3://") for row in errors)
 

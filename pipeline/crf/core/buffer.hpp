@@ -1,8 +1,6 @@
 // Memory that is kept from one picture to the next: fresh pages cost as much as the arithmetic on them.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -30,12 +28,8 @@ class Buffer {
         data_ = nullptr;
         capacity_ = 0;
         const size_t bytes = (size + kSpare) * sizeof(T);
-        const size_t page = bytes < kHugePage ? 64 : kHugePage;
-        data_ = static_cast<T*>(std::aligned_alloc(page, (bytes + page - 1) / page * page));
+        data_ = static_cast<T*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
         if (!data_) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-        if (page == kHugePage) madvise(data_, bytes, MADV_HUGEPAGE);  // vertices are read all over the place
-#endif
         capacity_ = size;
         for (size_t i = size; i < size + kSpare; i++) data_[i] = T{};
     }
@@ -57,7 +51,7 @@ class Buffer {
         std::swap(capacity_, other.capacity_);
     }
 
-    static constexpr size_t kSpare = 256, kHugePage = size_t(1) << 21;
+    static constexpr size_t kSpare = 256;
     T* data_ = nullptr;
     size_t size_ = 0, capacity_ = 0;
 };

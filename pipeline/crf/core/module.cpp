@@ -1,4 +1,4 @@
-// What Python sees: arrays in, arrays out. Everything about them was checked in pipeline/crf/native.py.
+// What Python sees: arrays in, arrays out. Everything about them was checked in pipeline/crf/dense_crf.py.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
