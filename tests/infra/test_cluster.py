@@ -110,10 +110,11 @@ def test_no_policy_grants_by_wildcard(name: str) -> None:
 def test_sizing_table_follows_from_the_measured_refinement() -> None:
     text = (ROOT / "ray_cluster.yaml").read_text()
     measured = re.search(
-        r"^\| dense CRF \(pydensecrf\).*\| ([\d.]+) to ([\d.]+) s \|", (ROOT / "docs/results.md").read_text(), re.M
+        r"^\| dense CRF, default settings.*\| ([\d.]+) to ([\d.]+) s \|", (ROOT / "docs/results.md").read_text(), re.M
     )
     assert measured
-    assert f"{measured[1]} to {measured[2]} with pydensecrf" in text
+    assert f"one core: {measured[1]} to {measured[2]} at" in text
+    assert f"at c = {measured[2]}," in text
     rows = re.findall(r"^#   (\S+\.\S+) +(\d+) +(\d+) +([\d.]+)$", text, re.M)
     assert len(rows) == 5
     for machine, gpus, cores, rate in rows:
