@@ -1,6 +1,32 @@
 """The building block that the trunks share."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class AtrousDepthwise(nn.Conv2d):
+    """A depthwise convolution of stride 1 that may be atrous.
+
+    At rate d a picture falls into d x d phases that do not see each other, and on each of them the convolution is an
+    ordinary one. On a CPU that is how gradients are computed here: the library's atrous ones take four times as long.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        rate = self.dilation[0]
+        if rate == 1 or input.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(input)
+        count, channels, height, width = input.shape
+        rows, columns = -(-height // rate), -(-width // rate)
+        padded = functional.pad(input, (0, rate * columns - width, 0, rate * rows - height)).permute(0, 2, 3, 1)
+        cells = padded.reshape(count, rows, rate, columns, rate, channels)
+        phases = cells.permute(0, 2, 4, 5, 1, 3).flatten(0, 2)  # (N d d, C, rows, columns)
+        margin = (int(self.padding[0]) // rate, int(self.padding[1]) // rate)
+        filtered = functional.conv2d(phases, self.weight, self.bias, 1, margin, 1, self.groups)
+        cells = filtered.reshape(count, rate, rate, channels, rows, columns).permute(0, 4, 1, 5, 2, 3)
+        whole = cells.reshape(count, rate * rows, rate * columns, channels)
+        return whole[:, :height, :width].contiguous().permute(0, 3, 1, 2)
 
 
 class ConvBatchNorm(nn.Sequential):
@@ -23,7 +49,8 @@ class ConvBatchNorm(nn.Sequential):
     ) -> None:
         super().__init__()
         padding = dilation * (kernel - 1) // 2
-        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
+        kind = AtrousDepthwise if stride == 1 and groups == in_channels == out_channels else nn.Conv2d
+        conv = kind(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
         self.add_module("conv", conv)
         self.add_module("bn", nn.BatchNorm2d(out_channels, eps=eps))
         if activation is not None:

@@ -56,7 +56,7 @@ def _s3_options() -> dict[str, Any]:
     config: dict[str, Any] = {
         "connect_timeout": 5,
         "read_timeout": 60,
-        "retries": {"mode": "standard", "max_attempts": _ATTEMPTS},
+        "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
     }
     options: dict[str, Any] = {"config_kwargs": config, "use_listings_cache": False}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 def probe_readable(uri: str, seconds: float = PROBE_SECONDS) -> Entry | None:
     """The first file at `uri`, or None; a storage that does not answer in `seconds` raises StorageError."""
-    return _within(seconds, uri, lambda: next(list_files(uri), None))
+    return _within(seconds, uri, "list", lambda: next(list_files(uri), None))
 
 
 def probe_object(uri: str) -> None:
@@ -48,10 +48,10 @@ def probe_writable(uri: str, seconds: float = PROBE_SECONDS) -> None:
             raise StorageError(f"{redact(uri)} gives back other bytes than were written: it cannot hold results")
         delete(probe)
 
-    _within(seconds, uri, round_trip)
+    _within(seconds, uri, "write", round_trip)
 
 
-def _within(seconds: float, uri: str, call: Callable[[], _T]) -> _T:
+def _within(seconds: float, uri: str, action: str, call: Callable[[], _T]) -> _T:
     """Run `call` on a thread that may be left behind: a dead endpoint must not hold the user for its own time-out."""
     outcome: list[_T] = []
     failure: list[BaseException] = []
@@ -69,6 +69,7 @@ def _within(seconds: float, uri: str, call: Callable[[], _T]) -> _T:
         raise failure[0]
     if not outcome:
         raise StorageError(
-            f"{redact(uri)} did not answer within {seconds:.0f} s; check AWS_ENDPOINT_URL and the network"
+            f"cannot {action} {redact(uri)}: no connection within {seconds:.0f} s; "
+            "check AWS_ENDPOINT_URL and the network"
         )
     return outcome[0]

@@ -1,8 +1,10 @@
-"""Random scale, padding, crop and mirror of a picture and its mask, in the order of the authors' data layer."""
+"""Random scale, padding, crop, mirror and colour of a picture and its mask, the first four as in the authors' layer."""
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from pipeline.masks import IGNORE
 from pipeline.training.recipe import Recipe
@@ -19,9 +21,9 @@ def augment(
     Args:
         image: (H, W, 3) uint8 RGB.
         mask: (H, W) uint8 labels.
-        recipe: scale range, crop and probability of mirroring.
+        recipe: scale range, crop, probability of mirroring and change of colours.
         fill: the model's mean colour, RGB.
-        rng: decides scale, place and mirroring.
+        rng: decides scale, place, mirroring and colours.
 
     Returns:
         Picture (crop, crop, 3) and mask (crop, crop).
@@ -32,6 +34,8 @@ def augment(
     image, mask = (plane[top : top + recipe.crop, left : left + recipe.crop] for plane in (image, mask))
     if rng.uniform() < recipe.mirror:
         image, mask = image[:, ::-1], mask[:, ::-1]
+    if recipe.colour_jitter:
+        image = recolour(image, rng.uniform(1 - recipe.colour_jitter, 1 + recipe.colour_jitter, 3))
     return np.ascontiguousarray(image), np.ascontiguousarray(mask)
 
 
@@ -50,3 +54,13 @@ def pad(image: Pixels, mask: Pixels, side: int, fill: Colour) -> tuple[Pixels, P
     wide_image, wide_mask = np.full((*shape, 3), fill, np.uint8), np.full(shape, IGNORE, np.uint8)
     wide_image[:height, :width], wide_mask[:height, :width] = image, mask
     return wide_image, wide_mask
+
+
+def recolour(image: Pixels, factors: Iterable[float]) -> Pixels:
+    """Multiply the picture's brightness, then its contrast, then its saturation; 1 leaves each as it is."""
+    picture = Image.fromarray(image)
+    for enhance, factor in zip(
+        (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), factors, strict=True
+    ):
+        picture = enhance(picture).enhance(factor)
+    return np.asarray(picture)

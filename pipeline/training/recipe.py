@@ -30,6 +30,7 @@ class Recipe:
         scale_min: smallest random scale of a picture.
         scale_max: largest random scale of a picture.
         mirror: probability that a picture is mirrored.
+        colour_jitter: largest change of a picture's brightness, contrast and saturation, as a share of each.
         freeze_bn: keep batch normalisation's statistics, scale and shift as they are.
         precision: of the forward and backward pass; weights and their updates are float32.
         seed: decides the order of pictures, their augmentation and dropout.
@@ -52,6 +53,7 @@ class Recipe:
     scale_min: float = 0.5
     scale_max: float = 1.5
     mirror: float = 0.5
+    colour_jitter: float = 0.0
     freeze_bn: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
@@ -81,6 +83,8 @@ class Recipe:
             raise ConfigError(f"recipe.scale_min..scale_max is {self.scale_min}..{self.scale_max}; give 0 < min <= max")
         if not 0 <= self.mirror <= 1:
             raise ConfigError(f"recipe.mirror is {self.mirror}; it is a probability, from 0 to 1")
+        if not 0 <= self.colour_jitter < 1:
+            raise ConfigError(f"recipe.colour_jitter is {self.colour_jitter}; it must be from 0 to below 1")
 
     def learning_rate(self, step: int) -> float:
         """The poly schedule: base_lr * (1 - step / iterations)^power; 0 at the end."""

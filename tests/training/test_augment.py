@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.masks import IGNORE
-from pipeline.training.augment import augment, pad, rescale
+from pipeline.training.augment import augment, pad, recolour, rescale
 from pipeline.training.recipe import Recipe
 
 FILL = (104, 117, 123)
@@ -85,3 +85,23 @@ def test_scales_fill_the_range():
     assert min(sides) == pytest.approx(50, abs=3)
     assert max(sides) == pytest.approx(150, abs=3)
     assert np.mean(sides) == pytest.approx(100, abs=6)
+
+
+def test_colours_change_as_their_names_say():
+    """On a picture of two colours, against the formulas: mean grey for contrast, a pixel's own grey for saturation."""
+    image = np.array([[[200, 100, 50], [40, 60, 80]]], np.uint8)
+    grey = image @ np.array([0.299, 0.587, 0.114])  # (1, 2), ITU-R 601
+    around = {"contrast": np.full((1, 2, 1), round(grey.mean())), "saturation": grey[..., None]}
+    np.testing.assert_array_equal(recolour(image, (1, 1, 1)), image)
+    np.testing.assert_allclose(recolour(image, (0.5, 1, 1)), image * 0.5, atol=1)
+    np.testing.assert_allclose(recolour(image, (1, 0.5, 1)), (image + around["contrast"]) / 2, atol=1)
+    np.testing.assert_allclose(recolour(image, (1, 1, 0.5)), (image + around["saturation"]) / 2, atol=1)
+
+
+@pytest.mark.parametrize(("jitter", "changed"), [(0.0, False), (0.4, True)])
+def test_colours_change_where_the_recipe_says(jitter, changed):
+    image, mask = encoded(65, 65)
+    recipe = Recipe(crop=65, scale_min=1.0, scale_max=1.0, mirror=0.0, colour_jitter=jitter)
+    cut, labels = augment(image, mask, recipe, FILL, np.random.default_rng(0))
+    np.testing.assert_array_equal(labels, mask)
+    assert (cut != image).any() == changed

@@ -57,7 +57,7 @@ def test_poly_schedule(step, share):
     [
         ("iterations", 0), ("batch", 0), ("base_lr", 0.0), ("checkpoint_every", 0), ("momentum", -0.1),
         ("class_balance", -1), ("crop", 320),
-        ("crop", 1), ("scale_min", 2.0), ("scale_min", 0.0), ("mirror", 1.5), ("seed", -1),
+        ("crop", 1), ("scale_min", 2.0), ("scale_min", 0.0), ("mirror", 1.5), ("colour_jitter", 1.0), ("seed", -1),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_by_name(field, value):
