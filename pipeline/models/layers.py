@@ -9,8 +9,8 @@ class AtrousDepthwise(nn.Conv2d):
     """A depthwise convolution of stride 1 that may be atrous.
 
     At rate d a picture falls into d x d phases that do not see each other, and on each of them the convolution is an
-    ordinary one. That is how it is computed here where the CPU library has no vector code for atrous ones: above rate 2,
-    and for gradients.
+    ordinary one. That is how it is computed here where the CPU library has no vector code for atrous ones: above rate
+    2, and for gradients.
     """
 
     def forward(self, input: Tensor) -> Tensor:
