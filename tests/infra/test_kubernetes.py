@@ -1,15 +1,17 @@
-"""The overlays of infra/kubernetes/, built by kubectl, against the schema of KubeRay 1.7; see kuberay/NOTICE.md."""
+"""The overlays of infra/kubernetes/, built by kubectl, against Kubernetes' and KubeRay's schemas: schemas/NOTICE.md."""
 
 import gzip
 import json
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.protocols import Validator
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(
@@ -30,17 +32,37 @@ def closed(schema: Any) -> Any:
     return rest | {"properties": properties, "additionalProperties": False}
 
 
+def read(name: str) -> Any:
+    return json.loads(gzip.decompress((Path(__file__).parent / "schemas" / name).read_bytes()))
+
+
 @pytest.fixture(scope="module")
-def rayjob_schema() -> Any:
-    schema = json.loads(gzip.decompress((Path(__file__).parent / "kuberay/rayjob_v1.json.gz").read_bytes()))
-    return closed(schema)
+def validators() -> dict[str, Validator]:
+    """Of each kind."""
+    kubernetes = read("kubernetes_v1.37.json.gz")
+    ours = {kind: closed(read(f"{kind.lower()}_v1.json.gz")) for kind in ("RayJob", "RayCronJob")}
+    core = {kind: schema | {"$defs": kubernetes["$defs"]} for kind, schema in kubernetes["kinds"].items()}
+    return {kind: Draft202012Validator(schema) for kind, schema in (ours | core).items()}
+
+
+def build(overlay: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(_kustomized(overlay)))
+
+
+@cache
+def _kustomized(overlay: str) -> str:
+    command = ["kubectl", "kustomize", str(ROOT / "infra/kubernetes/overlays" / overlay)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(params=["small", "production"])
 def built(request: pytest.FixtureRequest) -> dict[str, Any]:
-    overlay = ROOT / "infra/kubernetes/overlays" / request.param
-    out = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True, check=True).stdout
-    return {document["kind"]: document for document in yaml.safe_load_all(out)}
+    return {document["kind"]: document for document in build(request.param)}
+
+
+@pytest.fixture(scope="module")
+def nightly() -> dict[str, Any]:
+    return {f"{document['kind']}/{document['metadata']['name']}": document for document in build("nightly")}
 
 
 def groups(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -48,12 +70,21 @@ def groups(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
 
 
-def test_rayjob_is_valid_and_an_unknown_field_is_not(built: dict[str, Any], rayjob_schema: Any) -> None:
-    job = built["RayJob"]
-    jsonschema.validate(job, rayjob_schema)
-    groups(job)[1]["template"]["spec"]["containers"][0]["imagePullPolice"] = "Always"
-    with pytest.raises(jsonschema.ValidationError, match="imagePullPolice"):
-        jsonschema.validate(job, rayjob_schema)
+@pytest.mark.parametrize("overlay", ["small", "production", "nightly", "raycronjob"])
+def test_every_object_is_valid_and_an_unknown_field_of_it_is_not(
+    overlay: str, validators: dict[str, Validator]
+) -> None:
+    for document in build(overlay):
+        validator = validators[document["kind"]]
+        validator.validate(document)
+        with pytest.raises(ValidationError, match="unknown_field"):
+            validator.validate(document | {"unknown_field": 1})
+
+
+def test_a_misspelt_field_deep_in_a_pod_is_refused(built: dict[str, Any], validators: dict[str, Validator]) -> None:
+    groups(built["RayJob"])[1]["template"]["spec"]["containers"][0]["imagePullPolice"] = "Always"
+    with pytest.raises(ValidationError, match="imagePullPolice"):
+        validators["RayJob"].validate(built["RayJob"])
 
 
 def test_every_pod_is_limited_confined_and_behind_the_policy(built: dict[str, Any]) -> None:
@@ -79,3 +110,31 @@ def test_workers_are_there_before_the_job_and_leave_in_time_for_spot(built: dict
         pod = worker["template"]["spec"]
         assert 60 < pod["terminationGracePeriodSeconds"] < 120
         assert "ray stop --grace-period 60" in str(pod["containers"][0]["lifecycle"]["preStop"])
+
+
+def test_nightly_starts_copies_of_a_suspended_run_and_never_two(nightly: dict[str, Any]) -> None:
+    job, cron = nightly["RayJob/segment-bucket"], nightly["CronJob/nightly"]["spec"]
+    assert job["spec"]["suspend"] is True
+    assert cron["concurrencyPolicy"] == "Forbid"
+    pod = cron["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == groups(job)[0]["template"]["spec"]["containers"][0]["image"]
+    (volume,) = pod["volumes"]
+    mounted = container["volumeMounts"][0]["mountPath"]
+    scripts = nightly[f"ConfigMap/{volume['configMap']['name']}"]["data"]
+    assert container["command"] == ["python", f"{mounted}/{next(iter(scripts))}"]
+
+
+def test_nightly_may_only_read_and_create_runs(nightly: dict[str, Any]) -> None:
+    account = nightly["CronJob/nightly"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["serviceAccountName"]
+    binding = nightly["RoleBinding/nightly"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "deeplab-buckets"}]
+    rules = nightly[f"Role/{binding['roleRef']['name']}"]["rules"]
+    assert rules == [{"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["get", "create"]}]
+
+
+def test_raycronjob_schedules_the_run_of_production_and_starts_none_at_once() -> None:
+    scheduled = {document["kind"]: document for document in build("raycronjob")}
+    production = {document["kind"]: document for document in build("production")}
+    assert scheduled["RayCronJob"]["spec"]["jobTemplate"] == production["RayJob"]["spec"]
+    assert "RayJob" not in scheduled

@@ -1,0 +1,118 @@
+"""Starts the night's run, a copy of the suspended RayJob, and waits for its end.
+
+It runs in the CronJob's pod. The run's name follows from the Job's, so that a second pod of the same night goes on
+waiting for the run that the first has started. Exit codes: 0 the run is complete; 1 it is not.
+"""
+
+import json
+import os
+import ssl
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+TEMPLATE = "segment-bucket"
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+Manifest = dict[str, Any]
+
+
+class RunError(Exception):
+    """The night has no complete run; the message says why, and what to do."""
+
+
+class RayJobs:
+    """The RayJobs of one namespace, by the Kubernetes API."""
+
+    def __init__(self, server: str, namespace: str, account: Path) -> None:
+        self._url = f"{server}/apis/ray.io/v1/namespaces/{namespace}/rayjobs"
+        self._token = account / "token"
+        self._trust = ssl.create_default_context(cafile=str(account / "ca.crt"))
+
+    def get(self, name: str) -> Manifest:
+        """The RayJob called `name`; HTTPError 404 where there is none."""
+        return self._ask(Request(f"{self._url}/{name}"))
+
+    def create(self, run: Manifest) -> None:
+        """Create a RayJob; HTTPError 409 where its name is taken."""
+        headers = {"Content-Type": "application/json"}
+        self._ask(Request(self._url, data=json.dumps(run).encode(), headers=headers, method="POST"))
+
+    def _ask(self, request: Request) -> Manifest:
+        request.add_header("Authorization", f"Bearer {self._token.read_text()}")  # read anew: it is replaced each hour
+        with urlopen(request, context=self._trust, timeout=30) as answer:
+            found: Manifest = json.load(answer)
+        return found
+
+
+def run_name(job: str) -> str:
+    """The template's name and the minute, in UTC, that a CronJob puts into its Jobs' names; else the Job's name."""
+    minute = job.rpartition("-")[2]
+    return f"{TEMPLATE}-{datetime.fromtimestamp(60 * int(minute), UTC):%Y%m%d-%H%M}" if minute.isdecimal() else job
+
+
+def copied(template: Manifest, name: str, job: str, job_uid: str) -> Manifest:
+    """A RayJob like the template, not suspended, that goes when its Job goes."""
+    return {
+        "apiVersion": template["apiVersion"],
+        "kind": template["kind"],
+        "metadata": {
+            "name": name,
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": job_uid}],
+        },
+        "spec": template["spec"] | {"suspend": False},
+    }
+
+
+def start(runs: RayJobs, name: str, job: str, job_uid: str) -> None:
+    """Create the run, unless an earlier pod of this Job has."""
+    try:
+        runs.create(copied(runs.get(TEMPLATE), name, job, job_uid))
+        print(f"started {name}", flush=True)
+    except HTTPError as error:
+        if error.code == 404:
+            raise RunError(f"no RayJob {TEMPLATE} to copy: apply infra/kubernetes/overlays/nightly again") from error
+        if error.code != 409:
+            raise RunError(f"cannot start {name}: {error}: {error.read().decode(errors='replace')}") from error
+        print(f"{name} has been started already", flush=True)
+
+
+def wait(runs: RayJobs, name: str, poll_seconds: float) -> None:
+    """Return when the run is complete; a server that does not answer is asked again."""
+    while True:
+        try:
+            status = runs.get(name).get("status", {})
+        except HTTPError as error:
+            if error.code < 500 and error.code != 429:
+                raise RunError(f"{name} cannot be watched any more: {error}; was it deleted?") from error
+            status = {}
+        except OSError:
+            status = {}
+        state = status.get("jobDeploymentStatus")
+        if state == "Complete":
+            return
+        if state in ("Failed", "ValidationFailed"):
+            raise RunError(f"{name}: {state}: {status.get('message')}; `kubectl describe rayjob {name}` says more")
+        time.sleep(poll_seconds)
+
+
+def main(server: str = "https://kubernetes.default.svc", account: Path = ACCOUNT, poll_seconds: float = 30) -> int:
+    """Start, wait; returns the exit code."""
+    job = os.environ["JOB_NAME"]
+    name = run_name(job)
+    try:
+        runs = RayJobs(server, os.environ["NAMESPACE"], account)
+        start(runs, name, job, os.environ["JOB_UID"])
+        wait(runs, name, poll_seconds)
+    except (RunError, OSError) as error:
+        print(f"start_run: {error}", file=sys.stderr)
+        return 1
+    print(f"{name} is complete", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""infra/kubernetes/nightly/start_run.py against a server that answers as the Kubernetes API does."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import certifi
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "infra/kubernetes/nightly/start_run.py"
+PATH = "/apis/ray.io/v1/namespaces/night/rayjobs"
+RUN = "segment-bucket-20261124-0100"  # the minute 29924700 of Unix time
+TEMPLATE = {
+    "apiVersion": "ray.io/v1",
+    "kind": "RayJob",
+    "metadata": {"name": "segment-bucket", "uid": "t", "resourceVersion": "5", "finalizers": ["ray.io/x"]},
+    "spec": {"suspend": True, "entrypoint": "python"},
+    "status": {"jobDeploymentStatus": "Suspended"},
+}
+
+
+class FakeApi(ThreadingHTTPServer):
+    """Keeps RayJobs; `states` is what a run's status says, one for each time it is asked for; 500 is no answer."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.rayjobs: dict[str, dict[str, Any]] = {"segment-bucket": TEMPLATE}
+        self.states: list[Any] = ["Complete"]
+        self.tokens: set[str] = set()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FakeApi
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix(PATH + "/")
+        found = self.server.rayjobs.get(name)
+        if found is None or found is TEMPLATE:
+            return self.answer(200 if found else 404, found or {})
+        state = self.server.states.pop(0)
+        if state == 500:
+            return self.answer(500, {})
+        return self.answer(200, found | {"status": {"jobDeploymentStatus": state, "message": "out of GPUs"}})
+
+    def do_POST(self) -> None:
+        assert self.path == PATH
+        run = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        taken = run["metadata"]["name"] in self.server.rayjobs
+        self.server.rayjobs.setdefault(run["metadata"]["name"], run)
+        self.answer(409 if taken else 201, run)
+
+    def answer(self, code: int, body: dict[str, Any]) -> None:
+        self.server.tokens.add(self.headers["Authorization"])
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    with FakeApi() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def night(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A call is what one pod of the Job does; gives its exit code."""
+    spec = spec_from_file_location("start_run", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "token").write_text("secret")
+    shutil.copy(certifi.where(), tmp_path / "ca.crt")
+    for name, value in (("NAMESPACE", "night"), ("JOB_NAME", "nightly-29924700"), ("JOB_UID", "u1")):
+        monkeypatch.setenv(name, value)
+    return lambda: module.main(f"http://127.0.0.1:{api.server_port}", tmp_path, poll_seconds=0.01)
+
+
+def test_a_run_is_the_template_not_suspended_and_goes_with_its_job(night: Any, api: FakeApi) -> None:
+    api.states = ["", "Running", "Complete"]
+    assert night() == 0
+    run = api.rayjobs[RUN]
+    assert run["spec"] == {"suspend": False, "entrypoint": "python"}
+    assert run["metadata"] == {
+        "name": RUN,
+        "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "nightly-29924700", "uid": "u1"}],
+    }
+    assert api.tokens == {"Bearer secret"}
+
+
+def test_a_second_pod_of_the_night_waits_for_the_first_ones_run(night: Any, api: FakeApi) -> None:
+    api.rayjobs[RUN] = first = {"metadata": {"name": RUN}}
+    assert night() == 0
+    assert api.rayjobs[RUN] is first
+    assert len(api.rayjobs) == 2
+
+
+def test_a_job_made_by_hand_gives_its_run_its_own_name(
+    night: Any, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOB_NAME", "again")
+    assert night() == 0
+    assert "again" in api.rayjobs
+
+
+def test_a_server_that_fails_for_a_while_is_asked_again(night: Any, api: FakeApi) -> None:
+    api.states = [500, "Running", 500, "Complete"]
+    assert night() == 0
+
+
+@pytest.mark.parametrize("state", ["Failed", "ValidationFailed"])
+def test_a_run_that_failed_fails_the_job(
+    state: str, night: Any, api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.states = ["Running", state]
+    assert night() == 1
+    assert f"{RUN}: {state}: out of GPUs" in capsys.readouterr().err
+
+
+def test_without_the_template_it_is_told_what_to_apply(
+    night: Any, api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del api.rayjobs["segment-bucket"]
+    assert night() == 1
+    assert "apply infra/kubernetes/overlays/nightly" in capsys.readouterr().err
