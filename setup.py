@@ -7,12 +7,14 @@ Its vector code is compiled once for each instruction set; which one runs is cho
 """
 
 import platform
+from glob import glob
 
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
 
 CORE = "pipeline/crf/core"
 SOURCES = ("dispatch", "grid", "kernel", "lattice", "mean_field", "module", "smoothing")
+HEADERS = sorted(glob(f"{CORE}/*.hpp") + glob(f"{CORE}/*.inl"))  # objects of an older checkout are compiled again
 FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-Wno-psabi"]
 EXACT = "-ffp-contract=off"  # lattice coordinates must round as pydensecrf's do
 FUSED = "-ffp-contract=fast"
@@ -23,7 +25,14 @@ if platform.machine() in ("x86_64", "AMD64"):
 
 setup(
     libraries=[
-        (f"crf_{name}", {"sources": [f"{CORE}/kernels_{name}.cpp"], "cflags": [*FLAGS, FUSED, *flags]})
+        (
+            f"crf_{name}",
+            {
+                "sources": [f"{CORE}/kernels_{name}.cpp"],
+                "cflags": [*FLAGS, FUSED, *flags],
+                "obj_deps": {"": HEADERS},
+            },
+        )
         for name, flags in INSTRUCTIONS.items()
     ],
     ext_modules=[
@@ -31,6 +40,7 @@ setup(
             "dense_crf_core",
             [f"{CORE}/{name}.cpp" for name in SOURCES],
             extra_compile_args=[*FLAGS, EXACT],
+            depends=HEADERS,
         )
     ],
 )
