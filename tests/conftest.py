@@ -27,7 +27,8 @@ def cluster(s3_endpoint: str) -> Iterator[None]:
     """A Ray instance of two CPUs that all tests of the session share; its workers know the S3 server."""
     import ray
 
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+    # metrics once a second, so that a short run exports them too
+    os.environ.update({"RAY_AUTH_MODE": "disabled", "RAY_metrics_report_interval_ms": "1000"})
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
     yield
     ray.shutdown()

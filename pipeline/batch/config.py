@@ -57,6 +57,7 @@ class RunConfig:
         storage_timeout: wait so many seconds for a storage that stops answering in the middle of the run.
         retry_errors: do only what has its row in errors/, again; what has failed by its listing alone is left.
         dry_run: say what would be done, and write nothing.
+        prices: YAML file with the price of an hour by node type, for the summary's cost.
         inference: how the network is run.
         refine: how its scores are refined.
     """
@@ -72,6 +73,7 @@ class RunConfig:
     storage_timeout: float = 300.0
     retry_errors: bool = False
     dry_run: bool = False
+    prices: Uri | None = None
     inference: Inference = field(default_factory=Inference)
     refine: RefineConfig = field(default_factory=RefineConfig)
 
@@ -94,7 +96,8 @@ class RunConfig:
 
     def redacted(self) -> dict[str, Any]:
         """The run as plain values, fit to be written down: no URI in it holds a credential."""
-        uris = {name: storage.redact(getattr(self, name)) for name in ("input", "output", "model")}
+        named = {name: getattr(self, name) for name in ("input", "output", "model", "prices")}
+        uris = {name: storage.redact(uri) for name, uri in named.items() if uri is not None}
         return json.loads(json.dumps(asdict(self) | uris))  # type: ignore[no-any-return]
 
 

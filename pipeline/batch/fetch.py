@@ -1,6 +1,7 @@
 """Ray Data's source of encoded images: one read task fetches one chunk of the manifest."""
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
@@ -14,6 +15,7 @@ from ray.data.block import BlockMetadata
 
 from pipeline import storage
 from pipeline.batch import parquet_shard, rows
+from pipeline.batch.in_flight import Watch
 from pipeline.batch.manifest import Chunk, read_chunk
 from pipeline.batch.shard import check_unchanged
 from pipeline.batch.source import Source
@@ -29,10 +31,10 @@ Row = dict[str, Any]
 class ManifestDatasource(Datasource):
     """The images a manifest names, as tables of schema FETCHED; what travels to the cluster is chunk numbers."""
 
-    def __init__(self, source: Source, manifest_uri: str, chunks: Sequence[Chunk]) -> None:
+    def __init__(self, source: Source, manifest_uri: str, chunks: Sequence[Chunk], watch: Watch) -> None:
         """Read `chunks` of the manifest at `manifest_uri`, whose images lie in `source`."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._source, self._manifest_uri, self._chunks = source, manifest_uri, chunks
+        self._source, self._manifest_uri, self._chunks, self._watch = source, manifest_uri, chunks, watch
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Unknown before anything is fetched."""
@@ -42,16 +44,21 @@ class ManifestDatasource(Datasource):
         """One task a chunk, whatever parallelism is asked for: a chunk is what is best fetched together."""
         return [
             ReadTask(
-                partial(_fetch_patiently, self._source, self._manifest_uri, chunk),
+                partial(_fetch_patiently, self._source, self._manifest_uri, chunk, self._watch),
                 BlockMetadata(num_rows=chunk.rows, size_bytes=None, input_files=None, exec_stats=None),
             )
             for chunk in self._chunks
         ]
 
 
-def _fetch_patiently(source: Source, manifest_uri: str, chunk: Chunk) -> Iterator[pa.Table]:
+def _fetch_patiently(source: Source, manifest_uri: str, chunk: Chunk, watch: Watch) -> Iterator[pa.Table]:
     with storage.patient(source.patience):
-        yield from fetch_chunk(source, manifest_uri, chunk)
+        tables = fetch_chunk(source, manifest_uri, chunk)
+        began = time.monotonic()
+        for table in tables:
+            watch.end("fetch", table.column("key").to_pylist(), time.monotonic() - began)
+            yield table
+            began = time.monotonic()
 
 
 def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk) -> Iterator[pa.Table]:

@@ -28,7 +28,7 @@ def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: Rem
     """Run the graph; yields references to blocks of schema FINISHED as they are done."""
     config, model = ready.config, ready.model
     images = ray.data.read_datasource(
-        ManifestDatasource(ready.source, manifest.uri, manifest.chunks),
+        ManifestDatasource(ready.source, manifest.uri, manifest.chunks, watch),
         num_cpus=0,
         concurrency=plan.fetchers,
         override_num_blocks=len(manifest.chunks),

@@ -4,8 +4,10 @@ A stage notes the keys of a batch before it starts and clears them when it is do
 strike has lost its worker once: its images are then done one by one. An image with two strikes becomes a failed row.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -20,13 +22,35 @@ DEVICE_LOST = 70
 """Exit code of a worker whose GPU is in an error state."""
 
 
+@dataclass
+class Totals:
+    """How far a run is. After the loss of the process that counts it starts at 0 again.
+
+    Attributes:
+        finished: rows that left the last stage.
+        failed: of these, rows without a mask.
+        waiting: images that were segmented and are yet to be refined.
+        images: images that came through a stage, by its name.
+        seconds: time that the stage's workers were busy with them.
+        kept: labels that took part in refinement, summed over the images.
+    """
+
+    finished: int = 0
+    failed: int = 0
+    waiting: int = 0
+    images: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    kept: int = 0
+
+
 class InFlight:
     """The strikes of each key at each stage, and how far the run is."""
 
     def __init__(self) -> None:
         """Start with nothing in flight."""
         self._strikes: Counter[tuple[str, str]] = Counter()
-        self._finished = self._failed = 0
+        self._waiting: set[str] = set()
+        self._totals = Totals()
 
     def strikes(self, stage: str, keys: Sequence[str]) -> list[int]:
         """How often each key was begun at `stage` and never ended."""
@@ -35,20 +59,29 @@ class InFlight:
     def begin(self, stage: str, keys: Sequence[str]) -> None:
         """Note that `keys` are being worked on."""
         self._strikes.update((stage, key) for key in keys)
+        if stage == "refine":
+            self._waiting.difference_update(keys)
 
-    def end(self, stage: str, keys: Sequence[str]) -> None:
-        """Note that `keys` came through."""
+    def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
+        """Note that `keys` came through, and how long that took."""
         for key in keys:
             self._strikes.pop((stage, key), None)
+        if stage == "segment":
+            self._waiting.update(keys)
+        self._totals.images[stage] += len(keys)
+        self._totals.seconds[stage] = self._totals.seconds.get(stage, 0.0) + seconds
 
-    def count(self, finished: int, failed: int) -> None:
-        """Add to the run's progress: rows that left the last stage, and how many of them failed."""
-        self._finished += finished
-        self._failed += failed
+    def count(self, finished: Sequence[str], failed: int, kept: int) -> None:
+        """Add to the run's totals: keys that left the last stage, how many of them failed, and the labels kept."""
+        self._waiting.difference_update(finished)
+        self._totals.finished += len(finished)
+        self._totals.failed += failed
+        self._totals.kept += kept
 
-    def progress(self) -> tuple[int, int]:
-        """(finished, failed) so far."""
-        return self._finished, self._failed
+    def totals(self) -> Totals:
+        """So far."""
+        self._totals.waiting = len(self._waiting)
+        return self._totals
 
 
 class Watch(Protocol):
@@ -60,10 +93,10 @@ class Watch(Protocol):
     def begin(self, stage: str, keys: Sequence[str]) -> None:
         """See InFlight."""
 
-    def end(self, stage: str, keys: Sequence[str]) -> None:
+    def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
         """See InFlight."""
 
-    def count(self, finished: int, failed: int) -> None:
+    def count(self, finished: Sequence[str], failed: int, kept: int) -> None:
         """See InFlight."""
 
 
@@ -84,18 +117,18 @@ class RemoteWatch:
         """See InFlight; waits, since a worker that dies right after must have been noted."""
         ray.get(self._actor.begin.remote(stage, keys))
 
-    def end(self, stage: str, keys: Sequence[str]) -> None:
+    def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
         """See InFlight."""
-        self._actor.end.remote(stage, keys)
+        self._actor.end.remote(stage, keys, seconds)
 
-    def count(self, finished: int, failed: int) -> None:
+    def count(self, finished: Sequence[str], failed: int, kept: int) -> None:
         """See InFlight."""
-        self._actor.count.remote(finished, failed)
+        self._actor.count.remote(finished, failed, kept)
 
-    def progress(self) -> tuple[int, int]:
+    def totals(self) -> Totals:
         """See InFlight."""
-        finished, failed = ray.get(self._actor.progress.remote())
-        return finished, failed
+        totals: Totals = ray.get(self._actor.totals.remote())
+        return totals
 
     def stop(self) -> None:
         """End the actor."""
@@ -117,8 +150,9 @@ def survive(stage: str, batch: pa.Table, process: Callable[[pa.Table], pa.Table]
         if part:
             chosen = [keys[i] for i in part]
             watch.begin(stage, chosen)
+            began = time.monotonic()
             done.append(process(batch.take(part)))
-            watch.end(stage, chosen)
+            watch.end(stage, chosen, time.monotonic() - began)
     lost = [i for i, count in enumerate(strikes) if count >= MAX_STRIKES]
     if lost:
         done.append(rows.table([_given_up(row, stage) for row in batch.take(lost).to_pylist()], rows.FETCHED))

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline import models, storage
 from pipeline.batch.config import RefineConfig, RunConfig
+from pipeline.batch.cost import Prices, read_prices
 from pipeline.batch.source import Source, open_source
 from pipeline.crf import CRFParams, DenseCRF
 from pipeline.models import SegmentationModel
@@ -12,12 +13,13 @@ from pipeline.models import SegmentationModel
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """What was opened and loaded: the input listed, the output written to and read back, the weights read."""
+    """What was opened and loaded: input listed, output written to and read back, weights and prices read."""
 
     config: RunConfig
     source: Source
     model: SegmentationModel
     crf: DenseCRF | None
+    prices: Prices | None = None
 
 
 def check(config: RunConfig) -> Preflight:
@@ -31,7 +33,8 @@ def check(config: RunConfig) -> Preflight:
     if not config.dry_run:
         storage.probe_writable(config.output)
     model = models.load(config.model)
-    return Preflight(config=config, source=source, model=model, crf=chosen_crf(config.refine, model))
+    prices = read_prices(config.prices) if config.prices else None
+    return Preflight(config=config, source=source, model=model, crf=chosen_crf(config.refine, model), prices=prices)
 
 
 def chosen_crf(refine: RefineConfig, model: SegmentationModel) -> DenseCRF | None:

@@ -36,14 +36,17 @@ class Refiner:
         self._classes, self._palette = classes, palette
         self._stride, self._max_pixels = stride, max_pixels
         self._watch = watch
+        self._kept = 0  # labels, summed over the images of a batch
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Table SCORED -> table FINISHED with the same keys."""
         live = pc.is_null(batch.column("error"))
+        self._kept = 0
         parts = survive("refine", batch.filter(live), self._refine, self._watch)
         parts.append(batch.filter(pc.invert(live)))
         done = pa.concat_tables([rows.widened(part, rows.FINISHED) for part in parts])
-        self._watch.count(done.num_rows, done.num_rows - done.column("error").null_count)
+        failed = done.num_rows - done.column("error").null_count
+        self._watch.count(done.column("key").to_pylist(), failed, self._kept)
         return done
 
     def _refine(self, batch: pa.Table) -> pa.Table:
@@ -61,6 +64,7 @@ class Refiner:
             if len(group) == 1:
                 return [group[0] | rows.failure("refine", error)]
             return [done for row in group for done in self._finish([row])]
+        self._kept += sum(refined.kept for refined in found)
         return [row | self._mask_columns(refined) for row, refined in zip(group, found, strict=True)]
 
     def _mask_columns(self, found: Refinement) -> Row:

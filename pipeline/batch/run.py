@@ -5,7 +5,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,10 +18,12 @@ from ray._private.state import available_resources_per_node
 from pipeline import storage
 from pipeline.batch import graph, ledger
 from pipeline.batch.config import generation
+from pipeline.batch.cost import NodeClock, Prices, cost, node_types
 from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.listing import Listing, Tables, list_input
 from pipeline.batch.lock import Lock, held
 from pipeline.batch.manifest import Manifest
+from pipeline.batch.metrics import RunMetrics
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.progress import Progress, say
 from pipeline.batch.resources import Node, Plan, RefineDevice, plan
@@ -58,6 +60,7 @@ def segment(ready: Preflight) -> Summary:
         storage.patient(patience),
         connected(),
     ):
+        clock = NodeClock(node_types)
         listing, tables = _to_do(ready, info.generation)
         manifest.write(tables, whole=ready.source.format == "parquet")
         say(f"{listing.listed} images listed, {listing.skipped} done already, {manifest.rows} to do")
@@ -66,7 +69,8 @@ def segment(ready: Preflight) -> Summary:
         if manifest.rows:
             fitting = plan_when_free(len(ready.model.classes), _refine_device(ready)).for_images(manifest.rows)
             say(f"plan: {fitting}")
-            first_done = _work(ready, manifest, listing, fitting, committer)
+            first_done = _work(ready, manifest, listing, fitting, committer, clock)
+        clock.look()
         ended = time.monotonic()
     segmented = sum(receipt.segmented for receipt in committer.receipts)
     failed = sum(receipt.failed for receipt in committer.receipts)
@@ -80,6 +84,8 @@ def segment(ready: Preflight) -> Summary:
         startup_seconds=round(first_done - started, 3),
         images_per_second=round((segmented + failed) / max(ended - first_done, 1e-3), 3) if manifest.rows else 0.0,
         output=storage.redact(config.output),
+        node_seconds={name: round(seconds, 3) for name, seconds in clock.seconds.items()},
+        cost=_cost(clock.seconds, ready.prices),
         plan=fitting,
     )
     storage.put_whole(storage.join(run, "summary.json"), summary.to_json().encode())
@@ -108,16 +114,34 @@ def _to_do(ready: Preflight, generation: str) -> tuple[Listing, Tables]:
     return list_input(ready.source, done.failed if ready.config.retry_errors else done.pending, ready.config.limit)
 
 
-def _work(ready: Preflight, manifest: Manifest, listing: Listing, fitting: Plan, committer: Committer) -> float:
+def _cost(seconds: Mapping[str, float], prices: Prices | None) -> float | None:
+    if prices is None:
+        return None
+    unpriced = sorted(seconds.keys() - prices.keys())
+    if unpriced:
+        say(f"no cost: the prices name no {', '.join(unpriced)}")
+    return cost(seconds, prices)
+
+
+def _work(
+    ready: Preflight, manifest: Manifest, listing: Listing, fitting: Plan, committer: Committer, clock: NodeClock
+) -> float:
     """Run the graph over the manifest and commit what comes out; returns when the first image was done."""
     graph.configure(min(max(listing.bytes // _BLOCKS_WANTED, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES))
     watch = RemoteWatch()
+    metrics = RunMetrics(committer.info.run_id, listing.listed, manifest.rows, ready.config.error_budget, fitting)
     first_done = 0.0
     with Progress(manifest.rows) as progress:
 
+        def show() -> None:
+            totals = watch.totals()
+            progress.show(totals.finished, totals.failed)
+            metrics.update(totals, committer.receipts)
+
         def tick() -> None:
             committer.commit_if_due()
-            progress.show(*watch.progress())
+            show()
+            clock.look_if_due()
 
         try:
             with every(_TICK_SECONDS, tick) as check:
@@ -127,7 +151,7 @@ def _work(ready: Preflight, manifest: Manifest, listing: Listing, fitting: Plan,
                     committer.add(block.ref, block.metadata.size_bytes)
         finally:
             committer.finish()
-        progress.show(*watch.progress())
+        show()
     watch.stop()
     return first_done
 

@@ -7,6 +7,7 @@ one Ray task near the data concatenates them and puts the files. A repeated task
 import io
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import ray
 
 from pipeline import masks, storage
+from pipeline.batch.log import log
 from pipeline.batch.remote import get
 from pipeline.masks import DatasetInfo
 
@@ -28,10 +30,15 @@ _WRITES_AT_ONCE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What one commit put into the output: rows of masks/ and of errors/."""
+    """What one commit put into the output: rows of masks/, and of errors/ by their cause, (stage, error)."""
 
     segmented: int
-    failed: int
+    causes: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def failed(self) -> int:
+        """Rows of errors/."""
+        return self.causes.total()
 
 
 @dataclass
@@ -112,7 +119,15 @@ def write_files(output: str, name: str, info: DatasetInfo, finished: pa.Table) -
     ):
         if rows.num_rows:
             storage.put_whole(storage.join(output, folder, name), _parquet(rows, schema, info))
-    return Receipt(segmented=segmented.num_rows, failed=failed.num_rows)
+    _log_commit(info.run_id, name, segmented, failed)
+    causes = zip(failed.column("stage").to_pylist(), failed.column("error").to_pylist(), strict=True)
+    return Receipt(segmented=segmented.num_rows, causes=Counter(causes))
+
+
+def _log_commit(run_id: str, name: str, segmented: pa.Table, failed: pa.Table) -> None:
+    for row in failed.select(["key", "source", "stage", "error", "message"]).to_pylist():
+        log("failed", run_id=run_id, **row)
+    log("committed", run_id=run_id, file=name, segmented=segmented.num_rows, failed=failed.num_rows)
 
 
 def _parquet(rows: pa.Table, schema: pa.Schema, info: DatasetInfo) -> bytes:

@@ -1,6 +1,7 @@
 """What a run did, as counted from what it committed."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from pipeline.batch.resources import Plan
@@ -21,6 +22,8 @@ class Summary:
         startup_seconds: of these, before the first image was done: listing, loading weights, starting actors.
         images_per_second: images done by the second after start-up.
         output: where the rows are.
+        node_seconds: how long nodes of each type were part of the cluster, summed over the nodes.
+        cost: of these at the prices that were given; None without prices, or where a type has none.
         plan: the actors that did it; None where there was nothing to do.
     """
 
@@ -33,6 +36,8 @@ class Summary:
     startup_seconds: float
     images_per_second: float
     output: str
+    node_seconds: Mapping[str, float]
+    cost: float | None
     plan: Plan | None
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.crf.native import NativeCRF
 from pipeline.crf.params import CRFParams
 from pipeline.crf.reference import ReferenceCRF
-from pipeline.crf.refinement import Refinement
+from pipeline.crf.refinement import Labelling, Refinement
 from pipeline.errors import ConfigError, CRFError
 from pipeline.scores import Floats, best_label, softmax, upsample, window
 
@@ -76,9 +76,7 @@ class DenseCRF:
         _check_probabilities(probabilities, image.shape[:2])
         return self._backend.posterior(image, probabilities)
 
-    def label(
-        self, image: NDArray[np.uint8], scores: Floats, stride: int, top: int = 0, left: int = 0
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def label(self, image: NDArray[np.uint8], scores: Floats, stride: int, top: int = 0, left: int = 0) -> Labelling:
         """Upsample the scores, turn them into probabilities, refine these and take the best label, in one call.
 
         On the native core no array of (C, H, W) is made.
@@ -89,9 +87,6 @@ class DenseCRF:
             stride: output stride of the scores, in pixels.
             top: the window's first row in the picture, in pixels.
             left: the window's first column in the picture, in pixels.
-
-        Returns:
-            The most probable label, (H, W) uint8, the first of equals; and its posterior, (H, W) float32.
 
         Raises:
             CRFError: wrong shape or type, scores that are not finite, or a picture too large for the lattice.
@@ -109,7 +104,8 @@ class DenseCRF:
         if isinstance(self._backend, NativeCRF):
             return self._backend.label(image, grid, stride, top, left)
         logits = upsample(grid, height, width, stride, top, left)
-        return best_label(self._backend.posterior(image, softmax(logits, out=logits)))
+        posterior = self._backend.posterior(image, softmax(logits, out=logits))
+        return Labelling(*best_label(posterior), kept=int(posterior.any(axis=(1, 2)).sum()))
 
     def refine_together(
         self, images: Sequence[NDArray[np.uint8]], scores: Sequence[Floats], stride: int

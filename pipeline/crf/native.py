@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.crf.params import CRFParams
+from pipeline.crf.refinement import Labelling
 from pipeline.errors import CRFError
 from pipeline.scores import Floats
 
-_INTERFACE = 1
+_INTERFACE = 2
 """Of dense_crf_core; pipeline/crf/core/module.cpp has the same number."""
 
 
@@ -44,16 +45,13 @@ class NativeCRF:
             raise _too_large(image, error) from None
         return found
 
-    def label(
-        self, image: NDArray[np.uint8], scores: Floats, stride: int, top: int, left: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Best label and its posterior, both (H, W), of a window; see DenseCRF."""
+    def label(self, image: NDArray[np.uint8], scores: Floats, stride: int, top: int, left: int) -> Labelling:
+        """The best labels (H, W) of a window; see DenseCRF."""
         self._check_labels(len(scores))
         try:
-            best, winning = self._core.label(image, scores, stride, top, left, self._parameters)
+            return Labelling(*self._core.label(image, scores, stride, top, left, self._parameters))
         except OverflowError as error:
             raise _too_large(image, error) from None
-        return best, winning
 
     def _check_labels(self, labels: int) -> None:
         if labels > self._module.MAX_LABELS:

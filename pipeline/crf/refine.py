@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.crf.dense_crf import DenseCRF
 from pipeline.crf.params import CRFParams
-from pipeline.crf.refinement import Refinement
+from pipeline.crf.refinement import Labelling, Refinement
 from pipeline.errors import CRFError
 from pipeline.scores import Floats, best_label, grid_size, softmax, upsample
 
@@ -96,15 +96,17 @@ def refine(
     mask = np.empty((height, width), np.uint8)
     pixels = np.zeros(labels, np.int64)
     posterior_sum = np.zeros(labels, np.float64)
+    kept = 0
     for y in _spans(height, tile, margin):
         for x in _spans(width, tile, margin):
             if crf is not None:
-                best, winning = crf.label(image[y.low : y.high, x.low : x.high], scores, stride, y.low, x.low)
+                found = crf.label(image[y.low : y.high, x.low : x.high], scores, stride, y.low, x.low)
             else:
                 logits = upsample(scores, y.high - y.low, x.high - x.low, stride, y.low, x.low)  # (C, tile, tile)
-                best, winning = best_label(softmax(logits, out=logits))
+                found = Labelling(*best_label(softmax(logits, out=logits)), kept=labels)
+            kept = max(kept, found.kept)
             core = np.s_[y.start - y.low : y.stop - y.low, x.start - x.low : x.stop - x.low]
-            best, winning = best[core], winning[core]
+            best, winning = found.best[core], found.posterior[core]
             mask[y.start : y.stop, x.start : x.stop] = best
             pixels += np.bincount(best.ravel(), minlength=labels)
             posterior_sum += np.bincount(best.ravel(), weights=winning.ravel(), minlength=labels)
@@ -113,6 +115,7 @@ def refine(
         confidence=float(posterior_sum.sum() / mask.size),
         pixels=pixels,
         class_confidence=(posterior_sum / np.maximum(pixels, 1)).astype(np.float32),
+        kept=kept,
     )
 
 

@@ -30,12 +30,14 @@ class TorchRefinement:
         confidence: (N,) float32, mean over the pixels of the winning label's posterior.
         pixels: (N, C) int64, pixels won by each label.
         class_confidence: (N, C) float32, mean posterior of a label over the pixels it won; 0 where it won none.
+        kept: labels that took part.
     """
 
     masks: Tensor
     confidence: Tensor
     pixels: Tensor
     class_confidence: Tensor
+    kept: int
 
 
 class TorchCRF:
@@ -177,7 +179,13 @@ class CudaCRF:
         except torch.AcceleratorError as error:
             raise DeviceLostError(f"the GPU failed while it refined: {error}") from error
         return [
-            Refinement(mask=mask, confidence=float(confidence), pixels=pixels, class_confidence=class_confidence)
+            Refinement(
+                mask=mask,
+                confidence=float(confidence),
+                pixels=pixels,
+                class_confidence=class_confidence,
+                kept=found.kept,
+            )
             for mask, confidence, pixels, class_confidence in zip(
                 found.masks.cpu().numpy(),
                 found.confidence.cpu().numpy(),
@@ -249,6 +257,7 @@ def _summary(q: Tensor, kept: Tensor, labels: int, size: tuple[int, int]) -> Tor
         confidence=winning.mean(dim=0, dtype=torch.float64).float(),
         pixels=pixels,
         class_confidence=mean.new_zeros((len(count), labels)).index_copy_(1, kept, mean),
+        kept=len(kept),
     )
 
 

@@ -62,3 +62,27 @@ def test_stages_do_not_share_strikes() -> None:
     watch = InFlight()
     watch.begin("segment", ["a"])
     assert watch.strikes("refine", ["a"]) == [0]
+
+
+def test_totals_by_stage_and_what_waits_between_them() -> None:
+    watch = InFlight()
+    watch.end("fetch", ["a", "b", "c"], 0.5)
+    for keys, seconds in ((["a", "b"], 2.0), (["c"], 1.0)):
+        watch.begin("segment", keys)
+        watch.end("segment", keys, seconds)
+    watch.begin("refine", ["a"])
+    assert watch.totals().waiting == 2
+    watch.end("refine", ["a"], 4.0)
+    watch.count(["a", "b"], failed=1, kept=5)  # b failed while it was decoded, and was not refined
+    totals = watch.totals()
+    assert (totals.waiting, totals.finished, totals.failed, totals.kept) == (1, 2, 1, 5)
+    assert totals.images == {"fetch": 3, "segment": 3, "refine": 1}
+    assert totals.seconds == {"fetch": 0.5, "segment": 3.0, "refine": 4.0}
+
+
+def test_an_image_done_again_waits_once() -> None:
+    watch = InFlight()
+    for _ in range(2):
+        watch.end("segment", ["a"], 1.0)
+    watch.begin("refine", ["a"])
+    assert watch.totals().waiting == 0

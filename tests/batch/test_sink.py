@@ -1,6 +1,7 @@
 """Committed files: schemas to the letter, one file a commit, nothing written twice."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from pipeline.batch.sink import Receipt, write_files
 def test_rows_land_in_masks_and_errors_with_their_schemas(tmp_path: Path) -> None:
     finished = rows.table([finished_row("a"), finished_row("bad", failed=True), finished_row("c")], rows.FINISHED)
     receipt = write_files(str(tmp_path), "run1-00000.parquet", info(), finished)
-    assert receipt == Receipt(segmented=2, failed=1)
+    assert receipt == Receipt(segmented=2, causes=Counter({("decode", "ImageError"): 1}))
     good = pq.read_table(tmp_path / "masks" / "run1-00000.parquet")
     bad = pq.read_table(tmp_path / "errors" / "run1-00000.parquet")
     assert good.schema.remove_metadata() == masks.MASKS_SCHEMA

@@ -176,7 +176,9 @@ def test_progress_counts_what_left_the_last_stage() -> None:
     lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.SCORED)
     good = scored(photo(0, 20, 30), np.zeros((3, 4, 5), np.float32))
     Refiner(None, CLASSES, PALETTE, 8, 10_000, watch)(pa.concat_tables([lost, good]))
-    assert watch.progress() == (2, 1)
+    totals = watch.totals()
+    assert (totals.finished, totals.failed, totals.kept, totals.waiting) == (2, 1, 3, 0)
+    assert totals.images == {"refine": 1}
 
 
 def test_a_real_network_fits_between_the_stages() -> None:

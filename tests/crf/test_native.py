@@ -23,9 +23,11 @@ from pipeline.scores import grid_size, softmax, upsample
 def test_the_default_settings_keep_9999_of_10000_labels(name, params, certainty):
     image = picture(name, 375, 500)
     scores = certainty * scores_for(image, 21)
-    every, _ = DenseCRF(params, prune=0).label(image, scores, 8)
-    default, _ = DenseCRF(params).label(image, scores, 8)
-    assert (every == default).mean() >= 0.9999
+    every = DenseCRF(params, prune=0).label(image, scores, 8)
+    default = DenseCRF(params).label(image, scores, 8)
+    assert (every.best == default.best).mean() >= 0.9999
+    probabilities = softmax(upsample(scores, 375, 500, 8))
+    assert (every.kept, default.kept) == (21, int((probabilities.max(axis=(1, 2)) >= 1e-2).sum()))
 
 
 @pytest.mark.parametrize("labels", [1, 3, 11, 30])
@@ -34,7 +36,8 @@ def test_labels_from_scores_are_those_of_the_upsampled_probabilities(labels):
     scores = scores_for(image, labels)
     crf = DenseCRF(prune=0)
     posterior = crf(image, softmax(upsample(scores, 61, 83, 8)))
-    best, winning = crf.label(image, scores, 8)
+    best, winning, kept = crf.label(image, scores, 8)
+    assert kept == labels
     np.testing.assert_array_equal(best, posterior.argmax(axis=0))
     np.testing.assert_allclose(winning, posterior.max(axis=0), atol=1e-5)
     assert (best.dtype, winning.dtype) == (np.uint8, np.float32)
@@ -44,8 +47,8 @@ def test_a_window_reads_its_part_of_the_scores():
     image = picture("coffee", 80, 100)
     scores = scores_for(image, 4)
     crf = DenseCRF(CRFParams(iterations=0), prune=0)
-    whole, _ = crf.label(image, scores, 8)
-    part, _ = crf.label(image[13:50, 21:90], scores, 8, 13, 21)
+    whole = crf.label(image, scores, 8).best
+    part = crf.label(image[13:50, 21:90], scores, 8, 13, 21).best
     np.testing.assert_array_equal(part, whole[13:50, 21:90])
 
 
@@ -139,7 +142,8 @@ def test_any_input_gives_probabilities(data):
         normalization=data.draw(st.sampled_from(["symmetric", "after"])),
     )
     crf = DenseCRF(params, prune=data.draw(st.sampled_from([0, 1e-2, 1])))
-    best, winning = crf.label(image, scores, stride, top, left)
+    best, winning, kept = crf.label(image, scores, stride, top, left)
+    assert 1 <= kept <= labels
     assert best.max() < labels
     assert ((winning > 0.999 / labels) & (winning < 1.00001)).all()
     posterior = crf(image, softmax(upsample(scores, height, width, stride, top, left)))

@@ -98,6 +98,7 @@ def test_every_pod_is_limited_confined_and_behind_the_policy(built: dict[str, An
             assert container["resources"]["limits"] == container["resources"]["requests"]
             assert container["image"].startswith("REGISTRY/deeplab-buckets:0.1.0-")
             assert "env" not in container
+            assert container["ports"] == [{"name": "metrics", "containerPort": 8080}]
             assert {"configMapRef": {"name": built["ConfigMap"]["metadata"]["name"]}} in container["envFrom"]
 
 

@@ -13,7 +13,7 @@ namespace py = pybind11;
 namespace crf {
 namespace {
 
-constexpr int kInterface = 1;  // raised with every change that pipeline/crf/native.py must know of
+constexpr int kInterface = 2;  // raised with every change that pipeline/crf/native.py must know of
 
 Picture picture_of(const py::array_t<uint8_t>& image) {
     return {int(image.shape(0)), int(image.shape(1)), image.data(), image.strides(0), image.strides(1), image.strides(2)};
@@ -49,6 +49,7 @@ class Core {
         py::array_t<float> winning({picture.height, picture.width});
         uint8_t* label = labels.mutable_data();
         float* posterior = winning.mutable_data();
+        size_t kept = 0;
         {
             py::gil_scoped_release release;
             const std::lock_guard<std::mutex> lock(mutex_);
@@ -56,8 +57,9 @@ class Core {
             const Result& result = mean_field_.run(picture, grid_, parameters, false);
             for (size_t i = 0; i < result.label.size(); i++) label[i] = uint8_t(result.kept[result.label[i]]);
             std::copy(result.confidence.begin(), result.confidence.end(), posterior);
+            kept = result.kept.size();
         }
-        return py::make_tuple(labels, winning);
+        return py::make_tuple(labels, winning, kept);
     }
 
     py::array_t<float> posterior(const py::array_t<uint8_t>& image, const py::array& probabilities,

@@ -1,0 +1,83 @@
+"""What a run costs: the seconds that nodes of each type were there, times their prices."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+import yaml
+
+from pipeline import storage
+from pipeline.errors import ConfigError
+
+UNNAMED = "node"
+"""Type of a node that neither KubeRay nor Ray's cluster launcher started."""
+
+_GROUP = "ray.io/node-group"
+_SAMPLE_SECONDS = 10.0
+
+Prices = Mapping[str, float]
+
+
+def read_prices(uri: str) -> Prices:
+    """Price of an hour by node type, from a YAML file such as `{head: 0.1, gpu: 0.75, cpu: 0.3}`.
+
+    Raises:
+        ConfigError: it is something else.
+        StorageError: it cannot be read.
+    """
+    try:
+        found = yaml.safe_load(storage.read_bytes(uri))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"prices: {storage.redact(uri)} is no YAML: {' '.join(str(error).split())}") from error
+    prices = found if isinstance(found, dict) else {}
+    wrong = [f"{name}: {price!r}" for name, price in prices.items() if not _is_price(price)]
+    if not prices or wrong:
+        raise ConfigError(
+            f"prices: {storage.redact(uri)} must map node types to prices an hour, such as `gpu: 0.75`; "
+            f"it has {', '.join(wrong) or 'no such line'}"
+        )
+    return {str(name): float(price) for name, price in prices.items()}
+
+
+def _is_price(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+class NodeClock:
+    """Adds up how long nodes of each type are part of the cluster, by looking now and then."""
+
+    def __init__(self, types: Callable[[], list[str]], now: Callable[[], float] = time.monotonic) -> None:
+        """Begin to count; `types` gives the type of every node that is there, see node_types."""
+        self._types, self._now = types, now
+        self._looked = now()
+        self.seconds: dict[str, float] = {}
+
+    def look_if_due(self) -> None:
+        """Look, unless it has been done a moment ago."""
+        if self._now() - self._looked >= _SAMPLE_SECONDS:
+            self.look()
+
+    def look(self) -> None:
+        """Count the time since the last look for the nodes that are there now."""
+        now = self._now()
+        for name in self._types():
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._looked
+        self._looked = now
+
+
+def node_types() -> list[str]:
+    """The type of every node of the cluster that is alive: its worker group's name, or UNNAMED."""
+    return [node["Labels"].get(_GROUP) or UNNAMED for node in _nodes() if node["Alive"]]
+
+
+def _nodes() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return found
+
+
+def cost(seconds: Mapping[str, float], prices: Prices) -> float | None:
+    """Node-seconds times prices, in the prices' currency; None where a type of node has no price."""
+    if not seconds.keys() <= prices.keys():
+        return None
+    return sum(prices[name] * spent / 3600 for name, spent in seconds.items())

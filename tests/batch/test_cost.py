@@ -1,0 +1,64 @@
+"""Node-seconds by type, and what they cost."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.batch.cost import NodeClock, cost, read_prices
+from pipeline.errors import ConfigError
+
+
+class Cluster:
+    """Nodes that come and go, and a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.types: list[str] = ["head"]
+
+    def clock(self) -> NodeClock:
+        return NodeClock(lambda: self.types, lambda: self.time)
+
+
+def test_nodes_are_counted_for_the_time_they_were_there() -> None:
+    cluster = Cluster()
+    clock = cluster.clock()
+    cluster.time, cluster.types = 130.0, ["head", "gpu", "cpu", "cpu"]
+    clock.look()
+    cluster.time, cluster.types = 150.0, ["head", "gpu"]
+    clock.look()
+    assert clock.seconds == {"head": 50.0, "gpu": 50.0, "cpu": 60.0}
+
+
+def test_the_cluster_is_not_asked_at_every_tick() -> None:
+    cluster = Cluster()
+    clock = cluster.clock()
+    cluster.time = 101.0
+    clock.look_if_due()
+    assert clock.seconds == {}
+    cluster.time = 111.0
+    clock.look_if_due()
+    assert clock.seconds == {"head": 11.0}
+
+
+def test_cost_is_hours_times_prices_and_none_where_a_price_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text("head: 0.1\ngpu: 3\n")
+    prices = read_prices(str(tmp_path / "prices.yaml"))
+    assert cost({"head": 7200.0, "gpu": 1800.0}, prices) == pytest.approx(1.7)
+    assert cost({"head": 7200.0, "cpu": 1.0}, prices) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gpu: cheap\nhead: 1\n", "gpu: 'cheap'"),
+        ("gpu: -1", "gpu: -1"),
+        ("gpu: true", "gpu: True"),
+        ("- 1", "no such line"),
+        ("a: [", "is no YAML"),
+    ],
+)
+def test_prices_that_are_none_are_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"prices: .*prices\.yaml") as error:
+        read_prices(str(tmp_path / "prices.yaml"))
+    assert said in str(error.value)
