@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from glob import glob
 from pathlib import Path
@@ -58,7 +60,13 @@ def run_job(config: RunConfig, folder: Path) -> JobRun:
             [sys.executable, str(JOB), "--config", str(settings)], env=alone, stdout=stdout, stderr=stderr
         ) as job,
     ):
-        spent = _watch(job)
+
+        def ended(seconds: float) -> bool:
+            with suppress(subprocess.TimeoutExpired):
+                job.wait(seconds)
+            return job.returncode is not None
+
+        spent = core_seconds(job.pid, ended)
     if job.returncode not in (0, 3):
         said = err.read_text()[-2000:]
         raise RunError(f"the job ended with exit code {job.returncode}; the end of what it said:\n{said}")
@@ -67,18 +75,19 @@ def run_job(config: RunConfig, folder: Path) -> JobRun:
     return JobRun(summary=Summary(**(counted | {"plan": plan})), plan=plan, core_seconds=spent)
 
 
-def _watch(job: subprocess.Popen[bytes]) -> Counter[str]:
-    """Core seconds by group, sampled from Linux's /proc until the job ends."""
+def core_seconds(driver: int, ended: Callable[[float], bool]) -> Counter[str]:
+    """Core seconds by group, sampled from Linux's /proc until the job whose driver is process `driver` ends.
+
+    `ended` waits for that for at most so many seconds, and tells.
+    """
     spent: Counter[str] = Counter()
     seen: Counter[int] = Counter()
     busy_before, idle_before = _machine_ticks()
     while True:
-        for pid, ticks in _tree_ticks(job.pid).items():
-            spent[_group(pid, job.pid)] += ticks - seen[pid]
+        for pid, ticks in _tree_ticks(driver).items():
+            spent[_group(pid, driver)] += ticks - seen[pid]
             seen[pid] = ticks
-        try:
-            job.wait(SAMPLE_SECONDS)
-        except subprocess.TimeoutExpired:
+        if not ended(SAMPLE_SECONDS):
             continue
         busy, idle = _machine_ticks()
         spent[OTHERS], spent[IDLE] = busy - busy_before - spent.total(), idle - idle_before

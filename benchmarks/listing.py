@@ -120,7 +120,7 @@ def synthetic(count: int) -> Measured:
             manifest.write(pages(), whole=False)
             return manifest.rows
 
-    return _measure(work)
+    return measure(work)
 
 
 def put_objects(prefix: str, count: int) -> None:
@@ -142,13 +142,13 @@ def list_prefix(prefix: str, manifest: str) -> Measured:
         Manifest(manifest).write(tables, whole=False)
         return listing.listed
 
-    return _measure(write)
+    return measure(write)
 
 
 def run_job(prefix: str, output: str) -> Measured:
     """Run the job over `prefix`; this process is its driver."""
     ready = check(RunConfig(input=Uri(prefix), output=Uri(output), error_budget=1.0))
-    return _measure(lambda: segment(ready).listed)
+    return measure(lambda: segment(ready).listed)
 
 
 def apart(work: Callable[..., Any], *arguments: object) -> Any:
@@ -158,7 +158,7 @@ def apart(work: Callable[..., Any], *arguments: object) -> Any:
         return pool.submit(work, *arguments).result()
 
 
-def _measure(work: Callable[[], int]) -> Measured:
+def measure(work: Callable[[], int]) -> Measured:
     """Memory of this process while `work`, which returns how many images it went through, is called.
 
     getrusage's ru_maxrss would not do: it starts from the memory of the process that started this one.

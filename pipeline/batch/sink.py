@@ -26,6 +26,7 @@ FILE_BYTES = 224 * 1024 * 1024
 """Bytes of finished blocks that make one file; PNGs do not shrink further, so files stay below 256 MiB."""
 
 _WRITES_AT_ONCE = 4
+_LOGGED = ("key", "source", "stage", "error", "message")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,13 @@ class Committer:
 @ray.remote(num_cpus=0, max_retries=3)
 def _write_files(output: str, name: str, info: DatasetInfo, patience: float, *blocks: pa.Table) -> Receipt:
     """See write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
+    finished = pa.concat_tables(blocks)
     with storage.patient(patience):
-        return write_files(output, name, info, pa.concat_tables(blocks))
+        receipt = write_files(output, name, info, finished)
+    for row in finished.filter(pc.is_valid(finished.column("error"))).select(_LOGGED).to_pylist():
+        log("failed", run_id=info.run_id, **row)
+    log("committed", run_id=info.run_id, file=name, segmented=receipt.segmented, failed=receipt.failed)
+    return receipt
 
 
 def write_files(output: str, name: str, info: DatasetInfo, finished: pa.Table) -> Receipt:
@@ -119,15 +125,8 @@ def write_files(output: str, name: str, info: DatasetInfo, finished: pa.Table) -
     ):
         if rows.num_rows:
             storage.put_whole(storage.join(output, folder, name), _parquet(rows, schema, info))
-    _log_commit(info.run_id, name, segmented, failed)
     causes = zip(failed.column("stage").to_pylist(), failed.column("error").to_pylist(), strict=True)
     return Receipt(segmented=segmented.num_rows, causes=Counter(causes))
-
-
-def _log_commit(run_id: str, name: str, segmented: pa.Table, failed: pa.Table) -> None:
-    for row in failed.select(["key", "source", "stage", "error", "message"]).to_pylist():
-        log("failed", run_id=run_id, **row)
-    log("committed", run_id=run_id, file=name, segmented=segmented.num_rows, failed=failed.num_rows)
 
 
 def _parquet(rows: pa.Table, schema: pa.Schema, info: DatasetInfo) -> bytes:

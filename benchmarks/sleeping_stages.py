@@ -1,0 +1,63 @@
+"""Stages that sleep instead of working, between which real bytes travel: what is left of a run is the graph."""
+
+import sys
+import time
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import ray.cloudpickle
+from numpy.typing import NDArray
+
+from pipeline import masks
+from pipeline.batch import rows
+from pipeline.batch.in_flight import Watch
+from pipeline.batch.refiner import Refiner
+from pipeline.batch.segmenter import Segmenter
+
+LABELS, STRIDE = 21, 8
+
+
+class SleepingSegmenter(Segmenter):
+    """Gives every image the same scores after a while."""
+
+    seconds: ClassVar[float]
+    shape: ClassVar[tuple[int, int, int]]
+
+    def __init__(self, _load_predictor: Any, max_pixels: int, watch: Watch, _load_next: Any = None) -> None:
+        """Take what the Segmenter takes, and load nothing."""
+        self._max_pixels, self._watch, self._next = max_pixels, watch, None
+
+    def _segment(self, batch: pa.Table) -> pa.Table:
+        time.sleep(self.seconds * batch.num_rows)
+        scores = np.zeros(self.shape, np.float16).tobytes()
+        constant = {"scores": [scores] * batch.num_rows, "shape": [self.shape] * batch.num_rows}
+        for name, values in constant.items():
+            batch = batch.append_column(rows.SCORED.field(name), pa.array(values, rows.SCORED.field(name).type))
+        return batch
+
+
+class SleepingRefiner(Refiner):
+    """Gives every image the same mask after a while."""
+
+    seconds: ClassVar[float]
+    mask: ClassVar[NDArray[np.uint8]]
+
+    def _refine(self, batch: pa.Table) -> pa.Table:
+        time.sleep(self.seconds * batch.num_rows)
+        height, width = self.mask.shape
+        mask = {"bytes": masks.encode(self.mask, self._palette), "path": None}
+        made = {"height": height, "width": width, "mask": mask, "confidence": 1.0, "classes": []}
+        kept = batch.select(["key", "source", "version", "digest"]).to_pylist()
+        return rows.table([row | made for row in kept], rows.FINISHED)
+
+
+def stages(
+    mask: NDArray[np.uint8], segment_seconds: float, refine_seconds: float
+) -> tuple[type[SleepingSegmenter], type[SleepingRefiner]]:
+    """The two stages for images like `mask`, (H, W) uint8, each with the seconds it sleeps for an image."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call] # workers cannot import a benchmark
+    height, width = (-(-side // STRIDE) + 1 for side in mask.shape)
+    SleepingSegmenter.seconds, SleepingSegmenter.shape = segment_seconds, (LABELS, height, width)
+    SleepingRefiner.seconds, SleepingRefiner.mask = refine_seconds, mask
+    return SleepingSegmenter, SleepingRefiner
