@@ -1,13 +1,14 @@
 # make demo: install, segment generated scenes, show what the CRF gains.  make test: install, lint, type-check, test.
 # make sanitize: the CRF's compiled core under AddressSanitizer and UBSan.
 # make chaos: break what can break, for an hour or more.  make fuzz: read a hundred thousand damaged files.
+# make benchmarks: see that each benchmark runs, over a handful of images.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := setup.py $(wildcard pipeline/crf/core/*)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: install demo test sanitize chaos fuzz lint clean
+.PHONY: install demo test sanitize chaos fuzz benchmarks lint clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +27,9 @@ chaos: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m long tests/test_fuzz.py
+
+benchmarks: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "long or not long" tests/test_benchmarks.py tests/integration/test_train.py -k "benchmark"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -30,8 +30,7 @@ from table import markdown, number
 
 from pipeline import masks, storage
 from pipeline.batch.config import DEFAULT_MODEL, RefineConfig, RunConfig
-from pipeline.batch.graph import CPU_BATCH, GPU_BATCH
-from pipeline.batch.resources import Plan
+from pipeline.batch.resources import CPU_BATCH, Plan
 from pipeline.commandline import Uri, parse
 from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.models import Inference
@@ -139,7 +138,7 @@ def _task(config: RunConfig, run: JobRun, folder: Path, seconds: float) -> Task:
         manifest=manifest,
         chunks=chunks_of(manifest),
         info=masks.generations(config.output)[0],
-        segment_batch=GPU_BATCH if run.plan.segmenter_gpus else CPU_BATCH,
+        segment_batch=run.plan.segmenter_batch,
         refine_batch=CPU_BATCH,
         folder=folder,
         seconds=seconds,

@@ -8,6 +8,7 @@ from pathlib import Path
 import listing
 import pytest
 from pictures import jpeg, photo
+from scale_simulation import Costs, simulate
 
 from pipeline import storage
 
@@ -24,6 +25,7 @@ def table(script: str, *flags: str) -> list[tuple[str, list[float]]]:
     return [(row[0], [float(cell) for cell in row[1:] if cell[:1] in "-0123456789" and cell]) for row in cells]
 
 
+@pytest.mark.long
 def test_end_to_end(tmp_path: Path) -> None:
     for i in range(16):
         storage.put_whole(f"{tmp_path}/in/{i:02d}.jpg", jpeg(photo(i, 240, 320)))
@@ -68,3 +70,25 @@ def test_listing_measures_the_job_and_its_rerun(cluster: None, bucket: str) -> N
         measured = listing.run_job(f"{bucket}/in", f"{bucket}/out")
         assert measured.images == 20
         assert measured.peak >= measured.before > 0
+
+
+@pytest.mark.long
+def test_scale() -> None:
+    flags = ("--images", "200", "--cpus", "3", "--segment-seconds", "0.01", "--refine-seconds", "0.02")
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), *flags]
+    done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "| " in line]
+    figures = {row[0]: float(row[1]) for row in rows if row[1][:1].isdigit()}
+    assert figures["bound that the sleeping sets"] == 100
+    assert 0 < figures["job / bound"] <= 1.05
+    for who in ("driver", "Segmenters", "Refiners", "all of these"):
+        assert 0 < figures[f"core time: {who}"] <= figures["core time: all of these"]
+    assert figures["object store at the peak"] > 0
+
+
+@pytest.mark.parametrize(("driver_seconds", "bound"), [(0.0, 1000.0), (0.01, 100.0)])
+def test_a_simulated_cluster_is_as_fast_as_its_gpus_or_its_driver(driver_seconds: float, bound: float) -> None:
+    found = simulate(10, Costs(segment_seconds=0.01, refine_seconds=0.3, driver_seconds=driver_seconds))
+    assert 0.85 * bound < found.images_per_second < 1.02 * bound
+    assert found.driver_busy == pytest.approx(found.images_per_second * driver_seconds)

@@ -15,13 +15,10 @@ from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.refiner import Refiner
 from pipeline.batch.remote import root_cause
-from pipeline.batch.resources import Plan
+from pipeline.batch.resources import CPU_BATCH, Plan
 from pipeline.batch.segmenter import Segmenter, load_predictor
 from pipeline.crf import DenseCRF
 from pipeline.models import Inference, Predictor, SegmentationModel
-
-GPU_BATCH = 16
-CPU_BATCH = 4
 
 
 def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: RemoteWatch) -> Iterator[Any]:
@@ -71,7 +68,7 @@ def scored(
     return images.map_batches(
         Segmenter,
         fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, watch, then),
-        batch_size=GPU_BATCH if plan.segmenter_gpus else CPU_BATCH,
+        batch_size=plan.segmenter_batch,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=plan.segmenters),
         num_cpus=plan.segmenter_cpus,

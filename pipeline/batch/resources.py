@@ -17,6 +17,9 @@ _REFINER_TILE_FACTOR = 10
 CPUS_TO_REFINE = 12
 """CPUs for each GPU from which they refine faster than the GPU would beside its own work: an estimate, not measured."""
 
+GPU_BATCH, CPU_BATCH = 16, 4
+"""Images that a Segmenter takes at once on a GPU, and each other actor."""
+
 RefineDevice = Literal["auto", "cpu", "cuda"]
 
 
@@ -43,9 +46,15 @@ class Plan:
     refiner_cpus: float
     fetchers: int
 
+    @property
+    def segmenter_batch(self) -> int:
+        """Images that a Segmenter takes at once."""
+        return GPU_BATCH if self.segmenter_gpus else CPU_BATCH
+
     def for_images(self, count: int) -> "Plan":
-        """The same plan without actors that `count` images cannot keep busy."""
-        return replace(self, segmenters=min(self.segmenters, count), refiners=min(self.refiners, count))
+        """The same plan without actors for which `count` images have no batch."""
+        segmenters = min(self.segmenters, math.ceil(count / self.segmenter_batch))
+        return replace(self, segmenters=segmenters, refiners=min(self.refiners, math.ceil(count / CPU_BATCH)))
 
     def __str__(self) -> str:
         device = f"{self.segmenter_gpus} GPU + " if self.segmenter_gpus else ""

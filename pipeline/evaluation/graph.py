@@ -9,7 +9,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from pipeline.batch import graph
 from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.remote import root_cause
-from pipeline.batch.resources import Plan
+from pipeline.batch.resources import CPU_BATCH, Plan
 from pipeline.crf import DenseCRF
 from pipeline.evaluation.labelled import Labelled, LabelledDatasource
 from pipeline.evaluation.scorer import Scorer, refiners
@@ -44,7 +44,7 @@ def counted(
     counts = scores.map_batches(
         Scorer,
         fn_constructor_args=(refiners(crf, model, DEFAULT_MAX_PIXELS, watch), labelled, how),
-        batch_size=graph.CPU_BATCH,
+        batch_size=CPU_BATCH,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=plan.refiners),
         num_cpus=plan.refiner_cpus,

@@ -186,6 +186,7 @@ def scalars(uri: str) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
+@pytest.mark.long
 def test_the_benchmark_sets_the_job_against_the_bare_loop(tmp_path: Path) -> None:
     put_camvid(f"{tmp_path}/data", "train", 6)
     flags = [f"--data={tmp_path}/data", "--data_format=camvid", "--repeat=1", "--workers=2"]
