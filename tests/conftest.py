@@ -1,10 +1,15 @@
 """Real parts for the tests: one Ray instance and one S3 server for the whole session."""
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from servers import credentials, new_bucket, seaweedfs
+from ray_cluster import below, kill
+from servers import credentials, free_port, new_bucket, seaweedfs
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +37,38 @@ def cluster(s3_endpoint: str) -> Iterator[None]:
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[str]:
+    """A Ray cluster of one CPU, started as an operator starts one; the address that takes jobs."""
+    from ray.job_submission import JobSubmissionClient
+
+    ray_command = str(Path(sys.executable).parent / "ray")
+    address = f"http://127.0.0.1:{(dashboard := free_port())}"
+    command = [
+        *(ray_command, "start", "--head", "--block", f"--port={free_port()}", "--num-cpus=1"),
+        *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"),
+        *(f"--ray-client-server-port={free_port()}", "--disable-usage-stats"),
+    ]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    patience = {"RAY_raylet_start_wait_time_s": "300"}  # a busy machine starts it slowly
+    environment = os.environ | {"PATH": path, "RAY_AUTH_MODE": "disabled"} | patience
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 300
+    with pytest.MonkeyPatch.context() as variables:
+        variables.setenv("RAY_AUTH_MODE", "disabled")
+        while True:
+            try:
+                JobSubmissionClient(address).submit_job(entrypoint="true")
+                break
+            except (ConnectionError, RuntimeError):  # no dashboard yet, or no agent that could start a job
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+    yield address
+    for part in [process.pid, *below(process.pid)]:  # ending in good order takes half a minute
+        kill(part)
+    process.wait(60)

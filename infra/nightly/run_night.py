@@ -1,0 +1,288 @@
+"""Submits the night's run to a Ray cluster, follows it to its end, and returns its exit code.
+
+    RAY_API_SERVER_ADDRESS=http://HEAD:8265 python infra/nightly/run_night.py --working-dir . -- \
+        python jobs/segment_bucket.py --input URI --output URI
+
+The submission's id follows from the night, so that two starts in one night are one run. A run that fails is submitted
+once more, and continues from what it has committed. SIGTERM and Ctrl-C stop the run too. Exit codes: the run's own; 1
+where it has none, as without a cluster; 2 for arguments that cannot be used; 143 after SIGTERM. WEBHOOK_URL, if set, is
+told how the night ended.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.request import Request, urlopen
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+_NAME = "segment-bucket"
+_FINAL = {  # exit codes of the job after which another run would end in the same way
+    0: "done",
+    2: "it was given something that cannot be used",
+    3: "done, but more images failed than its error budget allows",
+}
+_UNKNOWN = "UNKNOWN"
+_STOPPED = 128 + signal.SIGTERM  # the unit takes it for a success
+_ANSWER_SECONDS = 60.0
+_STOP_PATIENCE_SECONDS = 30.0  # below the 90 that systemd gives a unit to stop
+
+Answer = TypeVar("Answer")
+
+
+class NightError(Exception):
+    """The night's run cannot be started or watched; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How the night ended; `status` is Ray's, or UNKNOWN; `summary` is what the run said last, if it said it."""
+
+    submission_id: str
+    status: str
+    exit_code: int
+    summary: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """One sentence to a person."""
+        return f"{self.submission_id}: {self._said}" + (f"; {_counts(self.summary)}" if self.summary else "")
+
+    @property
+    def _said(self) -> str:
+        if self.status == JobStatus.STOPPED:
+            return "stopped; the next start continues it"
+        if self.status == _UNKNOWN:
+            return f"not seen to its end; `ray job status {self.submission_id}` says whether it goes on"
+        otherwise = f"failed with exit code {self.exit_code}; `ray job logs {self.submission_id}` says why"
+        return _FINAL.get(self.exit_code, otherwise)
+
+
+class Dashboard(JobSubmissionClient):
+    """Ray's client, whose requests end: by itself it waits for ever for a head that does not answer."""
+
+    def _do_request(self, *arguments: Any, **options: Any) -> Any:
+        return super()._do_request(*arguments, timeout=_ANSWER_SECONDS, **options)
+
+
+@dataclass
+class Patience:
+    """Asks again, every `pause` seconds, what gets no answer, until `seconds` have passed."""
+
+    seconds: float
+    pause: float
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """What `question` returns in the end.
+
+        Raises:
+            NightError: there was no answer in time, or the token is refused.
+        """
+        deadline, told = time.monotonic() + self.seconds, False
+        while True:
+            try:
+                return question()
+            except AuthenticationError as error:
+                said = str(error).splitlines()[0]
+                raise NightError(f"{said}; set RAY_AUTH_MODE=token and the cluster's RAY_AUTH_TOKEN") from error
+            except (OSError, RuntimeError) as error:  # no connection; or an answer that is no success
+                if time.monotonic() > deadline:
+                    where = os.environ["RAY_API_SERVER_ADDRESS"]
+                    raise NightError(f"no answer from {where} for {self.seconds:.0f} s: {error}") from error
+                if not told:
+                    print(f"run_night: asking again for {self.seconds:.0f} s: {error}", file=sys.stderr, flush=True)
+                told = True
+            time.sleep(self.pause)
+
+
+class Night:
+    """The submissions of one night: `name`, then `name`-try2 and so on."""
+
+    def __init__(self, name: str, entrypoint: str, working_dir: str | None, patience: Patience) -> None:
+        self._name, self._entrypoint, self._patience = name, entrypoint, patience
+        self._runtime_env = {"working_dir": working_dir} if working_dir else {}
+        self.submission_id, self._shown = name, ""
+
+    @cached_property
+    def _client(self) -> Dashboard:
+        return self._patience.ask(Dashboard)
+
+    def run(self) -> Outcome:
+        """Run to the end, twice if the first run fails. Raises NightError."""
+        attempt = self._next_attempt()
+        outcome = self._run(attempt)
+        if outcome.status != JobStatus.STOPPED and outcome.exit_code not in _FINAL:
+            print(f"{outcome.text}; trying once more", flush=True)
+            outcome = self._run(attempt + 1)
+        return outcome
+
+    def stop(self) -> Outcome:
+        """Stop the submission under way, and wait until it has ended. Raises NightError."""
+        self._patience.seconds = min(self._patience.seconds, _STOP_PATIENCE_SECONDS)
+        if self._patience.ask(self._details) is not None:
+            self._patience.ask(lambda: self._client.stop_job(self.submission_id))
+            ended = self._follow()
+            if ended.status != JobStatus.STOPPED:  # it came to its own end first
+                return ended
+        return Outcome(submission_id=self.submission_id, status=JobStatus.STOPPED.value, exit_code=_STOPPED)
+
+    def _next_attempt(self) -> int:
+        """The first that has not ended badly: a start after such an end, by a person, is to run again."""
+        attempt = 1
+        while True:
+            self.submission_id = self._id(attempt)
+            details = self._patience.ask(self._details)
+            if details is None or details.status not in (JobStatus.FAILED, JobStatus.STOPPED):
+                return attempt
+            attempt += 1
+
+    def _run(self, attempt: int) -> Outcome:
+        self.submission_id, self._shown = self._id(attempt), ""
+        self._patience.ask(self._submit)
+        return self._follow()
+
+    def _id(self, attempt: int) -> str:
+        return self._name if attempt == 1 else f"{self._name}-try{attempt}"
+
+    def _details(self) -> JobDetails | None:
+        try:
+            return self._client.get_job_info(self.submission_id)
+        except RuntimeError as error:
+            if "status code 404" in str(error):
+                return None
+            raise
+
+    def _submit(self) -> None:
+        try:
+            self._client.submit_job(
+                entrypoint=self._entrypoint, submission_id=self.submission_id, runtime_env=self._runtime_env
+            )
+            print(f"submitted {self.submission_id}", flush=True)
+        except RuntimeError:
+            found = self._details()
+            if found is None:
+                raise
+            if found.entrypoint != self._entrypoint:
+                raise NightError(
+                    f"{self.submission_id} is another command, `{found.entrypoint}`; give this one a --night of its own"
+                ) from None
+            print(f"{self.submission_id} has been submitted already; following it", flush=True)
+        except ValueError as error:
+            raise NightError(f"the cluster cannot be given --working-dir: {error}") from error
+
+    def _follow(self) -> Outcome:
+        """Print the log as it grows; return when the run has ended, or the cluster knows it no more."""
+        while True:
+            details = self._patience.ask(self._details)
+            if details is None:
+                print(f"run_night: {self.submission_id} is gone; was the head restarted?", file=sys.stderr, flush=True)
+                return Outcome(submission_id=self.submission_id, status=_UNKNOWN, exit_code=1)
+            log = self._log() or self._shown
+            print(log[len(self._shown) :], end="", flush=True)
+            self._shown = log
+            if details.status.is_terminal():
+                return Outcome(
+                    submission_id=self.submission_id,
+                    status=details.status.value,
+                    exit_code=_exit_code(details),
+                    summary=_summary(log),
+                )
+            time.sleep(self._patience.pause)
+
+    def _log(self) -> str:
+        try:
+            return self._patience.ask(lambda: self._client.get_job_logs(self.submission_id))
+        except NightError as error:  # a lost log does not hide how the run ends
+            print(f"run_night: {error}", file=sys.stderr, flush=True)
+            return ""
+
+
+def _exit_code(details: JobDetails) -> int:
+    """The driver's; 1 where a signal ended it, or it was never started."""
+    code = details.driver_exit_code
+    return code if code is not None and code >= 0 else 1
+
+
+def _summary(log: str) -> dict[str, Any] | None:
+    """The last line of stdout, which Ray keeps in one log with stderr."""
+    for line in reversed(log.splitlines()):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and {"listed", "skipped", "segmented", "failed"} <= found.keys():
+            return found
+    return None
+
+
+def _counts(summary: dict[str, Any]) -> str:
+    return "{listed} listed, {skipped} done before, {segmented} segmented, {failed} failed".format_map(summary)
+
+
+def _report(url: str, outcome: Outcome) -> None:
+    """POST the outcome as JSON; a webhook that fails is only told of."""
+    body = json.dumps({"text": outcome.text} | asdict(outcome)).encode()
+    try:
+        request = Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")
+        with urlopen(request, timeout=10):
+            pass
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", "")  # not the message: the URL may be in it, and is a secret
+        print(f"run_night: WEBHOOK_URL was not told: {type(error).__name__} {reason}", file=sys.stderr)
+
+
+def _parsed(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Submit the night's run to a Ray cluster and follow it to its end.")
+    parser.add_argument("--night", default=f"{datetime.now(UTC):%Y-%m-%d}", help="what names the run; today, in UTC")
+    parser.add_argument("--working-dir", help="a folder that the run is given; without it, the cluster has the code")
+    parser.add_argument("entrypoint", nargs="+", help="after --: the command that the cluster runs")
+    options = parser.parse_args(argv)
+    if not re.fullmatch(r"[\w.-]+", options.night):
+        parser.error(f"--night is {options.night!r}: use letters, digits, '.', '_' and '-'")
+    if options.working_dir is not None and not Path(options.working_dir).is_dir():
+        parser.error(f"--working-dir is {options.working_dir!r}: there is no such folder")
+    address = os.environ.get("RAY_API_SERVER_ADDRESS", "")
+    if not address.startswith(("http://", "https://")):
+        parser.error(f"RAY_API_SERVER_ADDRESS is {address!r}: set it to the dashboard's URL, such as http://HEAD:8265")
+    return options
+
+
+def _outcome(night: Night) -> Outcome:
+    try:
+        try:
+            return night.run()
+        except KeyboardInterrupt:
+            return night.stop()
+    except NightError as error:
+        print(f"run_night: {error}", file=sys.stderr, flush=True)
+        return Outcome(submission_id=night.submission_id, status=_UNKNOWN, exit_code=1)
+
+
+def main(argv: list[str] | None = None, patience_seconds: float = 600, poll_seconds: float = 2) -> int:
+    """Submit, follow, tell; returns the exit code."""
+    options = _parsed(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `systemctl stop` ends a night as Ctrl-C does
+    patience = Patience(patience_seconds, poll_seconds)
+    night = Night(f"{_NAME}-{options.night}", shlex.join(options.entrypoint), options.working_dir, patience)
+    outcome = _outcome(night)
+    print(outcome.text, flush=True)
+    if url := os.environ.get("WEBHOOK_URL"):
+        _report(url, outcome)
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
