@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hosts import Host
 from servers import free_port
 
 _STORE_BYTES = 200 * 2**20
 _START_SECONDS = 300
+_AGENT_PORTS = (  # a raylet ends itself where it is not told them, and the agents take longer than 15 s to start
+    *("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port"),
+)
 _AT_WORK = re.compile(r"ray::(?!IDLE|\w*Agent)")
 
 
@@ -29,12 +33,20 @@ class Node:
 class RayCluster:
     """A head and other nodes, each of `cpus` CPUs."""
 
-    def __init__(self, cpus: int, environment: dict[str, str], folder: Path) -> None:
-        """Start the head; what a node says goes to a file of `folder`."""
+    def __init__(self, cpus: int, environment: dict[str, str], folder: Path, hosts: Sequence[Host] = ()) -> None:
+        """Start the head; what a node says goes to a file of `folder`.
+
+        Args:
+            hosts: where the nodes run, one each; the head, the first, has a dashboard then and no CPU for work. Without
+                hosts all run on this one.
+        """
         self._folder, self._started = folder, 0
-        self._cpus, self._environment = cpus, environment
-        ports = (f"--port={free_port()}", f"--ray-client-server-port={free_port()}", f"--dashboard-port={free_port()}")
-        self._head = self._start("--head", "--include-dashboard=false", *ports)
+        self._cpus, self._environment, self._hosts = cpus, environment, hosts
+        dashboard = free_port()
+        ports = (f"--port={free_port()}", f"--ray-client-server-port={free_port()}", f"--dashboard-port={dashboard}")
+        alone = ("--dashboard-host=0.0.0.0", "--num-cpus=0") if hosts else ("--include-dashboard=false",)
+        self._head = self._start("--head", *alone, *ports)
+        self.dashboard = f"http://{hosts[0].address}:{dashboard}" if hosts else ""
         self._others: list[Node] = []
 
     @property
@@ -76,13 +88,16 @@ class RayCluster:
         self._started += 1
         log = self._folder / f"node-{self._started}.log"
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", f"--num-cpus={self._cpus}"]
-        command += [f"--object-store-memory={_STORE_BYTES}", f"--dashboard-agent-listen-port={free_port()}"]
-        command += ["--disable-usage-stats", "--include-log-monitor=false"]
+        command += [f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats", "--include-log-monitor=false"]
+        command += [*flags, *(f"--{name}={free_port()}" for name in _AGENT_PORTS)]
+        if self._hosts:
+            host = self._hosts[self._started - 1]
+            command = host.command(*command, f"--node-ip-address={host.address}")
         patience = {"RAY_raylet_start_wait_time_s": f"{_START_SECONDS}"}  # a busy machine starts it slowly
         environment = os.environ | self._environment | {"RAY_AUTH_MODE": "disabled"} | patience
         with log.open("wb") as said:
             process = subprocess.Popen(
-                [*command, *flags], env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+                command, env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
             )
         return Node(process, log)
 
@@ -123,9 +138,11 @@ def _title(process: int) -> str:
 
 
 @contextmanager
-def ray_cluster(nodes: int, cpus: int, environment: dict[str, str], folder: Path) -> Iterator[RayCluster]:
+def ray_cluster(
+    nodes: int, cpus: int, environment: dict[str, str], folder: Path, hosts: Sequence[Host] = ()
+) -> Iterator[RayCluster]:
     """A cluster that runs for the block; its workers have the variables of `environment`."""
-    cluster = RayCluster(cpus, environment, folder)
+    cluster = RayCluster(cpus, environment, folder, hosts)
     try:
         cluster.wait_for_nodes()
         for _ in range(nodes - 1):

