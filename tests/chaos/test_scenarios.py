@@ -102,7 +102,7 @@ SCENARIOS = (
     Scenario(name="driver-fetching", when=fetching, breaks=driver, code=KILLED),
     Scenario(name="driver-committed", when=committed, breaks=driver, code=KILLED, in_ci=True),
     Scenario(name="notice", when=committed, breaks=notice, code=1, said="interrupted"),
-    Scenario(name="refused", when=fetching, breaks=storage("refuse", 8), in_ci=True),
+    Scenario(name="refused", when=fetching, breaks=storage("refuse", 8)),
     Scenario(name="dropped", when=fetching, breaks=storage("drop", 8)),
     Scenario(name="slow", when=fetching, breaks=storage("slow", 20)),
     Scenario(name="server", when=fetching, breaks=server(10), in_ci=True),
@@ -114,7 +114,6 @@ SCENARIOS = (
         flags=("--storage-timeout=3",),
         code=1,
         said="cannot ",
-        in_ci=True,
     ),
 )
 

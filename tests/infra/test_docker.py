@@ -103,6 +103,7 @@ def test_what_is_copied_exists_and_is_not_ignored(stages: list[Stage]) -> None:
     assert {line.removeprefix("!") for line in kept} == sources
 
 
+@pytest.mark.long
 def test_what_is_copied_suffices_to_compile_the_wheel_and_to_start_a_job(stages: list[Stage], tmp_path: Path) -> None:
     """pip builds in an environment of its own with the build requirements alone, as it does in the build stage."""
     build, final = stages

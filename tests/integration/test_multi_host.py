@@ -20,6 +20,7 @@ from servers import credentials, new_bucket, seaweedfs
 
 from pipeline import masks, models, storage
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 COUNT = 80
