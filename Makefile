@@ -22,7 +22,8 @@ sanitize: $(VENV)/.installed-test
 	$(BIN)/python tests/crf/sanitize.py
 
 chaos: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "long or not long" tests/chaos tests/integration/test_multi_host.py tests/infra/test_docker.py
+	$(BIN)/python -m pytest -m "long or not long" tests/chaos tests/integration/test_multi_host.py \
+		tests/integration/test_train.py tests/infra/test_docker.py
 	PYTHONPATH=tests:benchmarks $(BIN)/python tests/chaos/random_kills.py
 
 fuzz: $(VENV)/.installed-test

@@ -193,8 +193,6 @@ def connected() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error is raised; what the core logs is not for a user
-    for name in ("time", "timeout"):  # Ray by itself waits 7 minutes for the tasks of a host that falls silent
-        os.environ.setdefault(f"RAY_grpc_client_keepalive_{name}_ms", "20000")
     on_terminate = signal.getsignal(signal.SIGTERM)
     where: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"address": "local", "include_dashboard": False}
     try:

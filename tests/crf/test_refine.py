@@ -9,6 +9,7 @@ from skimage import data
 
 from pipeline.crf import CRFParams, DenseCRF, refine
 from pipeline.crf.refine import tile_margin, tile_side
+from pipeline.crf.refinement import Labelling
 from pipeline.errors import CRFError
 from pipeline.scores import best_label, grid_size, softmax, upsample
 
@@ -92,7 +93,7 @@ class WindowCheck(DenseCRF):
         assert max(image.shape[:2]) <= 20
         best, winning = best_label(softmax(upsample(scores, *image.shape[:2], stride, top, left)))
         np.testing.assert_array_equal(image[..., 0] > 127, best == 1)
-        return best, winning
+        return Labelling(best, winning, kept=2)
 
 
 @settings(deadline=None, max_examples=60)

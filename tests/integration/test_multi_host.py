@@ -27,10 +27,12 @@ COUNT = 80
 
 ENVIRONMENT = {
     "PATH": f"{BIN}:{os.environ['PATH']}",
-    # a silent host is given up after 20 s; by itself Ray takes a minute
+    # a silent host is given up after 20 s, and so are calls to it; Ray's own values are a minute, and seven
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "4000",
     "RAY_health_check_failure_threshold": "4",
+    "RAY_grpc_client_keepalive_time_ms": "10000",
+    "RAY_grpc_client_keepalive_timeout_ms": "10000",
 }
 
 

@@ -130,6 +130,7 @@ def deadly(steps: Sequence[int], marks: Path) -> Any:
     return work
 
 
+@pytest.mark.long
 def test_lost_workers_and_a_lost_run_leave_no_trace_in_the_weights(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
