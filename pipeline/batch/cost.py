@@ -14,7 +14,6 @@ UNNAMED = "node"
 """Type of a node that neither KubeRay nor Ray's cluster launcher started."""
 
 _GROUP = "ray.io/node-group"
-_SAMPLE_SECONDS = 10.0
 
 Prices = Mapping[str, float]
 
@@ -52,11 +51,6 @@ class NodeClock:
         self._types, self._now = types, now
         self._looked = now()
         self.seconds: dict[str, float] = {}
-
-    def look_if_due(self) -> None:
-        """Look, unless it has been done a moment ago."""
-        if self._now() - self._looked >= _SAMPLE_SECONDS:
-            self.look()
 
     def look(self) -> None:
         """Count the time since the last look for the nodes that are there now."""

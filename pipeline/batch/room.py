@@ -8,7 +8,6 @@ import ray
 from pipeline.batch.progress import say
 from pipeline.batch.resources import Plan
 
-_LOOK_SECONDS = 10.0
 _PATIENCE_SECONDS = 60.0
 
 
@@ -36,17 +35,10 @@ class Room:
             "GPU": float(plan.segmenters * plan.segmenter_gpus),
         }
         self._resources, self._now = resources, now
-        self._looked = now()
         self._since: float | None = None
         self._told = False
 
-    def look_if_due(self) -> None:
-        """Look, unless it has been done a moment ago."""
-        if self._now() - self._looked >= _LOOK_SECONDS:
-            self._looked = self._now()
-            self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         """Say so, once, where there has been too little room for a minute, and once where there is enough again."""
         has = self._resources()
         if all(has.get(name, 0.0) >= amount for name, amount in self._needed.items()):

@@ -40,6 +40,7 @@ _MIN_BLOCK_BYTES = 256 * 1024
 _MAX_BLOCK_BYTES = 16 * 1024 * 1024
 _BLOCKS_WANTED = 64
 _TICK_SECONDS = 0.5
+_LOOK_SECONDS = 10.0
 
 
 def segment(ready: Preflight) -> Summary:
@@ -140,13 +141,15 @@ def _work(
             metrics.update(totals, committer.receipts)
 
         def tick() -> None:
-            room.look_if_due()
             committer.commit_if_due()
             show()
-            clock.look_if_due()
+
+        def look() -> None:
+            room.look()
+            clock.look()
 
         try:
-            with every(_TICK_SECONDS, tick) as check:
+            with every(_TICK_SECONDS, tick) as check, every(_LOOK_SECONDS, look):
                 for block in graph.finished_blocks(ready, manifest, fitting, watch):
                     check()
                     first_done = first_done or time.monotonic()

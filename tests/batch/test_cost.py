@@ -29,17 +29,6 @@ def test_nodes_are_counted_for_the_time_they_were_there() -> None:
     assert clock.seconds == {"head": 50.0, "gpu": 50.0, "cpu": 60.0}
 
 
-def test_the_cluster_is_not_asked_at_every_tick() -> None:
-    cluster = Cluster()
-    clock = cluster.clock()
-    cluster.time = 101.0
-    clock.look_if_due()
-    assert clock.seconds == {}
-    cluster.time = 111.0
-    clock.look_if_due()
-    assert clock.seconds == {"head": 11.0}
-
-
 def test_cost_is_hours_times_prices_and_none_where_a_price_is_missing(tmp_path: Path) -> None:
     (tmp_path / "prices.yaml").write_text("head: 0.1\ngpu: 3\n")
     prices = read_prices(str(tmp_path / "prices.yaml"))
