@@ -69,18 +69,19 @@ class Scrape(threading.Thread):
         self._url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
         self._stopped = threading.Event()
         self.names: set[str] = set()
+        self.now: set[str] = set()
         self.samples: dict[str, dict[str, float]] = {}
 
     def run(self) -> None:
         while not self._stopped.wait(0.5):
             with suppress(OSError):  # not yet ready, or busy
-                self.look()
+                self.now = self._look()
 
     def stop(self) -> None:
         self._stopped.set()
         self.join()
 
-    def look(self) -> set[str]:
+    def _look(self) -> set[str]:
         """What is exported now. By run: `samples` keeps the last value by name and by the labels that are its own."""
         with urllib.request.urlopen(self._url, timeout=30) as answer:
             lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
@@ -119,7 +120,7 @@ def test_a_live_run_exports_all_that_is_asked_for_and_counts_right(cluster: None
 
     finished = "ray_deeplab_images_finished_total"
     assert until(lambda: scrape.samples.get(said["run_id"], {}).get(finished) == 13)
-    assert until(lambda: "ray_deeplab_images_to_do" not in scrape.look())  # an ended run is not one that stands still
+    assert until(lambda: "ray_deeplab_images_to_do" not in scrape.now)  # an ended run is not one that stands still
     scrape.stop()
     asked = {name for query in queries().values() for name in re.findall(r"ray_\w+", query)}
     assert asked <= scrape.names
