@@ -75,7 +75,8 @@ class SeaweedFS:
         command = [
             *(weed, "mini", f"-ip={address}", f"-ip.bind={address}", f"-s3.port={port}", f"-dir={folder}"),
             *(f"-s3.config={folder}/s3.json", "-admin.ui=false", "-webdav=false", "-master.telemetry=false"),
-            *(f"-{name}={free_port()}" for name in PORTS),
+            # each bucket takes a volume, and by default there are as many as the disk has gigabytes free
+            *("-volume.max=10000", *(f"-{name}={free_port()}" for name in PORTS)),
         ]
         self._command = host.command(*command) if host else command
         self._process: subprocess.Popen[bytes] | None = None
