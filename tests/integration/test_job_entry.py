@@ -127,10 +127,11 @@ def test_failures_above_the_budget_end_with_3(cluster: None, tmp_path: Path) -> 
 
 def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:
     source = str(tmp_path / "in")
-    for i in range(120):
+    for i in range(48):
         storage.put_whole(f"{source}/{i:03d}.jpg", jpeg(photo(i, 150, 200)))
-    flags = ("--input", source, "--output", f"{tmp_path}/out", "--commit-seconds", "0.5")
-    process = start(*flags, "--refine.backend=pydensecrf")  # slow enough to be interrupted in the middle
+    flags = ("--input", source, "--output", f"{tmp_path}/out")
+    slowly = ("--refine.backend=pydensecrf", "--commit-seconds=2")  # enough to be interrupted in the middle
+    process = start(*flags, *slowly)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("out/masks/*.parquet")) and process.poll() is None:
         assert time.monotonic() < deadline
@@ -143,7 +144,7 @@ def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:
     committed = len(list(masks.read(f"{tmp_path}/out")))
     assert summary(*flags)["skipped"] == committed > 0
     keys = [key for key, _ in masks.read(f"{tmp_path}/out")]
-    assert sorted(keys) == [f"{i:03d}.jpg" for i in range(120)]
+    assert sorted(keys) == [f"{i:03d}.jpg" for i in range(48)]
 
 
 def test_job_submission_gives_the_same_result(head: str, bucket: str) -> None:
