@@ -32,8 +32,9 @@ def cluster(s3_endpoint: str) -> Iterator[None]:
     """A Ray instance of two CPUs that all tests of the session share; its workers know the S3 server."""
     import ray
 
-    # metrics once a second, so that a short run exports them too
-    os.environ.update({"RAY_AUTH_MODE": "disabled", "RAY_metrics_report_interval_ms": "1000"})
+    # metrics once a second, so that a short run exports them too; the processes of one run's tasks serve the next run
+    kept = {"RAY_num_workers_soft_limit": "6", "RAY_idle_worker_killing_time_threshold_ms": "3600000"}
+    os.environ.update({"RAY_AUTH_MODE": "disabled", "RAY_metrics_report_interval_ms": "1000"} | kept)
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
     yield
     ray.shutdown()

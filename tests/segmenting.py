@@ -5,7 +5,11 @@ import json
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import segment_bucket
+
+from pipeline import storage
 
 
 def run_job(*flags: str) -> tuple[int, str, str]:
@@ -29,3 +33,10 @@ def summary(*flags: str) -> dict[str, Any]:
     code, out, err = run_job(*flags)
     assert code == 0, err
     return last_line(out)
+
+
+def rows(output: str, folder: str) -> list[dict[str, Any]]:
+    """All rows of an output's masks or errors."""
+    files = [storage.read_bytes(entry.uri) for entry in storage.list_files(f"{output}/{folder}")]
+    found: list[dict[str, Any]] = pa.concat_tables(pq.read_table(io.BytesIO(data)) for data in files).to_pylist()
+    return found

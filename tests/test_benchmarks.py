@@ -42,6 +42,7 @@ def test_end_to_end(tmp_path: Path) -> None:
     assert rows["core time: Refiners, in the job"][0] > 0
 
 
+@pytest.mark.long
 def test_listing(bucket: str) -> None:
     rows = table("listing.py", "--input", f"{bucket}/listing", "--images", "[50]")
     assert [(what, values[0]) for what, values in rows] == [
@@ -55,6 +56,7 @@ def test_listing(bucket: str) -> None:
         assert 0 < rate < math.inf
 
 
+@pytest.mark.long
 def test_resume(bucket: str) -> None:
     [(listed, figures)] = table("resume.py", "--input", f"{bucket}/resume", "--images", "[50]")
     assert listed == "50"
@@ -64,6 +66,7 @@ def test_resume(bucket: str) -> None:
     assert more >= 0
 
 
+@pytest.mark.long
 def test_listing_measures_the_job_and_its_rerun(cluster: None, bucket: str) -> None:
     listing.put_objects(f"{bucket}/in", 20)
     for _ in range(2):

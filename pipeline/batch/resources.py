@@ -20,6 +20,9 @@ CPUS_TO_REFINE = 12
 GPU_BATCH, CPU_BATCH = 16, 4
 """Images that a Segmenter takes at once on a GPU, and each other actor."""
 
+WORTH_AN_ACTOR = 16
+"""Images for which another actor is started: its start takes a core for seconds, the time of about as many images."""
+
 RefineDevice = Literal["auto", "cpu", "cuda"]
 
 
@@ -52,9 +55,9 @@ class Plan:
         return GPU_BATCH if self.segmenter_gpus else CPU_BATCH
 
     def for_images(self, count: int) -> "Plan":
-        """The same plan without actors for which `count` images have no batch."""
-        segmenters = min(self.segmenters, math.ceil(count / self.segmenter_batch))
-        return replace(self, segmenters=segmenters, refiners=min(self.refiners, math.ceil(count / CPU_BATCH)))
+        """The same plan without the actors that are not worth their start for `count` images."""
+        worth = math.ceil(count / WORTH_AN_ACTOR)
+        return replace(self, segmenters=min(self.segmenters, worth), refiners=min(self.refiners, worth))
 
     def __str__(self) -> str:
         device = f"{self.segmenter_gpus} GPU + " if self.segmenter_gpus else ""

@@ -32,6 +32,7 @@ IMAGENET_PREPROCESSING = Preprocessing(channels="RGB", mean=(123.675, 116.28, 10
 LITE_PREPROCESSING = Preprocessing(channels="RGB", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
 
 SINGLE_SCALE = (1.0,)
+MAX_SCALE = 2.0
 MULTI_SCALE = (0.5, 0.75, 1.0)
 
 # CRF parameters that the authors released with each network
@@ -96,9 +97,9 @@ class ModelCard:
 
 
 def check_scales(scales: tuple[float, ...]) -> None:
-    """Raise ConfigError unless there is a scale and each is above 0 and at most 1."""
-    if not scales or not all(0 < scale <= 1 for scale in scales):
-        raise ConfigError(f"scales are {scales}; give at least one, each above 0 and at most 1")
+    """Raise ConfigError unless there is a scale and each is above 0 and at most 2."""
+    if not scales or not all(0 < scale <= MAX_SCALE for scale in scales):
+        raise ConfigError(f"scales are {scales}; give at least one, each above 0 and at most {MAX_SCALE:g}")
 
 
 def _tuples(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """One picture at several scales and mirrored, fused on the stride-8 grid of the full scale (section 4.3 of the paper).
 
-Images are shrunk and scores resized with corners aligned, as Caffe's Interp layer does: a scale s turns n pixels into
+Images and scores are resized with corners aligned, as Caffe's Interp layer does: a scale s turns n pixels into
 s (n - 1) + 1, so that every grid point keeps its place in the picture.
 """
 
@@ -33,7 +33,7 @@ def fused_scores(network: Callable[[Tensor], Tensor], batch: Tensor, scales: Seq
     Args:
         network: (N, 3, H, W) -> (N, C, h, w).
         batch: (N, 3, H, W), sizes k * valid_step + 1.
-        scales: image scales, each at most 1.
+        scales: image scales; above 1 the picture is enlarged, for what is small in it.
         flip: also score the mirrored picture.
 
     Returns:

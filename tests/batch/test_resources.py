@@ -92,8 +92,10 @@ def test_many_labels_need_more_memory_so_fewer_refiners_fit() -> None:
     assert 2.5 * GIB < refiner_memory(182) < 4 * GIB
 
 
-@pytest.mark.parametrize(("images", "segmenters", "refiners"), [(1, 1, 1), (16, 1, 4), (17, 2, 5), (10_000, 4, 30)])
-def test_no_actor_is_started_for_which_there_is_no_batch(images: int, segmenters: int, refiners: int) -> None:
+@pytest.mark.parametrize(
+    ("images", "segmenters", "refiners"), [(1, 1, 1), (16, 1, 1), (17, 2, 2), (100, 4, 7), (10_000, 4, 30)]
+)
+def test_no_actor_is_started_that_is_not_worth_it(images: int, segmenters: int, refiners: int) -> None:
     whole = Plan(segmenters=4, segmenter_cpus=1, segmenter_gpus=1, refiners=30, refiner_cpus=1, fetchers=9)
     fitting = whole.for_images(images)
     assert (fitting.segmenters, fitting.refiners, fitting.fetchers) == (segmenters, refiners, 9)

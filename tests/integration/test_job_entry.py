@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import s3fs
 from pictures import jpeg, photo
-from segmenting import last_line, run_job, summary
+from segmenting import last_line, rows, run_job, summary
 from servers import LISTER_KEY, READER_KEY, SECRET
 
 from pipeline import masks, storage
@@ -45,14 +45,6 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def folder(path: Path, count: int, broken: int = 0) -> str:
-    for i in range(count):
-        storage.put_whole(f"{path}/{i:03d}.jpg", jpeg(photo(i, 40, 56)))
-    for i in range(broken):
-        storage.put_whole(f"{path}/broken-{i}.jpg", b"\xff\xd8\xff" + bytes(i))
-    return str(path)
-
-
 def test_help_names_every_flag_of_the_readme() -> None:
     code, out, _ = run_job("--help")
     assert code == 0
@@ -82,8 +74,8 @@ def test_print_config_holds_no_credential_and_is_a_config(tmp_path: Path) -> Non
     ],
 )
 def test_bad_arguments_end_with_2_and_one_message(tmp_path: Path, flags: list[str], said: str) -> None:
-    source = folder(tmp_path / "in", 1)
-    code, out, err = run_job("--input", source, "--output", str(tmp_path / "out"), *flags)
+    storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(0)))
+    code, out, err = run_job("--input", f"{tmp_path}/in", "--output", str(tmp_path / "out"), *flags)
     assert (code, out) == (2, "")
     assert said in err
     assert "Traceback" not in err
@@ -115,14 +107,24 @@ def test_unusable_storage_ends_with_one_message(
     assert SECRET not in err
 
 
-def test_failures_above_the_budget_end_with_3(cluster: None, tmp_path: Path) -> None:
-    source = folder(tmp_path / "in", 20, broken=20)
-    code, out, err = run_job("--input", source, "--output", f"{tmp_path}/out")
+def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_with_3(
+    cluster: None, bucket: str
+) -> None:
+    whole = jpeg(photo(0))
+    damage = [b"", b"not an image", whole[: len(whole) // 2], b"\x89PNG\r\n\x1a\n" + bytes(50), b"GIF89a" + bytes(9)]
+    for i in range(20):
+        storage.put_whole(f"{bucket}/in/{i:03d}.jpg", jpeg(photo(i, 40, 56)))
+        storage.put_whole(f"{bucket}/in/broken-{i:02d}.jpg", damage[i % len(damage)])
+    code, out, err = run_job("--input", f"{bucket}/in", "--output", f"{bucket}/out")
     assert code == 3, err
     said = last_line(out)
     assert (said["listed"], said["segmented"], said["failed"]) == (40, 20, 20)
     assert "20 of 40 images failed" in err
-    assert len(list(masks.read(f"{tmp_path}/out"))) == 20
+    assert sorted(key for key, _ in masks.read(f"{bucket}/out")) == [f"{i:03d}.jpg" for i in range(20)]
+    errors = rows(f"{bucket}/out", "errors")
+    assert sorted(row["key"] for row in errors) == [f"broken-{i:02d}.jpg" for i in range(20)]
+    assert {(row["stage"], row["error"]) for row in errors} == {("decode", "ImageError")}
+    assert all(row["message"] and row["source"].startswith("s3://") for row in errors)
 
 
 def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from pipeline.models.multiscale import fused_scores, scaled_size, valid_step
 SCALES = (0.5, 0.75, 1.0)
 
 
-@pytest.mark.parametrize(("scales", "step"), [((1.0,), 8), ((0.5, 1.0), 16), (SCALES, 32), ((0.75,), 32)])
+@pytest.mark.parametrize(
+    ("scales", "step"), [((1.0,), 8), ((0.5, 1.0), 16), (SCALES, 32), ((0.75,), 32), ((1.0, 1.5), 16)]
+)
 def test_valid_step(scales: tuple[float, ...], step: int) -> None:
     assert valid_step(8, scales) == step
     for k in range(1, 40):
@@ -48,6 +50,14 @@ def test_max_fusion_by_hand() -> None:
     torch.testing.assert_close(found, torch.stack(resized).amax(0))
     # a grid point that two grids share keeps its value there
     assert (found[:, :, ::2, ::2] >= network.given[0]).all()
+
+
+def test_an_enlarged_picture_is_scored_on_the_same_grid() -> None:
+    """A network that scores a pixel by its values sees the same ramps at every scale."""
+    rows, columns = torch.meshgrid(torch.arange(65.0), torch.arange(33.0), indexing="ij")
+    x = torch.stack([rows, columns, rows + columns])[None]
+    found = fused_scores(lambda batch: batch[:, :, ::8, ::8], x, (1.0, 1.5), flip=False)
+    torch.testing.assert_close(found, x[:, :, ::8, ::8])
 
 
 def test_one_scale_is_the_bare_network() -> None:

@@ -63,7 +63,7 @@ def edit(path: Path, **fields: object) -> None:
         ({"architecture": {"trunk": "vgg16"}}, "KeyError: 'resnet'"),
         ({"preprocessing": {"channels": "GRB", "mean": [0, 0, 0]}}, "must be 'RGB' or 'BGR'"),
         ({"preprocessing": 3}, "not a model card"),
-        ({"scales": [2.0]}, "at most 1"),
+        ({"scales": [2.5]}, "at most 2"),
         ({"colour": "red"}, "unexpected keyword argument 'colour'"),
         ({"palette": [[0, 0, 999]] * 3}, "0 to 255"),
         ({"weights_sha256": "0" * 64}, "belongs to other weights"),
