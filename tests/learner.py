@@ -24,17 +24,21 @@ def steps(model, start, rank, world, recipe):
         yield collate([example(draw, number, how, recipe) for number in share(step, recipe, rank, world)], how)
 
 
-def learn(rank, world, recipe, address, folder):
+def learn(rank, world, recipes, address, folder):
+    """Train by each recipe; what comes of it is saved as FOLDER/NAME-WORLD-RANK.pt."""
     torch.set_num_threads(1)
     if world > 1:
         torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
-    torch.manual_seed(0)
-    model = models.build(LIGHT, CLASSES, trunk_weights="efficientnet-lite0-imagenet")
-    losses = []
-    batches = functools.partial(steps, model, rank=rank, world=world, recipe=recipe)
-
-    def keep_loss(progress):
-        losses.append(progress.loss)
-
-    train(model, batches, recipe, on_step=keep_loss, on_checkpoint=lambda state: None)
-    torch.save({"model": model.state_dict(), "losses": losses}, f"{folder}/{world}-{rank}.pt")
+    for name, recipe in recipes.items():
+        torch.manual_seed(0)
+        model = models.build(LIGHT, CLASSES, trunk_weights="efficientnet-lite0-imagenet")
+        losses = []
+        batches = functools.partial(steps, model, rank=rank, world=world, recipe=recipe)
+        train(
+            model,
+            batches,
+            recipe,
+            on_step=lambda progress, losses=losses: losses.append(progress.loss),
+            on_checkpoint=lambda state: None,
+        )
+        torch.save({"model": model.state_dict(), "losses": losses}, f"{folder}/{name}-{world}-{rank}.pt")

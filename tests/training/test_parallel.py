@@ -12,24 +12,34 @@ from pipeline.training.data import share
 from pipeline.training.recipe import Recipe
 
 RECIPE = Recipe(iterations=3, batch=5, crop=33, base_lr=0.01, weight_decay=5e-4)  # an odd batch: 2 pictures and 3
+RECIPES = {
+    "plain": RECIPE,
+    "accumulated": dataclasses.replace(RECIPE, accumulate=2, clip_norm=1.0),
+    "scales": dataclasses.replace(RECIPE, scales=(1.0, 0.5)),
+}
+TRAINED_NORMS = dataclasses.replace(RECIPE, batch=4, freeze_bn=False)
 
 
-def test_a_checkpoint_holds_what_every_process_goes_on_with(tmp_path):
-    recipe = dataclasses.replace(RECIPE, batch=4, freeze_bn=False)
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """Where it is saved what one process and what two have learned."""
+    folder = tmp_path_factory.mktemp("learned")
+    learn(0, 1, RECIPES, "", folder)
     address = f"tcp://127.0.0.1:{free_port()}"
-    torch.multiprocessing.spawn(learn, args=(2, recipe, address, str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f"2-{rank}.pt")["model"] for rank in range(2))
+    recipes = RECIPES | {"norms": TRAINED_NORMS}
+    torch.multiprocessing.spawn(learn, args=(2, recipes, address, str(folder)), nprocs=2)
+    return folder
+
+
+def test_a_checkpoint_holds_what_every_process_goes_on_with(learned):
+    first, second = (torch.load(learned / f"norms-2-{rank}.pt")["model"] for rank in range(2))
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "clip_norm": 1.0}, {"scales": (1.0, 0.5)}])
-def test_two_processes_learn_what_one_learns(tmp_path, changes):
-    recipe = dataclasses.replace(RECIPE, **changes)
-    learn(0, 1, recipe, "", tmp_path)
-    address = f"tcp://127.0.0.1:{free_port()}"
-    torch.multiprocessing.spawn(learn, args=(2, recipe, address, str(tmp_path)), nprocs=2)
-    alone, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_processes_learn_what_one_learns(learned, recipe):
+    alone, first, second = (torch.load(learned / f"{recipe}-{name}.pt") for name in ("1-0", "2-0", "2-1"))
     assert first["losses"] == second["losses"]
     np.testing.assert_allclose(first["losses"], alone["losses"], rtol=1e-3)
     assert alone["losses"][0] != pytest.approx(alone["losses"][-1], rel=1e-3)
