@@ -181,7 +181,7 @@ def test_padding_is_about_zero_after_preprocessing():
 def test_one_small_batch_is_learned_by_heart():
     torch.manual_seed(0)
     model = models.build(LIGHT, CLASSES, trunk_weights="efficientnet-lite0-imagenet")
-    recipe = Recipe(iterations=100, batch=2, crop=65, base_lr=0.02, freeze_bn=False)
+    recipe = Recipe(iterations=60, batch=2, crop=65, base_lr=0.02, freeze_bn=False)
     image, mask = scene(3, (80, 65))
     images = torch.stack([model.preprocess(image[:, left : left + 65]) for left in (0, 15)])
     labels = torch.stack([torch.from_numpy(mask[:, left : left + 65].copy()) for left in (0, 15)])
