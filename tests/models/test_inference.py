@@ -185,7 +185,7 @@ def test_other_images_are_refused(model: SegmentationModel) -> None:
     "wrong",
     [
         {"scales": ()},
-        {"scales": (1.5,)},
+        {"scales": (2.5,)},
         {"tile": 256, "overlap": 128},
         {"overlap": -1},
         {"precision": "float16"},
