@@ -33,15 +33,23 @@ class Node:
 class RayCluster:
     """A head and other nodes, each of `cpus` CPUs."""
 
-    def __init__(self, cpus: int, environment: dict[str, str], folder: Path, hosts: Sequence[Host] = ()) -> None:
+    def __init__(
+        self,
+        cpus: int,
+        environment: dict[str, str],
+        folder: Path,
+        hosts: Sequence[Host] = (),
+        flags: Sequence[str] = (),
+    ) -> None:
         """Start the head; what a node says goes to a file of `folder`.
 
         Args:
+            flags: more of `ray start`, for every node.
             hosts: where the nodes run, one each; the head, the first, has a dashboard then and no CPU for work. Without
                 hosts all run on this one.
         """
         self._folder, self._started = folder, 0
-        self._cpus, self._environment, self._hosts = cpus, environment, hosts
+        self._cpus, self._environment, self._hosts, self._flags = cpus, environment, hosts, flags
         dashboard = free_port()
         ports = (f"--port={free_port()}", f"--ray-client-server-port={free_port()}", f"--dashboard-port={dashboard}")
         alone = ("--dashboard-host=0.0.0.0", "--num-cpus=0") if hosts else ("--include-dashboard=false",)
@@ -89,7 +97,7 @@ class RayCluster:
         log = self._folder / f"node-{self._started}.log"
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", f"--num-cpus={self._cpus}"]
         command += [f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats", "--include-log-monitor=false"]
-        command += [*flags, *(f"--{name}={free_port()}" for name in _AGENT_PORTS)]
+        command += [*self._flags, *flags, *(f"--{name}={free_port()}" for name in _AGENT_PORTS)]
         if self._hosts:
             host = self._hosts[self._started - 1]
             command = host.command(*command, f"--node-ip-address={host.address}")
@@ -139,10 +147,15 @@ def _title(process: int) -> str:
 
 @contextmanager
 def ray_cluster(
-    nodes: int, cpus: int, environment: dict[str, str], folder: Path, hosts: Sequence[Host] = ()
+    nodes: int,
+    cpus: int,
+    environment: dict[str, str],
+    folder: Path,
+    hosts: Sequence[Host] = (),
+    flags: Sequence[str] = (),
 ) -> Iterator[RayCluster]:
     """A cluster that runs for the block; its workers have the variables of `environment`."""
-    cluster = RayCluster(cpus, environment, folder, hosts)
+    cluster = RayCluster(cpus, environment, folder, hosts, flags)
     try:
         cluster.wait_for_nodes()
         for _ in range(nodes - 1):

@@ -4,7 +4,7 @@ from typing import Any
 
 import ray
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, RunError
 
 
 def get(result: Any) -> Any:
@@ -16,11 +16,16 @@ def get(result: Any) -> Any:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The project's own error inside what Ray wrapped around it, or the error itself."""
+    """The project's own error inside what Ray wrapped around it or stands for, or the error itself."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, PipelineError) and not isinstance(found, ray.exceptions.RayError):
             return found
+        if isinstance(found, ray.exceptions.OutOfDiskError):
+            return RunError(
+                "a machine's memory for objects is full, and so is the disk that Ray spills them to; free the disk, or "
+                "start Ray with --object-spilling-directory on a larger one, then run the same command"
+            )
         cause = getattr(found, "cause", None)
         found = cause if isinstance(cause, BaseException) else found.__cause__
     return error

@@ -34,13 +34,16 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
-    """The parts, running for the block; the AWS_* variables of this process point at the proxy."""
+def stage(folder: Path, *flags: str) -> Iterator[Stage]:
+    """The parts, running for the block, the cluster's nodes with `flags` of `ray start`.
+
+    The AWS_* variables of this process point at the proxy.
+    """
     known = dict(os.environ)
     with seaweedfs(folder) as server, s3_proxy(server.endpoint) as proxy:
         os.environ.update(credentials(proxy.endpoint))
         try:
-            with ray_cluster(2, 1, {}, folder) as cluster:
+            with ray_cluster(2, 1, {}, folder, flags=flags) as cluster:
                 yield Stage(cluster, server, proxy)
         finally:
             os.environ.clear()
@@ -51,12 +54,12 @@ def stage(folder: Path) -> Iterator[Stage]:
 class Job:
     """jobs/segment_bucket.py over the `count` pictures of a bucket of its own."""
 
-    def __init__(self, parts: Stage, count: int, *flags: str) -> None:
-        """Put the pictures there."""
+    def __init__(self, parts: Stage, count: int, *flags: str, padding: int = 0) -> None:
+        """Put the pictures there, each with so many bytes after its end, which no decoder reads."""
         self.parts, self.count, self._flags = parts, count, flags
         self.bucket = new_bucket()
         for n in range(count):
-            storage.put_whole(f"{self.bucket}/in/{n:03d}.jpg", jpeg(photo(n)))
+            storage.put_whole(f"{self.bucket}/in/{n:03d}.jpg", jpeg(photo(n)) + bytes(padding))
         parts.proxy.requests.clear()
 
     def start(self, *flags: str) -> None:
