@@ -20,7 +20,7 @@ CPUS_TO_REFINE = 12
 GPU_BATCH, CPU_BATCH = 16, 4
 """Images that a Segmenter takes at once on a GPU, and each other actor."""
 
-WORTH_AN_ACTOR = 16
+_WORTH_AN_ACTOR = 16
 """Images for which another actor is started: its start takes a core for seconds, the time of about as many images."""
 
 RefineDevice = Literal["auto", "cpu", "cuda"]
@@ -56,7 +56,7 @@ class Plan:
 
     def for_images(self, count: int) -> "Plan":
         """The same plan without the actors that are not worth their start for `count` images."""
-        worth = math.ceil(count / WORTH_AN_ACTOR)
+        worth = math.ceil(count / _WORTH_AN_ACTOR)
         return replace(self, segmenters=min(self.segmenters, worth), refiners=min(self.refiners, worth))
 
     def __str__(self) -> str:

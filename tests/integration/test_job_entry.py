@@ -120,6 +120,9 @@ def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_wi
     said = last_line(out)
     assert (said["listed"], said["segmented"], said["failed"]) == (40, 20, 20)
     assert "20 of 40 images failed" in err
+    plan = said["plan"]
+    assert (plan["segmenters"], plan["refiners"]) == (2, 2)
+    assert plan["segmenters"] * plan["segmenter_cpus"] + plan["refiners"] * plan["refiner_cpus"] <= 2
     assert sorted(key for key, _ in masks.read(f"{bucket}/out")) == [f"{i:03d}.jpg" for i in range(20)]
     errors = rows(f"{bucket}/out", "errors")
     assert sorted(row["key"] for row in errors) == [f"broken-{i:02d}.jpg" for i in range(20)]

@@ -1,0 +1,31 @@
+"""What comes out of Ray's tasks: the project's own errors, or what stands for them."""
+
+from typing import NoReturn
+
+import pytest
+import ray
+
+from pipeline.batch import remote
+from pipeline.errors import RunError, StorageError
+
+
+@ray.remote
+def fail(error: Exception) -> NoReturn:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "said"),
+    [
+        (StorageError("cannot read s3://bucket/key: denied"), StorageError, "^cannot read s3://bucket/key: denied$"),
+        (
+            ray.exceptions.OutOfDiskError("full"),
+            RunError,
+            "the disk that Ray spills them to; free the disk, or start Ray",
+        ),
+        (ZeroDivisionError("by zero"), ZeroDivisionError, "by zero"),
+    ],
+)
+def test_errors_of_tasks(cluster: None, raised: Exception, expected: type[Exception], said: str) -> None:
+    with pytest.raises(expected, match=said):
+        remote.get(fail.remote(raised))
