@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from pipeline import images, masks, storage
 from pipeline.batch.config import RefineConfig, RunConfig
+from pipeline.batch.entry import enter
 from pipeline.batch.preflight import check
 from pipeline.batch.progress import say
-from pipeline.batch.run import connected, segment
+from pipeline.batch.run import segment
 from pipeline.commandline import Uri, parse
-from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import SegmentationScore
 from pipeline.report.contact_sheet import Row, contact_sheet
 from pipeline.scenes import CLASSES, PALETTE, write_shards
@@ -45,36 +45,38 @@ class DemoConfig:
 
 def main(argv: list[str] | None = None) -> int:
     """Generate, segment twice, score; returns the exit code."""
-    try:
-        demo(parse(DemoConfig, "The main job on generated scenes, with the truth beside it.", argv))
-    except PipelineError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return enter(
+        "demo",
+        lambda: parse(DemoConfig, "The main job on generated scenes, with the truth beside it.", argv),
+        demo,
+        interrupted="interrupted; the same command continues from there",
+    )
 
 
-def demo(config: DemoConfig) -> None:
-    """Run the demo and print what it found."""
+def demo(config: DemoConfig) -> str:
+    """Run the demo; returns what it found."""
     output = storage.normalize(config.output)
     scenes = storage.join(output, "scenes")
     say(f"generating {config.scenes} scenes")
     write_shards(scenes, config.scenes, config.seed, per_shard=20)
     runs = {"network": RefineConfig(backend="none"), "refined": RefineConfig()}
-    with connected():
-        for name, refine in runs.items():
-            say(f"segmenting them, {'with' if name == 'refined' else 'without'} the dense CRF")
-            source = storage.join(scenes, "images")
-            segment(check(RunConfig(input=Uri(source), output=Uri(storage.join(output, name)), refine=refine)))
+    for name, refine in runs.items():
+        say(f"segmenting them, {'with' if name == 'refined' else 'without'} the dense CRF")
+        source = storage.join(scenes, "images")
+        segment(check(RunConfig(input=Uri(source), output=Uri(storage.join(output, name)), refine=refine)))
     truth = dict(masks.read(storage.join(scenes, "truth")))
     found = {name: dict(masks.read(storage.join(output, name))) for name in runs}
-    print(f"scenes: {len(truth)}, classes: {len(CLASSES)}")
-    for name, label in (("network", "network alone"), ("refined", "with the dense CRF")):
-        print(f"mean IoU, {label}: {100 * score(truth, found[name]).mean_iou:.2f}")
+    before, after = (100 * score(truth, found[name]).mean_iou for name in ("network", "refined"))
     sheet = storage.join(output, "contact_sheet.png")
     rows = list(_rows(scenes, truth, found["network"], found["refined"]))
     storage.put_whole(sheet, contact_sheet(rows, np.array(PALETTE, np.uint8), CLASSES))
-    print(f"contact sheet: {sheet}")
-    print(f"masks: {storage.join(output, 'refined', masks.MASKS_FOLDER)}")
+    return (
+        f"scenes: {len(truth)}, classes: {len(CLASSES)}\n"
+        f"mean IoU, network alone: {before:.2f}\n"
+        f"mean IoU, with the dense CRF: {after:.2f}\n"
+        f"contact sheet: {sheet}\n"
+        f"masks: {storage.join(output, 'refined', masks.MASKS_FOLDER)}"
+    )
 
 
 def score(truth: Masks, found: Masks) -> SegmentationScore:

@@ -45,5 +45,14 @@ class WorkerError(PipelineError):
     """An image that took its worker process down every time it was tried."""
 
 
+class BudgetError(PipelineError):
+    """A run that is done, with more failed images than its error budget allows; `summary` is what it would print."""
+
+    def __init__(self, message: str, summary: str) -> None:
+        """Take the message and the summary, one line of JSON."""
+        super().__init__(message)
+        self.summary = summary
+
+
 class RunError(PipelineError):
     """A run that cannot start on this cluster, or that ended without accounting for every image."""

@@ -81,6 +81,11 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
         raise ImageError(f"the image cannot be decoded: {type(error).__name__}: {error}") from error
 
 
+def max_encoded_bytes(max_pixels: int) -> int:
+    """Bytes that no file of `max_pixels` exceeds: four uncompressed 16-bit samples a pixel, and some room."""
+    return 8 * max_pixels + 64 * 1024 * 1024
+
+
 def header_pixels(data: bytes) -> int:
     """Width * height as the header states them, without decoding a pixel; 0 where no header can be read."""
     try:
@@ -152,7 +157,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _grey_to_8_bits(image: Image.Image) -> Image.Image:
     """Grey of more than 8 bits or floating point, in mode L: Pillow's own conversion clips instead of scaling."""
-    grey = np.asarray(image).astype(np.float32)
+    grey = np.asarray(image)
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     white = 1.0 if image.mode == "F" else 4095.0 if tags.get(_BITS_PER_SAMPLE_TAG) == (12,) else 65535.0
     low, high = float(grey.min()), float(grey.max())
@@ -160,9 +165,13 @@ def _grey_to_8_bits(image: Image.Image) -> Image.Image:
         raise ImageError(
             f"grey values from {low:g} to {high:g} have no known white; store 8 or 16 bits, or floats in [0, 1]"
         )
-    if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
-        grey = white - grey
-    return Image.fromarray((grey * (255 / white) + 0.5).astype(np.uint8))
+    scaled = np.empty(grey.shape, np.uint8)
+    for top in range(0, len(grey), _BAND_ROWS):
+        band = grey[top : top + _BAND_ROWS].astype(np.float32)
+        if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+            band = white - band
+        scaled[top : top + _BAND_ROWS] = band * (255 / white) + 0.5
+    return Image.fromarray(scaled)
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from pipeline.batch import rows
 from pipeline.batch.fetch import fetch_chunk
 from pipeline.batch.manifest import Manifest
-from pipeline.batch.source import Source, index_shard, list_objects, open_source
+from pipeline.batch.shard_index import index_shard
+from pipeline.batch.source import Source, list_objects, open_source
 
 
 def tar_bytes(members: dict[str, bytes], **options: Any) -> bytes:

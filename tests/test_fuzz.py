@@ -16,7 +16,7 @@ from PIL import Image
 from shards import tar_bytes
 
 from pipeline import images, storage
-from pipeline.batch.source import index_shard
+from pipeline.batch.shard_index import index_shard
 from pipeline.errors import ImageError, WeightsError
 from pipeline.models.checkpoints import caffe
 

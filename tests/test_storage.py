@@ -2,6 +2,8 @@
 
 import resource
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import fsspec
@@ -10,6 +12,7 @@ from servers import SECRET
 
 from pipeline import storage
 from pipeline.errors import StorageError
+from pipeline.storage import listing
 
 AWKWARD = ["plain.jpg", "with space.jpg", "we ird#?[1].jpg", "ünï/çødé.jpg", "deep/er/still/x.JPG"]
 
@@ -19,6 +22,10 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "s3":
         return str(request.getfixturevalue("bucket")) + "/pre"
     return str(tmp_path / "pre") if request.param == "local" else f"memory://{tmp_path.name}/pre"
+
+
+def first(uri: str) -> storage.Entry | None:
+    return next(storage.list_files(uri), None)
 
 
 def test_what_is_put_is_listed_and_read(root: str) -> None:
@@ -54,6 +61,38 @@ def test_glob_and_hidden_names(root: str) -> None:
     assert sorted(e.key for e in storage.list_files(root)) == ["a.jpg", "b.png", "sub/c.jpg"]
 
 
+def test_a_key_of_s3_may_have_empty_parts(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As AWS lists it: the test's server takes them out of a key."""
+    names = ["in/b.jpg", "in//b.jpg", "in//c::d.jpg"]
+    told = [{"Key": name, "Size": 1, "ETag": name} for name in names]
+    monkeypatch.setattr(listing, "_s3_items", lambda fs, bucket, prefix: iter(told))
+    entries = list(storage.list_files(f"{bucket}/in"))
+    assert [entry.key for entry in entries] == ["b.jpg", "/b.jpg", "/c::d.jpg"]
+    fs, path = storage.filesystem(bucket)
+    assert [storage.filesystem(entry.uri)[1] for entry in entries] == [f"{path}/{name}" for name in names]
+    asked: list[str] = []
+    monkeypatch.setattr(fs, "cat_ranges", lambda paths, *a, **k: asked.extend(paths) or [b""] * 3)
+    storage.read_ranges(f"{bucket}/in", [entry.key for entry in entries], [None] * 3, [None] * 3)
+    assert asked == [f"{path}/{name}" for name in names]
+
+
+def test_a_glob_lists_no_more_than_what_begins_like_it(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("2025/a.jpg", "2026-11-01/b.jpg", "2026-12-01/c.jpg"):
+        storage.put_whole(f"{bucket}/{key}", b"x")
+    fs, _ = storage.filesystem(bucket)
+    asked, call = [], type(fs).call_s3
+    monkeypatch.setattr(
+        type(fs), "call_s3", lambda self, *a, **k: (asked.append(k.get("Prefix")), call(self, *a, **k))[1]
+    )
+    assert [e.key for e in storage.list_files(f"{bucket}/2026-11*/*")] == ["2026-11-01/b.jpg"]
+    assert asked == ["2026-11"]
+
+
+def test_a_folder_may_be_called_like_a_glob(root: str) -> None:
+    storage.put_whole(f"{root}/out[1]*/a.jpg", b"x")
+    assert [e.key for e in storage.list_folder(f"{root}/out[1]*")] == ["a.jpg"]
+
+
 def test_a_prefix_is_not_its_longer_namesake(root: str) -> None:
     storage.put_whole(f"{root}/day1/a.jpg", b"x")
     storage.put_whole(f"{root}/day10/b.jpg", b"x")
@@ -62,8 +101,7 @@ def test_a_prefix_is_not_its_longer_namesake(root: str) -> None:
 
 def test_one_file_is_listed_under_its_name(root: str) -> None:
     storage.put_whole(f"{root}/only.tar", b"x")
-    entry = storage.probe_readable(f"{root}/only.tar")
-    assert entry is not None
+    [entry] = storage.list_files(f"{root}/only.tar")
     assert (entry.key, entry.uri) == ("only.tar", f"{root}/only.tar")
 
 
@@ -85,7 +123,7 @@ def test_more_than_one_page_of_an_s3_listing(bucket: str) -> None:
 
 
 def test_missing_bucket_is_named(s3_endpoint: str) -> None:
-    for probe in (storage.probe_readable, storage.probe_writable):
+    for probe in (first, storage.probe_writable):
         with pytest.raises(StorageError, match=r"s3://no-such-bucket.*no such bucket"):
             probe("s3://no-such-bucket/x")
 
@@ -94,7 +132,7 @@ def test_denied_key_is_told_without_the_secret(bucket: str, monkeypatch: pytest.
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"wrong-{SECRET}")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     try:
-        for probe in (storage.probe_readable, storage.probe_writable):
+        for probe in (first, storage.probe_writable):
             with pytest.raises(StorageError, match="access denied") as caught:
                 probe(bucket)
             assert SECRET not in str(caught.value)
@@ -107,13 +145,13 @@ def test_a_server_that_never_answers_is_given_up(bucket: str, monkeypatch: pytes
         silent.bind(("127.0.0.1", 0))
         silent.listen(8)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(StorageError, match=r"no connection within 1 s"):
-            storage.probe_readable(bucket, seconds=1.0)
+        with pytest.raises(StorageError, match=r"no answer within 1 s"):
+            storage.within(1.0, bucket, "list", lambda: first(bucket))
 
 
 def test_missing_local_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="nowhere"):
-        storage.probe_readable(f"{tmp_path}/nowhere")
+        first(f"{tmp_path}/nowhere")
 
 
 def test_unknown_scheme_is_an_error_of_ours() -> None:
@@ -125,6 +163,9 @@ def test_unknown_scheme_is_an_error_of_ours() -> None:
     ("uri", "shown"),
     [
         ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
+        ("s3://AKIA:ab/cd+e@bucket/x", "s3://***@bucket/x"),
+        ("s3://arn:aws:s3:eu-west-1:1:accesspoint/p/a@b.jpg", "s3://arn:aws:s3:eu-west-1:1:accesspoint/p/a@b.jpg"),
+        ("https://user:pass@h:8080/x", "https://***@h:8080/x"),
         ("https://h/x?X-Amz-Signature=abc&t=1", "https://h/x?X-Amz-Signature=***&t=***"),
         ("s3://bucket/a#b?c=d", "s3://bucket/a#b?c=d"),
         ("/plain/path@home", "/plain/path@home"),
@@ -132,3 +173,20 @@ def test_unknown_scheme_is_an_error_of_ours() -> None:
 )
 def test_redaction(uri: str, shown: str) -> None:
     assert storage.redact(uri) == shown
+
+
+@pytest.mark.parametrize("uri", ["s3://AKIA:hidden@bucket/x", "s3://AKIA:hid/den@bucket/x"])
+def test_credentials_in_a_uri_of_s3_are_refused_and_not_told(uri: str) -> None:
+    with pytest.raises(StorageError, match=r"s3://\*\*\*@bucket/x holds credentials") as caught:
+        first(uri)
+    assert "AKIA" not in str(caught.value)
+
+
+def test_what_a_web_server_refuses_is_told_without_the_signature() -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # answers 501 to everything
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}/model.pt?X-Amz-Signature=hidden"
+        with pytest.raises(StorageError, match="Signature=\\*\\*\\*") as caught:
+            storage.read_bytes(uri)
+        server.shutdown()
+    assert "hidden" not in str(caught.value)

@@ -35,9 +35,16 @@ def wrong(output: str) -> str:
 
 
 def test_changed_images_and_errors_tried_again_are_sound(output: str) -> None:
+    storage.put_whole(f"{output}/_runs/run1/config.yaml", b"retry_errors: true")
     commit(output, 1, finished_row("a", version="2"), finished_row("c"))
     found = masks.verify(output)
     assert (found.files, found.segmented, found.failed, found.replaced, found.problems) == (3, 3, 0, 2, ())
+
+
+def test_an_error_that_another_run_was_not_to_try_again_has_two_rows(output: str) -> None:
+    storage.put_whole(f"{output}/_runs/run1/config.yaml", b"retry_errors: false")
+    commit(output, 1, finished_row("c"))
+    assert "the key 'c' has a second row, by run run1 after run run0" in wrong(output)
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -62,9 +69,21 @@ def test_a_mask_that_is_not_what_its_row_says(output: str, change: dict[str, obj
 
 
 def test_a_run_that_said_more_than_it_has(output: str) -> None:
-    said = {"listed": 4, "skipped": 0, "segmented": 3, "failed": 1}
-    storage.put_whole(f"{output}/_runs/run0/summary.json", json.dumps(said).encode())
-    assert wrong(output) == "says 3 segmented and 1 failed; its files hold 2 and 1"
+    said = {"listed": 4, "generation": "g"}
+    storage.put_whole(f"{output}/_runs/run1/summary.json", json.dumps(said).encode())
+    assert wrong(output) == "says that 4 images were listed; 3 have a row; run the job again"
+    commit(output, 2, finished_row("d"))
+    assert wrong(output) == ""
+
+
+def test_a_note_of_a_run_that_is_cut_off_is_told(output: str) -> None:
+    storage.put_whole(f"{output}/_runs/run0/summary.json", b'{"listed": 4,')
+    assert "cannot be read" in wrong(output)
+
+
+def test_where_no_output_is_nothing_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify_output.main([f"{tmp_path}/nowhere"]) == 2
+    assert "no output at" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])

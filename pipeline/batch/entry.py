@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipeline.batch.run import connected
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.batch.cluster import connected
+from pipeline.errors import BudgetError, ConfigError, PipelineError
 
 _Ready = TypeVar("_Ready")
 
@@ -21,20 +21,23 @@ def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str
         interrupted: what is said after Ctrl-C or SIGTERM.
 
     Returns:
-        The exit code: 0 done; 2 something the job was given cannot be used; 1 anything else.
+        The exit code: 0 done; 2 something the job was given cannot be used; 3 done, with more failures than are
+        allowed; 1 anything else.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
+    unusable: type[PipelineError] = PipelineError
     try:
         ready = prepare()
-    except PipelineError as error:
-        return _fail(name, error, code=2)
-    try:
+        unusable = ConfigError
         with connected():
             done = work(ready)
     except KeyboardInterrupt:
         return _fail(name, interrupted, code=1)
+    except BudgetError as error:
+        print(error.summary, flush=True)
+        return _fail(name, error, code=3)
     except PipelineError as error:
-        return _fail(name, error, code=2 if isinstance(error, ConfigError) else 1)
+        return _fail(name, error, code=2 if isinstance(error, unusable) else 1)
     print(done, flush=True)
     return 0
 

@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -17,11 +17,11 @@ from pipeline import storage
 from pipeline.batch import parquet_shard, rows
 from pipeline.batch.in_flight import Watch
 from pipeline.batch.manifest import Chunk, read_chunk
+from pipeline.batch.portions import fetched_together
 from pipeline.batch.shard import check_unchanged
 from pipeline.batch.source import Source
-from pipeline.errors import PipelineError, ShardError, StorageError
+from pipeline.errors import ImageError, PipelineError, ShardError, StorageError
 
-_ROWS_AT_ONCE = 64
 _MAX_GAP = 256 * 1024
 _MAX_SPAN = 32 * 1024 * 1024
 
@@ -67,14 +67,22 @@ def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk) -> Iterator[pa.
     An image that is gone, denied or in a damaged shard becomes a failed row; a storage that does not answer raises
     StorageError, and so does one that refuses a shard.
     """
-    listed = iter(read_chunk(manifest_uri, chunk).to_pylist())
+    listed = [_within_limit(row, source.max_bytes) for row in read_chunk(manifest_uri, chunk).to_pylist()]
     fetch = {"images": _fetch_objects, "webdataset": _fetch_members, "parquet": _fetch_cells}[source.format]
-    while some := list(islice(listed, _ROWS_AT_ONCE if source.format != "parquet" else chunk.rows)):
-        wanted = [row for row in some if row["error"] is None]
-        failed = [row for row in some if row["error"] is not None]
-        if failed:
-            yield rows.table(failed, rows.FETCHED)
-        yield from fetch(source, wanted)
+    failed = [row for row in listed if row["error"] is not None]
+    if failed:
+        yield rows.table(failed, rows.FETCHED)
+    wanted = [row for row in listed if row["error"] is None]
+    for some in [wanted] if source.format == "parquet" else fetched_together(wanted):
+        yield from fetch(source, some)
+
+
+def _within_limit(row: Row, max_bytes: int) -> Row:
+    """The row as it was listed, or failed: what would fill a worker's memory is not fetched at all."""
+    if row["error"] is not None or (row["length"] or 0) <= max_bytes:
+        return row
+    said = f"the file has {row['length']} bytes; no image of at most max_pixels needs more than {max_bytes}"
+    return row | rows.failure("fetch", ImageError(said))
 
 
 def _fetch_objects(source: Source, wanted: list[Row]) -> Iterator[pa.Table]:

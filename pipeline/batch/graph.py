@@ -1,12 +1,14 @@
 """The graph of the main job: manifest -> fetch -> Segmenter (GPU actors) -> Refiner (CPU actors) -> finished blocks."""
 
 import logging
+import socket
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import ray
+import torch
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from pipeline.batch.fetch import ManifestDatasource
@@ -18,6 +20,7 @@ from pipeline.batch.remote import root_cause
 from pipeline.batch.resources import CPU_BATCH, Plan
 from pipeline.batch.segmenter import Segmenter, load_predictor
 from pipeline.crf import DenseCRF
+from pipeline.errors import RunError
 from pipeline.models import Inference, Predictor, SegmentationModel
 
 
@@ -92,4 +95,9 @@ def _refiner_on_gpu(crf: DenseCRF, *described: Any) -> Refiner:
 
 
 def _predictor(weights: Any, inference: Inference) -> Predictor:
+    if ray.get_runtime_context().get_accelerator_ids().get("GPU") and not torch.cuda.is_available():
+        raise RunError(
+            f"Ray gives a GPU of {socket.gethostname()}, and torch sees none there; see whether its driver is new "
+            "enough for this torch, and whether the container may use it"
+        )
     return load_predictor(ray.get(weights), inference)

@@ -17,6 +17,7 @@ from pipeline.batch import rows
 from pipeline.errors import WorkerError
 
 MAX_STRIKES = 2
+_TOTALS_SECONDS = 15.0
 
 DEVICE_LOST = 70
 """Exit code of a worker whose GPU is in an error state."""
@@ -126,8 +127,8 @@ class RemoteWatch:
         self._actor.count.remote(finished, failed, kept)
 
     def totals(self) -> Totals:
-        """See InFlight."""
-        totals: Totals = ray.get(self._actor.totals.remote())
+        """See InFlight. Raises ray.exceptions.GetTimeoutError where the actor is away for long."""
+        totals: Totals = ray.get(self._actor.totals.remote(), timeout=_TOTALS_SECONDS)
         return totals
 
     def stop(self) -> None:

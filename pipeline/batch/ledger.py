@@ -4,24 +4,19 @@ A row of masks/ or errors/ is committed with its file or not at all, so there is
 Of a key's rows the newest counts: an image that was changed and then changed back is done again.
 """
 
-import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from pipeline import masks
+from pipeline import masks, storage
+from pipeline.batch.digests import DIGEST, Digests, among, identities, identity
+from pipeline.errors import ConfigError
 
-_DIGEST_BYTES = 16
-_DIGEST = np.dtype(f"S{_DIGEST_BYTES}")
-_ROW = np.dtype([("key", _DIGEST), ("row", _DIGEST)])
+_ROW = np.dtype([("key", DIGEST), ("row", DIGEST)])
 _READERS = 16
-
-Digests = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,40 +45,33 @@ class Ledger:
 
     def pending(self, table: pa.Table) -> pa.Table:
         """The rows of `table` (with columns key and version) that have no row in the output yet."""
-        return table.filter(pa.array(~_among(self._done, _identities(table))))
+        return table.filter(pa.array(~among(self._done, identities(table))))
 
     def failed(self, table: pa.Table) -> pa.Table:
         """The rows of `table` whose row in the output is an error; not those that fail by their listing, again."""
-        known = _among(self._failed, _identities(table))
+        known = among(self._failed, identities(table))
         return table.filter(pa.array(known & table.column("error").is_null().to_numpy()))
 
 
-def load(output: str, generation: str) -> Ledger:
-    """Read the keys and versions that `generation` has committed below `output`."""
+def load(output: str, info: masks.DatasetInfo) -> Ledger:
+    """Read the keys and versions that the generation of `info` has committed below `output`.
+
+    Raises:
+        ConfigError: they are of another input, whose images of the same name these would replace.
+        StorageError: a file cannot be read.
+    """
+    files = [file for file in masks.committed_files(output) if file.info.generation == info.generation]
+    other = next((file.info.input for file in files if file.info.input != info.input), None)
+    if other is not None:
+        raise ConfigError(
+            f"{storage.redact(output)} holds the masks of {other}, and the input is {info.input}: of images with the "
+            "same name one would replace the other; give each input an output, or a prefix they share as the input"
+        )
     with ThreadPoolExecutor(_READERS) as pool:
-        files = [file for file in masks.committed_files(output) if file.info.generation == generation]
         return Ledger(pool.map(_read, files))
-
-
-def identity(key: str, version: str) -> bytes:
-    """A digest of one input as it was listed. 128 bits: at 10^9 images two collide with a chance of about 10^-21."""
-    return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=_DIGEST_BYTES).digest()
 
 
 def _read(committed: masks.CommittedFile) -> Committed:
     rows = masks.read_columns(committed.uri, ["key", "version"])
-    digests = np.fromiter(((identity(key, ""), identity(key, version)) for key, version in rows), _ROW)
+    digests = np.fromiter(((identity(key), identity(key, version)) for key, version in rows), _ROW)
     return Committed(digests=digests, failed=committed.failed)
-
-
-def _identities(rows: pa.Table) -> Digests:
-    keys, versions = rows.column("key").to_pylist(), rows.column("version").to_pylist()
-    return np.array([identity(key, version) for key, version in zip(keys, versions, strict=True)], _DIGEST)
-
-
-def _among(known: Digests, asked: Digests) -> NDArray[np.bool_]:
-    """Which of `asked` are in `known`, which is sorted."""
-    if not len(known):
-        return np.zeros(len(asked), bool)
-    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
-    return found

@@ -1,19 +1,21 @@
 """From the input's listing to the manifest: ids only, streamed, what is done already left out."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 
 from pipeline import storage
 from pipeline.batch import rows
-from pipeline.batch.ledger import identity
+from pipeline.batch.digests import DigestSet
 from pipeline.batch.remote import get
-from pipeline.batch.source import Source, index_shard, list_objects
+from pipeline.batch.shard_index import index_shard
+from pipeline.batch.source import Source, list_objects
 from pipeline.errors import ShardError
 
 Tables = Iterator[pa.Table]
@@ -31,30 +33,26 @@ class Listing:
     bytes: int = 0
 
 
-@dataclass
 class Repeats:
     """Lets the first image of each key pass; a later one becomes a failed row, named after its place in its shard."""
 
-    _seen: set[bytes] = field(default_factory=set)
+    def __init__(self) -> None:
+        """Start with no key."""
+        self._seen = DigestSet()
 
     def told(self, table: pa.Table) -> pa.Table:
         """`table` of schema MANIFEST with keys that no other table given here has."""
-        repeated = [n for n, key in enumerate(table.column("key").to_pylist()) if not self._is_new(key)]
-        if not repeated:
+        repeated = np.flatnonzero(~self._seen.add(table.column("key").to_pylist()))
+        if not len(repeated):
             return table
         listed = table.to_pylist()
         for n in repeated:
             listed[n] |= self._renamed(listed[n])
         return rows.table(listed, rows.MANIFEST)
 
-    def _is_new(self, key: str) -> bool:
-        before = len(self._seen)
-        self._seen.add(identity(key, ""))
-        return len(self._seen) > before
-
     def _renamed(self, row: dict[str, Any]) -> dict[str, str]:
         place = f"{row['path']}#{row['row'] if row['offset'] is None else row['offset']}"
-        while not self._is_new(place):
+        while not self._seen.add([place])[0]:
             place += "'"
         said = f"the key {row['key']!r} is that of an earlier image of this input, which has it; rename one of them"
         return {"key": place} | rows.failure("list", ShardError(said))
@@ -98,4 +96,4 @@ def _tables(source: Source, listing: Listing) -> Iterator[pa.Table]:
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
 def _index_shard(entry: storage.Entry, source: Source) -> list[pa.Table]:
     with storage.patient(source.patience):
-        return list(index_shard(entry, source.format))
+        return list(index_shard(entry, source.format, source.index))

@@ -1,7 +1,7 @@
 """One run at a time on an output: a lock with a lease, kept as an object in the output.
 
 The holder renews it every few seconds. Whoever finds it watches for the length of a lease, by its own clock: a lock
-that changes has a living holder, one that does not is taken over. The holder reads it again before each commit, so a
+that changes has a living holder, one that does not is taken over. It is read again right before each file is put, so a
 run that was suspended and lost its lock commits nothing more.
 """
 
@@ -31,6 +31,7 @@ class Lock:
     beat: float = 4.0
     settle: float = 1.0
     _beats: int = 0
+    _late: bool = False
 
     def take(self) -> None:
         """Wait until the lock is free, at most a lease.
@@ -53,16 +54,29 @@ class Lock:
         self.check()
 
     def check(self) -> None:
-        """Raise RunError where the lock is no longer this run's."""
+        """Raise RunError where the lock is no longer this run's, or may not have been."""
+        if self._late:
+            raise RunError(
+                f"run {self.run_id} was cut off from {storage.redact(self.output)} for longer than its lock holds; "
+                "run the same command again"
+            )
         found = self._read()
         if found is None or _said(found).get("run_id") != self.run_id:
             raise RunError(self._taken(found))
 
+    def keep(self) -> None:
+        """Write the lock anew, if it is still this run's. A write that came late may have hit a successor's."""
+        began = time.monotonic()
+        self.check()
+        if time.monotonic() - began < self.lease / 2:
+            self.renew()
+            self._late = time.monotonic() - began > self.lease
+
     def renew(self) -> None:
-        """Write the lock anew."""
+        """Write the lock, whoever had it."""
         self._beats += 1
         said = {"run_id": self.run_id, "host": socket.gethostname(), "pid": os.getpid(), "beat": self._beats}
-        storage.put_whole(self._uri, json.dumps(said).encode())
+        storage.put_whole(self._uri, json.dumps(said).encode(), once=True)
 
     def release(self) -> None:
         """Give the lock up, if it is still this run's and the storage answers; else its lease runs out."""
@@ -92,13 +106,12 @@ def held(lock: Lock) -> Iterator[Lock]:
     """Hold `lock` for a block, renewing it on a thread. Raises as Lock.take does."""
     lock.take()
 
-    def renew() -> None:
+    def keep() -> None:
         with suppress(StorageError):  # an outage that lasts ends the run elsewhere
-            lock.check()
-            lock.renew()
+            lock.keep()
 
     try:
-        with every(lock.beat, renew):
+        with every(lock.beat, keep):
             yield lock
     finally:
         lock.release()

@@ -19,23 +19,25 @@ from pipeline.batch.sink import Receipt
 class RunMetrics:
     """Gauges and counters of one run, each with its `run_id`."""
 
-    def __init__(self, run_id: str, listed: int, to_do: int, error_budget: float, plan: Plan) -> None:
+    def __init__(self, run_id: str, error_budget: float) -> None:
         """Take what is known at the start."""
         self._tags = {"run_id": run_id}
         self._started = time.time()
-        self._listed, self._to_do, self._error_budget = listed, to_do, error_budget
-        refiners = plan.refiners or plan.segmenters
-        self._workers = {"fetch": plan.fetchers, "segment": plan.segmenters, "refine": refiners}
+        self._error_budget = error_budget
         self._seen: dict[tuple[str, ...], float] = {}
         self._metrics: dict[str, Any] = {}
 
-    def update(self, totals: Totals, receipts: Sequence[Receipt]) -> None:
-        """Export how far the run is: what its stages have done, and what is committed."""
-        self._gauge("run_start_seconds", "Unix time at which the run began to work", self._started)
-        self._gauge("images_listed", "images in the input", self._listed)
-        self._gauge("images_to_do", "images the run has to work on", self._to_do)
+    def listed(self, images: int) -> None:
+        """Export that the run is there, and how many images it has listed so far."""
+        self._gauge("run_start_seconds", "Unix time at which the run began", self._started)
+        self._gauge("images_listed", "images in the input, as far as it is listed", images)
         self._gauge("error_budget", "share of failed images that the run tolerates", self._error_budget)
-        for stage, workers in self._workers.items():
+
+    def update(self, to_do: int, plan: Plan, totals: Totals, receipts: Sequence[Receipt]) -> None:
+        """Export how far the run is: what its stages have done, and what is committed."""
+        self._gauge("images_to_do", "images the run has to work on", to_do)
+        workers_of = {"fetch": plan.fetchers, "segment": plan.segmenters, "refine": plan.refiners or plan.segmenters}
+        for stage, workers in workers_of.items():
             self._gauge("workers", "tasks or actors of a stage", workers, stage=stage)
         self._gauge("images_waiting", "images segmented and not yet refined", totals.waiting)
         self._count("images_finished", "images that left the last stage", totals.finished)

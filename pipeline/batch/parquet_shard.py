@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, ShardError
 
 KIND = "Parquet file"
 _ROWS_AT_ONCE = 64
+_BYTES_AT_ONCE = 64 * 1024 * 1024
 _IMAGE_COLUMNS = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "data", "content")
 _KEY_COLUMNS = ("key", "__key__", "id", "image_id", "filename", "file_name", "path", "name", "url", "uri")
 
@@ -24,12 +25,30 @@ Image = bytes | ShardError
 """Encoded bytes, or why there are none."""
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column called `name`, or the `field` of one that is a struct."""
+
+    name: str
+    field: str = ""
+
+    @property
+    def path(self) -> str:
+        """As Parquet and Arrow's readers call it."""
+        return f"{self.name}.{self.field}" if self.field else self.name
+
+    def of(self, batch: pa.RecordBatch) -> pa.Array:
+        """Its values in a batch that has it."""
+        values = batch.column(self.name)
+        return pc.struct_field(values, self.field) if self.field else values
+
+
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Dotted column paths: `image` holds encoded bytes, `key` (empty where there is none) names the row."""
+    """`image` holds encoded bytes; `key`, where there is one, names the row."""
 
-    image: str
-    key: str
+    image: Column
+    key: Column | None
 
 
 def choose_columns(schema: pa.Schema, uri: str) -> Columns:
@@ -38,8 +57,8 @@ def choose_columns(schema: pa.Schema, uri: str) -> Columns:
     Raises:
         ConfigError: no column can hold encoded images.
     """
-    structs = [f.name for f in schema if pa.types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0]
-    plain = [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)]
+    structs = [f.name for f in schema if pa.types.is_struct(f.type) and _has_bytes(f.type)]
+    plain = [f.name for f in schema if _is_bytes(f.type)]
     image = _preferred(structs, _IMAGE_COLUMNS) or _preferred(plain, _IMAGE_COLUMNS)
     if image is None:
         raise ConfigError(
@@ -47,10 +66,12 @@ def choose_columns(schema: pa.Schema, uri: str) -> Columns:
             f"its columns are {', '.join(f'{f.name}: {f.type}' for f in schema)}"
         )
     keys = [f.name for f in schema if f.name in _KEY_COLUMNS and (pa.types.is_string(f.type) or _is_id(f.type))]
-    key = min(keys, key=_KEY_COLUMNS.index, default="")
-    if not key and image in structs and schema.field(image).type.get_field_index("path") >= 0:
-        key = f"{image}.path"
-    return Columns(image=f"{image}.bytes" if image in structs else image, key=key)
+    key = Column(min(keys, key=_KEY_COLUMNS.index)) if keys else None
+    if image not in structs:
+        return Columns(image=Column(image), key=key)
+    if key is None and schema.field(image).type.get_field_index("path") >= 0:
+        key = Column(image, "path")
+    return Columns(image=Column(image, "bytes"), key=key)
 
 
 def check_columns(uri: str, version: str) -> None:
@@ -72,7 +93,8 @@ def keys(uri: str, version: str) -> Iterator[list[str | None]]:
         for group, numbers in enumerate(_row_numbers(file, columns.image, uri)):
             found: list[str | None] = [None] * len(numbers)
             if columns.key:
-                values = _leaf(file.read_row_group(group, columns=[columns.key]), columns.key).to_pylist()
+                batches = file.iter_batches(row_groups=[group], columns=[columns.key.path])
+                values = [value for batch in batches for value in columns.key.of(batch).to_pylist()]
                 found = [None if value is None else str(value) for value in values]
             if len(found) != len(numbers):
                 raise ShardError(_short(uri, group, len(numbers), len(found)))
@@ -101,15 +123,15 @@ def images(uri: str, version: str, wanted: Collection[int]) -> Iterator[dict[int
 
 
 def _group_images(
-    file: pq.ParquetFile, uri: str, column: str, group: int, numbers: range, wanted: set[int]
+    file: pq.ParquetFile, uri: str, column: Column, group: int, numbers: range, wanted: set[int]
 ) -> Iterator[dict[int, Image]]:
-    name, _, field = column.partition(".")
     left, at = set(wanted), numbers.start
+    bytes_a_row = _chunk(file, group, column).total_uncompressed_size // max(len(numbers), 1)
+    at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(bytes_a_row, 1)))
     try:
         with damage_told(uri, KIND):
-            for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[column]):
-                values = pc.struct_field(batch.column(name), field) if field else batch.column(name)
-                found = {n: v for n, v in enumerate(values.to_pylist(), start=at) if n in left}
+            for batch in file.iter_batches(at_once, row_groups=[group], columns=[column.path]):
+                found = {n: v for n, v in enumerate(column.of(batch).to_pylist(), start=at) if n in left}
                 at += batch.num_rows
                 left -= found.keys()
                 if found:
@@ -130,24 +152,22 @@ def _file(uri: str, version: str) -> Iterator[pq.ParquetFile]:
         yield file
 
 
-def _row_numbers(file: pq.ParquetFile, column: str, uri: str) -> Iterator[range]:
+def _row_numbers(file: pq.ParquetFile, column: Column, uri: str) -> Iterator[range]:
     """The numbers of the rows in each row group. A count that the image column contradicts raises ShardError."""
-    paths = [file.schema.column(i).path for i in range(len(file.schema))]
     first = 0
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
-        values = group.column(paths.index(column)).num_values
+        values = _chunk(file, number, column).num_values
         if group.num_rows != values:
             raise ShardError(_short(uri, number, group.num_rows, values))
         yield range(first, first + group.num_rows)
         first += group.num_rows
 
 
-def _leaf(table: pa.Table, column: str) -> pa.ChunkedArray:
-    """The values of a dotted column path."""
-    name, _, field = column.partition(".")
-    values = table.column(name)
-    return pa.chunked_array([pc.struct_field(c, field) for c in values.chunks]) if field else values
+def _chunk(file: pq.ParquetFile, group: int, column: Column) -> pq.ColumnChunkMetaData:
+    """What the file says of a column in a row group."""
+    paths = [file.schema.column(i).path for i in range(len(file.schema))]
+    return file.metadata.row_group(group).column(paths.index(column.path))
 
 
 def _short(uri: str, group: int, said: int, found: int) -> str:
@@ -158,6 +178,14 @@ def _short(uri: str, group: int, said: int, found: int) -> str:
 
 def _null(uri: str, row: int) -> str:
     return f"row {row} of {storage.redact(uri)} holds no image (null)"
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _has_bytes(kind: pa.StructType) -> bool:
+    return kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type)
 
 
 def _is_id(kind: pa.DataType) -> bool:

@@ -8,6 +8,7 @@ from pipeline.batch.config import RefineConfig, RunConfig
 from pipeline.batch.cost import Prices, read_prices
 from pipeline.batch.source import Source, open_source
 from pipeline.crf import CRFParams, DenseCRF
+from pipeline.images import max_encoded_bytes
 from pipeline.models import SegmentationModel
 
 
@@ -29,10 +30,16 @@ def check(config: RunConfig) -> Preflight:
         PipelineError: whatever makes the run impossible.
     """
     config = config.resolved()
-    source = replace(open_source(config.input, config.input_format), patience=config.storage_timeout)
+    source = replace(
+        open_source(config.input, config.input_format, config.output),
+        index="" if config.dry_run else storage.join(config.output, "_index"),
+        patience=config.storage_timeout,
+        max_bytes=max_encoded_bytes(config.max_pixels),
+    )
     if not config.dry_run:
         storage.probe_writable(config.output)
     model = models.load(config.model)
+    config.inference.tiling(model)
     prices = read_prices(config.prices) if config.prices else None
     return Preflight(config=config, source=source, model=model, crf=chosen_crf(config.refine, model), prices=prices)
 

@@ -16,23 +16,27 @@ class Progress:
         self._total = total
         self._bar = tqdm(total=total, unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)
         self._start = self._last_line = time.monotonic()
+        self._said = f"0 of {total} images"
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+        if self._bar.disable:
+            say(self._said)
 
     def show(self, finished: int, failed: int) -> None:
         """Show that `finished` images are done, `failed` among them without a mask."""
         now = time.monotonic()
+        rate = finished / (now - self._start)
+        self._said = f"{finished} of {self._total} images, {failed} failed, {rate:.2f} images/s"
         if not self._bar.disable:
             self._bar.set_postfix(failed=failed, refresh=False)
             self._bar.update(finished - self._bar.n)
         elif now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
-            rate = finished / (now - self._start)
-            say(f"{finished} of {self._total} images, {failed} failed, {rate:.2f} images/s")
+            say(self._said)
 
 
 def say(text: str) -> None:

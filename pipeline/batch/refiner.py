@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline import images, masks
 from pipeline.batch import rows
 from pipeline.batch.in_flight import DEVICE_LOST, Watch, survive
+from pipeline.batch.portions import decoded_together
 from pipeline.crf import DenseCRF, Refinement, refine_batch
 from pipeline.errors import DeviceLostError
 from pipeline.scores import from_bytes
@@ -50,7 +51,8 @@ class Refiner:
         return done
 
     def _refine(self, batch: pa.Table) -> pa.Table:
-        return rows.table(self._finish(batch.to_pylist()), rows.FINISHED)
+        done = [row for group in decoded_together(batch.to_pylist()) for row in self._finish(group)]
+        return rows.table(done, rows.FINISHED)
 
     def _finish(self, group: list[Row]) -> list[Row]:
         """Refine the group together; if that fails, one by one: what one image provokes must cost that image alone."""

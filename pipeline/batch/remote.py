@@ -28,4 +28,10 @@ def root_cause(error: BaseException) -> BaseException:
             )
         cause = getattr(found, "cause", None)
         found = cause if isinstance(cause, BaseException) else found.__cause__
+    if isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError):
+        said = [line for line in str(error).splitlines() if line.strip()][-1:]
+        return RunError(
+            f"Ray gave up ({type(error).__name__}: {''.join(said).strip()}); what was committed stays, and the same "
+            "command continues from there"
+        )
     return error

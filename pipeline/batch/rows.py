@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import masks
+from pipeline import masks, storage
 
 FAILURE_FIELDS = [
     pa.field("stage", pa.string()),
@@ -23,8 +23,8 @@ MANIFEST = pa.schema(
         pa.field("source", pa.string()),
         pa.field("version", pa.string()),
         pa.field("path", pa.string()),  # of the object that holds the bytes, below the input's root
-        pa.field("offset", pa.int64()),  # byte range of a tar member
-        pa.field("length", pa.int64()),
+        pa.field("offset", pa.int64()),  # of a tar member
+        pa.field("length", pa.int64()),  # bytes of a tar member or of an object that is the image
         pa.field("row", pa.int64()),  # row of a Parquet file
         *FAILURE_FIELDS,
     ]
@@ -52,6 +52,12 @@ SCORED = pa.schema(
 
 FINISHED = pa.schema([*(f for f in masks.MASKS_SCHEMA if f.name not in ("model", "run_id")), *FAILURE_FIELDS])
 """Either the mask columns are set or the failure columns are."""
+
+
+def listed(entry: storage.Entry) -> dict[str, Any]:
+    """The columns of MANIFEST that any object has, under the key of an image that is the whole of it."""
+    key = printable(entry.key)
+    return {"key": key, "source": printable(storage.redact(entry.uri)), "version": entry.version, "path": key}
 
 
 def failure(stage: str, error: Exception) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The Segmenter stage: encoded images in, low-resolution class scores out."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pipeline import images
 from pipeline.batch import rows
 from pipeline.batch.in_flight import DEVICE_LOST, Watch, survive
+from pipeline.batch.portions import decoded_together
 from pipeline.errors import ImageError
 from pipeline.models import Inference, Predictor, SegmentationModel
 from pipeline.scores import to_bytes
 
-MAX_DECODED_PIXELS = 32_000_000
 _DECODERS = 4
 
 Row = dict[str, Any]
@@ -54,22 +54,8 @@ class Segmenter:
         return self._next(scored) if self._next else scored
 
     def _segment(self, batch: pa.Table) -> pa.Table:
-        done = [row for group in self._groups(batch.to_pylist()) for row in self._segment_group(group)]
+        done = [row for group in decoded_together(batch.to_pylist()) for row in self._segment_group(group)]
         return rows.table(done, rows.SCORED)
-
-    def _groups(self, fetched: list[Row]) -> Iterator[list[Row]]:
-        """Rows whose decoded images fit in memory together, told from their headers."""
-        group: list[Row] = []
-        pixels = 0
-        for row in fetched:
-            size = images.header_pixels(row["image"])
-            if group and pixels + size > MAX_DECODED_PIXELS:
-                yield group
-                group, pixels = [], 0
-            group.append(row)
-            pixels += size
-        if group:
-            yield group
 
     def _segment_group(self, group: list[Row]) -> list[Row]:
         decoded = list(self._decoders.map(self._decode, group))

@@ -46,8 +46,8 @@ class Receipt:
 class Committer:
     """Collects blocks and commits them below `output`, a file at least every `seconds`.
 
-    `check` is called before each commit, and raises where this run may commit no more. A storage that does not answer
-    is asked again for `patience` seconds.
+    `check` is called where the files are put, right before each, and raises where this run may commit no more. A
+    storage that does not answer is asked again for `patience` seconds.
 
     One thread may add while another commits; when storage is slower than the graph, adding waits.
     """
@@ -89,12 +89,15 @@ class Committer:
             self._settle(allowed=0)
 
     def _commit(self) -> None:
-        self.check()
         self._settle(allowed=_WRITES_AT_ONCE - 1)
         name = f"{self.info.run_id}-{self._files:05d}.parquet"
-        self._writing.append(_write_files.remote(self.output, name, self.info, self.patience, *self._blocks))
+        blocks, self._blocks, self._bytes = (
+            self._blocks,
+            [],
+            0,
+        )  # an interrupt may lose them, not repeat them
         self._files += 1
-        self._blocks, self._bytes = [], 0
+        self._writing.append(_write_files.remote(self.output, name, self.info, self.check, self.patience, *blocks))
 
     def _settle(self, allowed: int) -> None:
         """Wait until at most `allowed` writes are under way."""
@@ -104,29 +107,47 @@ class Committer:
 
 
 @ray.remote(num_cpus=0, max_retries=3)
-def _write_files(output: str, name: str, info: DatasetInfo, patience: float, *blocks: pa.Table) -> Receipt:
+def _write_files(
+    output: str, name: str, info: DatasetInfo, check: Callable[[], None], patience: float, *blocks: pa.Table
+) -> Receipt:
     """See write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
     finished = pa.concat_tables(blocks)
     with storage.patient(patience):
-        receipt = write_files(output, name, info, finished)
+        receipt = write_files(output, name, info, finished, check)
     for row in finished.filter(pc.is_valid(finished.column("error"))).select(_LOGGED).to_pylist():
         log("failed", run_id=info.run_id, **row)
     log("committed", run_id=info.run_id, file=name, segmented=receipt.segmented, failed=receipt.failed)
     return receipt
 
 
-def write_files(output: str, name: str, info: DatasetInfo, finished: pa.Table) -> Receipt:
-    """Put the rows of `finished` (schema FINISHED) into masks/NAME and errors/NAME, each only if it has a row."""
+def write_files(
+    output: str, name: str, info: DatasetInfo, finished: pa.Table, check: Callable[[], None] = lambda: None
+) -> Receipt:
+    """Put the rows of `finished` (schema FINISHED) into masks/NAME and errors/NAME, each only if it has a row.
+
+    `check` is called right before each is put, again where the storage has to be asked again.
+    """
     good = pc.is_null(finished.column("error"))
     segmented, failed = finished.filter(good), finished.filter(pc.invert(good))
     for rows, folder, schema in (
         (segmented, masks.MASKS_FOLDER, masks.MASKS_SCHEMA),
         (failed, masks.ERRORS_FOLDER, masks.ERRORS_SCHEMA),
     ):
+        place = storage.join(output, folder, name)
         if rows.num_rows:
-            storage.put_whole(storage.join(output, folder, name), _parquet(rows, schema, info))
+            _put_checked(place, _parquet(rows, schema, info), check)
+        elif storage.exists(place):  # of an attempt that was lost, for which other rows had failed
+            storage.delete(place)
     causes = zip(failed.column("stage").to_pylist(), failed.column("error").to_pylist(), strict=True)
     return Receipt(segmented=segmented.num_rows, causes=Counter(causes))
+
+
+def _put_checked(uri: str, data: bytes, check: Callable[[], None]) -> None:
+    def attempt() -> None:
+        check()
+        storage.put_whole(uri, data, once=True)
+
+    storage.persistently(attempt)
 
 
 def _parquet(rows: pa.Table, schema: pa.Schema, info: DatasetInfo) -> bytes:

@@ -14,6 +14,7 @@ class Summary:
 
     Attributes:
         run_id: names the run's files.
+        generation: of the rows it added, as in masks.DatasetInfo.
         listed: images in the input.
         skipped: of these, images that had their row in the output before the run.
         segmented: rows the run added to masks/.
@@ -28,6 +29,7 @@ class Summary:
     """
 
     run_id: str
+    generation: str
     listed: int
     skipped: int
     segmented: int
@@ -45,7 +47,7 @@ class Summary:
         if self.listed != self.skipped + self.segmented + self.failed:
             raise RunError(
                 f"run {self.run_id} does not account for every image: {self.listed} listed, but {self.skipped} "
-                f"skipped + {self.segmented} segmented + {self.failed} failed; run the same command again"
+                f"skipped + {self.segmented} segmented + {self.failed} failed; jobs/verify_output.py tells which"
             )
 
     def exceeds(self, error_budget: float) -> bool:

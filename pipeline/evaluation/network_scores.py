@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.progress import say
 from pipeline.batch.remote import root_cause
-from pipeline.batch.run import plan_when_free
+from pipeline.batch.cluster import plan_when_free
 from pipeline.crf import CRFParams, DenseCRF, refine
 from pipeline.errors import RunError
 from pipeline.evaluation import graph

@@ -8,7 +8,7 @@ from pipeline import masks, models, storage
 from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.preflight import chosen_crf
 from pipeline.batch.progress import Progress, say
-from pipeline.batch.run import plan_when_free
+from pipeline.batch.cluster import plan_when_free
 from pipeline.crf import DenseCRF
 from pipeline.errors import ConfigError, RunError
 from pipeline.evaluation import graph

@@ -112,7 +112,7 @@ def committed_files(output: str) -> list[CommittedFile]:
         (entry.uri, folder == ERRORS_FOLDER)
         for folder in (MASKS_FOLDER, ERRORS_FOLDER)
         if storage.exists(storage.join(output, folder))
-        for entry in storage.list_files(storage.join(output, folder))
+        for entry in storage.list_folder(storage.join(output, folder))
         if _is_committed(entry.key)
     ]
     return _with_notes(found)
@@ -122,7 +122,7 @@ def _files_with_masks(uri: str) -> list[CommittedFile]:
     """The files at `uri`, an OUTPUT, a folder or a file, newest first. Raises StorageError where no masks are."""
     files = committed_files(uri)
     if not any(not file.failed for file in files):
-        here = [entry for entry in storage.list_files(uri) if "/" not in entry.key and _is_committed(entry.key)]
+        here = [entry for entry in storage.list_folder(uri) if "/" not in entry.key and _is_committed(entry.key)]
         files = _with_notes([(entry.uri, False) for entry in here])
     if not files:
         raise StorageError(f"no masks at {storage.redact(uri)}: expected Parquet files there or in masks/ below it")
@@ -146,4 +146,7 @@ def _read_info(uri: str) -> DatasetInfo:
         with storage.opened(uri) as stream:
             return DatasetInfo.from_metadata(pq.read_schema(stream).metadata)
     except (OSError, pa.ArrowException, OutputError) as error:
-        raise StorageError(f"cannot read the masks in {storage.redact(uri)}: {error}") from error
+        raise StorageError(
+            f"cannot read the masks in {storage.redact(uri)}: {error}; "
+            "jobs/verify_output.py --repair sets damaged files aside"
+        ) from error

@@ -61,6 +61,7 @@ class DatasetInfo:
         generation: hex digest of all that decides a mask: weights, inference settings and CRF.
         run_id: the run that wrote the file.
         created: when, ISO 8601 in UTC, as datetime.now(UTC).isoformat() gives it.
+        input: the folder or prefix that keys are below, without credentials; empty where there is none.
     """
 
     classes: tuple[str, ...]
@@ -71,6 +72,7 @@ class DatasetInfo:
     generation: str
     run_id: str
     created: str
+    input: str = ""
 
     def __post_init__(self) -> None:
         """Raise ConfigError where the times of two files could not be compared, or colours are missing."""

@@ -1,21 +1,22 @@
 """An output recounted, row by row, from its files alone."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from pipeline import storage
-from pipeline.errors import ImageError, OutputError
+from pipeline.errors import ImageError, OutputError, StorageError
 from pipeline.masks.png import decode
 from pipeline.masks.schema import ERRORS_FOLDER, ERRORS_SCHEMA, MASKS_FOLDER, MASKS_SCHEMA, DatasetInfo
 
-_QUARANTINE = "_quarantine"
+_QUARANTINE, _RUNS = "_quarantine", "_runs"
 _ROWS_AT_ONCE = 64
 _DAMAGE = (OSError, pa.ArrowException, OutputError, TypeError, ValueError)
 """What a file's own bytes provoke; what its storage provokes is a StorageError."""
@@ -51,22 +52,21 @@ class Verification:
 
 @dataclass
 class _Count:
-    """The newest row of each key of each generation as (version, failed, run), and the rows of each run."""
+    """The newest row of each key of each generation as (version, failed, run); `retried` are runs that redid errors."""
 
+    retried: frozenset[str]
     newest: dict[tuple[str, str], tuple[str, bool, str]] = field(default_factory=dict)
-    runs: Counter[tuple[str, bool]] = field(default_factory=Counter)
     replaced: int = 0
 
     def add(self, info: DatasetInfo, key: str, version: str, failed: bool) -> str:
         """Count a row, files coming oldest first; returns what is wrong with it, or nothing."""
         before = self.newest.get((info.generation, key))
         self.newest[info.generation, key] = (version, failed, info.run_id)
-        self.runs[info.run_id, failed] += 1
         if before is None:
             return ""
         self.replaced += 1
-        same_version, had_failed, run = before[0] == version, before[1], before[2]
-        if run == info.run_id or (same_version and not had_failed):
+        run, again = before[2], before[1] and info.run_id in self.retried
+        if run == info.run_id or (before[0] == version and not again):
             return f"the key {key!r} has a second row, by run {info.run_id} after run {run}"
         return ""
 
@@ -75,12 +75,14 @@ def verify(uri: str) -> Verification:
     """Recount the output at `uri`: every file, every row, every mask.
 
     In each generation keys are unique, but for images that changed and errors tried again; every PNG decodes to its
-    height and width; pixel counts are those of the mask; each run that ended has the rows it said it has. Memory: the
-    keys and versions of all rows.
+    height and width; pixel counts are those of the mask; there is a row for each image that a run which ended has
+    listed. Memory: the keys and versions of all rows.
 
     Raises:
-        StorageError: the storage does not answer.
+        StorageError: the storage does not answer, or there is no output.
     """
+    if not any(storage.exists(storage.join(uri, folder)) for folder in (MASKS_FOLDER, ERRORS_FOLDER, _RUNS)):
+        raise StorageError(f"no output at {storage.redact(uri)}: neither {MASKS_FOLDER}/ nor {_RUNS}/ is there")
     problems: list[Problem] = []
     files: list[tuple[DatasetInfo, str, bool]] = []
     found = [(entry.uri, folder == ERRORS_FOLDER) for folder, entry in _files(uri)]
@@ -89,10 +91,12 @@ def verify(uri: str) -> Verification:
             files.append((_note(file, failed), file, failed))
         except _DAMAGE as error:
             problems.append(Problem(uri=file, what=f"cannot be read: {error}"))
-    count = _Count()
+    runs, unreadable = _runs(uri)
+    problems += unreadable
+    count = _Count(retried=frozenset(run.run_id for run in runs if run.retried))
     for info, file, failed in sorted(files, key=lambda one: (one[0].created, one[1])):
         problems += [Problem(uri=file, what=what) for what in _wrong(info, file, failed, count)]
-    problems += _wrong_counts(uri, count)
+    problems += _lost(runs, Counter(generation for generation, _ in count.newest))
     failures = [failed for _, failed, _ in count.newest.values()]
     return Verification(
         files=len(found),
@@ -110,7 +114,7 @@ def quarantine(uri: str, verification: Verification) -> list[str]:
     """
     moved = []
     for bad in dict.fromkeys(problem.uri for problem in verification.problems if problem.file):
-        place = storage.join(uri, _QUARANTINE, bad.removeprefix(uri.rstrip("/")))
+        place = storage.join(uri, _QUARANTINE, bad.removeprefix(f"{uri.rstrip('/')}/"))
         storage.put_whole(place, storage.read_bytes(bad))
         storage.delete(bad)
         moved.append(place)
@@ -120,7 +124,7 @@ def quarantine(uri: str, verification: Verification) -> list[str]:
 def _files(uri: str) -> Iterator[tuple[str, storage.Entry]]:
     for folder in (MASKS_FOLDER, ERRORS_FOLDER):
         if storage.exists(storage.join(uri, folder)):
-            for entry in storage.list_files(storage.join(uri, folder)):
+            for entry in storage.list_folder(storage.join(uri, folder)):
                 if not entry.key.rpartition("/")[2].startswith("_"):
                     yield folder, entry
 
@@ -160,21 +164,40 @@ def _wrong_mask(row: dict[str, Any], classes: int) -> str | None:
     return None
 
 
-def _wrong_counts(uri: str, count: _Count) -> Iterator[Problem]:
-    """Runs whose summary says other counts than their files hold; not of those a file was taken from."""
-    if not storage.exists(storage.join(uri, "_runs")):
-        return
-    aside = [e.key.rpartition("/")[2] for e in storage.list_files(uri) if e.key.startswith(f"{_QUARANTINE}/")]
-    for entry in storage.list_files(storage.join(uri, "_runs")):
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What is noted of a run: whether it redid errors and, once it has ended, its generation and what it listed."""
+
+    uri: str
+    run_id: str
+    retried: bool
+    generation: str | None
+    listed: int
+
+
+def _runs(uri: str) -> tuple[list[_Run], list[Problem]]:
+    """The runs of an output, and what is wrong with their notes."""
+    notes: dict[str, dict[str, str]] = defaultdict(dict)
+    for entry in storage.list_folder(storage.join(uri, _RUNS)) if storage.exists(storage.join(uri, _RUNS)) else ():
         run, _, name = entry.key.partition("/")
-        if name != "summary.json" or any(file.startswith(run) for file in aside):
-            continue
-        said = json.loads(storage.read_bytes(entry.uri))
-        held = (count.runs[run, False], count.runs[run, True])
-        if held != (said["segmented"], said["failed"]):
-            claim = f"says {said['segmented']} segmented and {said['failed']} failed"
-            what = f"{claim}; its files hold {held[0]} and {held[1]}"
-            yield Problem(uri=entry.uri, what=what, file=False)
-        if said["listed"] != said["skipped"] + said["segmented"] + said["failed"]:
-            what = f"{said['listed']} listed is not {said['skipped']} + {said['segmented']} + {said['failed']}"
-            yield Problem(uri=entry.uri, what=what, file=False)
+        if name in ("config.yaml", "summary.json"):
+            notes[run][name] = entry.uri
+    runs, problems = [], []
+    for run, files in notes.items():
+        place = files.get("summary.json", "")
+        try:
+            config = yaml.safe_load(storage.read_bytes(files["config.yaml"])) if "config.yaml" in files else {}
+            said: Any = json.loads(storage.read_bytes(place)) if place else {"generation": None, "listed": 0}
+            retried, listed = bool(config.get("retry_errors")), int(said["listed"])
+            runs.append(_Run(uri=place, run_id=run, retried=retried, generation=said["generation"], listed=listed))
+        except (AttributeError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
+            problems.append(Problem(uri=place or files["config.yaml"], what=f"cannot be read: {error}"))
+    return runs, problems
+
+
+def _lost(runs: Sequence[_Run], images: Counter[str]) -> Iterator[Problem]:
+    """Images that a run which ended has listed, and that have no row in its generation."""
+    for run in runs:
+        if run.generation is not None and run.listed > images[run.generation]:
+            what = f"says that {run.listed} images were listed; {images[run.generation]} have a row; run the job again"
+            yield Problem(uri=run.uri, what=what, file=False)

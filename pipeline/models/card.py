@@ -4,11 +4,13 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal
 
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models.architecture import Architecture, ResNetStyle
 
+_ROUNDING = 1e-5  # a third is written with six digits or more
 MAX_CLASSES = 256  # a mask is 8-bit
 
 
@@ -33,6 +35,7 @@ LITE_PREPROCESSING = Preprocessing(channels="RGB", mean=(127.0, 127.0, 127.0), s
 
 SINGLE_SCALE = (1.0,)
 MAX_SCALE = 2.0
+MAX_DENOMINATOR = 16
 MULTI_SCALE = (0.5, 0.75, 1.0)
 
 # CRF parameters that the authors released with each network
@@ -97,9 +100,19 @@ class ModelCard:
 
 
 def check_scales(scales: tuple[float, ...]) -> None:
-    """Raise ConfigError unless there is a scale and each is above 0 and at most 2."""
+    """Raise ConfigError unless there is a scale and each is above 0, at most 2 and a fraction of few parts.
+
+    A scale s must keep grid points in place: sizes of the picture are chosen so that s times a size is whole.
+    """
     if not scales or not all(0 < scale <= MAX_SCALE for scale in scales):
         raise ConfigError(f"scales are {scales}; give at least one, each above 0 and at most {MAX_SCALE:g}")
+    for scale in scales:
+        nearest = Fraction(scale).limit_denominator(MAX_DENOMINATOR)
+        if abs(nearest - Fraction(scale)) > _ROUNDING:
+            raise ConfigError(
+                f"the scale {scale} is no fraction with a denominator up to {MAX_DENOMINATOR}; "
+                f"the nearest is {nearest}, {float(nearest):.6g}"
+            )
 
 
 def _tuples(value: Any) -> Any:

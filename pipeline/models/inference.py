@@ -53,6 +53,29 @@ class Inference:
         if self.precision not in ("auto", "bfloat16", "float32"):
             raise ConfigError(f"precision is {self.precision!r}; it must be 'auto', 'bfloat16' or 'float32'")
 
+    def tiling(self, model: SegmentationModel) -> "Tiling":
+        """The scales and sizes that go with `model`. Raises ConfigError where the tile is too small for the scales."""
+        scales = self.scales or model.card.scales
+        step = valid_step(model.stride, scales)
+        tile = (self.tile - 1) // step * step + 1
+        overlap = -(-self.overlap // step) * step
+        if tile - 1 <= overlap:
+            raise ConfigError(
+                f"tiles of {self.tile} pixels with an overlap of {self.overlap} are too small for the scales "
+                f"{scales}, whose sizes go in steps of {step} pixels; use larger tiles"
+            )
+        return Tiling(scales=scales, step=step, tile=tile, overlap=overlap)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """Sides, in pixels: of tiles k * step + 1, at most `tile`, which share at least `overlap`."""
+
+    scales: tuple[float, ...]
+    step: int
+    tile: int
+    overlap: int
+
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
@@ -77,16 +100,8 @@ class Predictor:
         # torch's own stub lacks this overload
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model.to(self.device).eval()
-        self.scales = inference.scales or model.card.scales
+        self.tiling = inference.tiling(model)
         self.flip = inference.flip
-        self.step = valid_step(model.stride, self.scales)
-        self.tile = (inference.tile - 1) // self.step * self.step + 1
-        self.overlap = -(-inference.overlap // self.step) * self.step
-        if self.tile - 1 <= self.overlap:
-            raise ConfigError(
-                f"tiles of {inference.tile} pixels with an overlap of {inference.overlap} are too small for the scales "
-                f"{self.scales}, whose sizes go in steps of {self.step} pixels; use larger tiles"
-            )
         self.bfloat16 = inference.precision == "bfloat16" or (
             inference.precision == "auto" and gains_from_bfloat16(self.device)
         )
@@ -105,13 +120,13 @@ class Predictor:
             ModelError: an image of another shape or dtype.
             torch.OutOfMemoryError: of several images one needs smaller tiles, or one image more than the smallest.
         """
-        tile = self.tile
+        tile = self.tiling.tile
         while True:
             try:
                 return self._scores(images, tile)
             except torch.OutOfMemoryError:
-                tile = tile // 2 // self.step * self.step + 1
-                if len(images) > 1 or tile - 1 <= self.overlap:
+                tile = tile // 2 // self.tiling.step * self.tiling.step + 1
+                if len(images) > 1 or tile - 1 <= self.tiling.overlap:
                     raise
 
     def _scores(self, images: Sequence[Image], tile: int) -> list[Scores]:
@@ -153,7 +168,7 @@ class Predictor:
                 yield tiles[start : start + count]
 
     def _spans(self, pixels: int, tile: int) -> list[Span]:
-        return spans(pixels, tile=tile, overlap=self.overlap, stride=self.model.stride, step=self.step)
+        return spans(pixels, tile=tile, overlap=self.tiling.overlap, stride=self.model.stride, step=self.tiling.step)
 
     def _run(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Scores:
         size = (tiles[0].rows.size, tiles[0].columns.size)
@@ -162,7 +177,7 @@ class Predictor:
         for planes, tile in zip(batch, tiles, strict=True):
             window = images[tile.image][tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
             planes[:, : window.shape[0], : window.shape[1]] = self.model.preprocess(window)
-        fused = fused_scores(self._network, batch.to(self.device), self.scales, self.flip)
+        fused = fused_scores(self._network, batch.to(self.device), self.tiling.scales, self.flip)
         half: Scores = fused.clamp(-FLOAT16_MAX, FLOAT16_MAX).half().cpu().numpy()
         return half
 

@@ -32,7 +32,7 @@ def load(name_or_uri: str) -> SegmentationModel:
     found = _read(name_or_uri)
     if isinstance(found, Backbone):
         raise WeightsError(
-            f"{name_or_uri} holds a {found.trunk} trunk without a head, which cannot segment; "
+            f"{storage.redact(name_or_uri)} holds a {found.trunk} trunk without a head, which cannot segment; "
             "train one on it with pipeline.models.build(..., trunk_weights=...)"
         )
     model = SegmentationModel(found.card)
@@ -92,7 +92,9 @@ def _backbone(trunk_weights: str, architecture: Architecture) -> Backbone:
     found = _read(trunk_weights)
     backbone = found.backbone() if isinstance(found, Checkpoint) else found
     if backbone.trunk != architecture.trunk:
-        raise WeightsError(f"{trunk_weights} holds a {backbone.trunk} trunk, but the network has {architecture.trunk}")
+        raise WeightsError(
+            f"{storage.redact(trunk_weights)} holds a {backbone.trunk} trunk, but the network has {architecture.trunk}"
+        )
     return backbone
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-MAX_DENOMINATOR = 16
+from pipeline.models.card import MAX_DENOMINATOR
 
 
 def valid_step(stride: int, scales: Sequence[float]) -> int:

@@ -6,10 +6,10 @@ is addressed path-style.
 """
 
 from pipeline.storage.access import arrow_filesystem, filesystem
-from pipeline.storage.listing import Entry, is_listed, list_files
+from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
 from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_ranges
-from pipeline.storage.outages import patient
-from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_readable, probe_writable
+from pipeline.storage.outages import patient, persistently
+from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
 from pipeline.storage.uri import join, normalize, redact
 
 __all__ = [
@@ -22,14 +22,16 @@ __all__ = [
     "is_listed",
     "join",
     "list_files",
+    "list_folder",
     "normalize",
     "opened",
     "patient",
+    "persistently",
     "probe_object",
-    "probe_readable",
     "probe_writable",
     "put_whole",
     "read_bytes",
     "read_ranges",
     "redact",
+    "within",
 ]

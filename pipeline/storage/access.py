@@ -12,19 +12,31 @@ import fsspec
 import pyarrow.fs
 
 from pipeline.errors import StorageError
-from pipeline.storage.uri import redact
+from pipeline.storage.uri import S3_SCHEMES, credentials, redact, scrubbed
 
 _ATTEMPTS = 4
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of `uri` and the path inside it. Raises StorageError for a scheme that is not installed."""
+    """The filesystem of `uri` and the path inside it.
+
+    Raises:
+        StorageError: a scheme that is not installed, or an S3 URI with credentials, which nobody would use.
+    """
     scheme = urlsplit(uri).scheme if "://" in uri else "file"
-    options = _s3_options() if scheme in ("s3", "s3a") else {}
+    options = _s3_options() if scheme in S3_SCHEMES else {}
+    if options and credentials(uri):
+        raise StorageError(
+            f"{redact(uri)} holds credentials, which a URI of S3 cannot; "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
+        )
     try:
+        if scheme in (*S3_SCHEMES, "file"):  # whose names may hold what fsspec chains filesystems by, `::`
+            kind = fsspec.get_filesystem_class(scheme)
+            return kind(**options), str(kind._strip_protocol(uri))
         fs, path = fsspec.core.url_to_fs(uri, **options)
     except (ImportError, ValueError) as error:
-        raise StorageError(f"cannot open {redact(uri)}: {error}") from error
+        raise StorageError(f"cannot open {redact(uri)}: {scrubbed(str(error), uri)}") from error
     return fs, str(path)
 
 
@@ -43,7 +55,7 @@ def explained(uri: str, action: str) -> Iterator[None]:
     try:
         yield
     except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError) as error:
-        raise StorageError(f"cannot {action} {redact(uri)}: {reason(error)}") from error
+        raise StorageError(f"cannot {action} {redact(uri)}: {scrubbed(reason(error), uri)}") from error
 
 
 def scheme(fs: fsspec.AbstractFileSystem) -> str:
@@ -76,4 +88,6 @@ def reason(error: Exception) -> str:
         return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
     if isinstance(error, botocore.exceptions.ConnectionError | botocore.exceptions.HTTPClientError):
         return f"no connection ({error}); check AWS_ENDPOINT_URL and the network"
+    if isinstance(error, aiohttp.ClientResponseError):  # its own text holds the whole URL
+        return f"the server answers {error.status} {error.message}"
     return str(error) or type(error).__name__

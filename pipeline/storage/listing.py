@@ -13,7 +13,7 @@ from fsspec.utils import glob_translate
 
 from pipeline.storage.access import explained, filesystem, scheme
 from pipeline.storage.outages import persistently
-from pipeline.storage.uri import below, split_glob
+from pipeline.storage.uri import below, literal_start, split_glob
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,20 @@ def list_files(uri: str) -> Iterator[Entry]:
     Object listings are held a page at a time, so a bucket of millions of keys needs no more memory than a small one.
     A prefix with nothing below it yields nothing; a local path that is not there raises StorageError.
     """
-    root, pattern = split_glob(uri)
+    yield from _matching(uri, *split_glob(uri))
+
+
+def list_folder(uri: str) -> Iterator[Entry]:
+    """The same of a folder, prefix or file that is called `uri` to the letter, wildcards in it being none."""
+    yield from _matching(uri, uri.rstrip("/") or "/", "")
+
+
+def _matching(uri: str, root: str, pattern: str) -> Iterator[Entry]:
     fs, path = filesystem(root)
     matches = re.compile(glob_translate(pattern)).match if pattern else None
     with explained(uri, "list"):
-        for found, size, version in walk(fs, path):
-            key = found[len(path) :].lstrip("/") or found.rpartition("/")[2]
+        for found, size, version in walk(fs, path, literal_start(pattern)):
+            key = found[len(path) :].removeprefix("/") or found.rpartition("/")[2]
             hidden = any(part.startswith(".") for part in key.split("/"))
             if not hidden and (matches is None or matches(key)):
                 yield Entry(uri=below(root, path, found), key=key, size=size, version=version)
@@ -60,12 +68,15 @@ def is_listed(uri: str, version: str) -> bool:
         return scheme(fs) != "s3" or _etag(info) == version
 
 
-def walk(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, int, str]]:
-    """(path, size, version) of each file below `path`, or of `path` itself when it is a file."""
+def walk(fs: fsspec.AbstractFileSystem, path: str, start: str = "") -> Iterator[tuple[str, int, str]]:
+    """(path, size, version) of each file below `path`, or of `path` itself when it is a file.
+
+    Of files below it only those are wanted whose path from there begins with `start`; S3 leaves the others out.
+    """
     if scheme(fs) == "file":
         yield from _walk_local(path)
     elif scheme(fs) == "s3":
-        yield from _walk_s3(fs, path)
+        yield from _walk_s3(fs, path, start)
     else:
         info = fs.info(path)
         if info["type"] == "file":
@@ -96,10 +107,10 @@ def _local_version(status: os.stat_result) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def _walk_s3(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, int, str]]:
+def _walk_s3(fs: fsspec.AbstractFileSystem, path: str, start: str) -> Iterator[tuple[str, int, str]]:
     """Keys below `path`, else the one key that `path` is. s3fs's own find() would build the whole listing in memory."""
     bucket, _, key = path.partition("/")
-    items = _s3_items(fs, bucket, f"{key}/" if key else "")
+    items = _s3_items(fs, bucket, (f"{key}/" if key else "") + start)
     first = next(items, None)
     if first is None and key:
         items = (item for item in islice(_s3_items(fs, bucket, key), 1) if item["Key"] == key)

@@ -5,12 +5,13 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.storage.access import explained, filesystem, reason, scheme
 from pipeline.storage.outages import is_outage, persistently
-from pipeline.storage.uri import redact
+from pipeline.storage.uri import redact, scrubbed
 
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 
@@ -99,15 +100,17 @@ def exists(uri: str) -> bool:
         return persistently(lambda: bool(fs.exists(path)))
 
 
-def put_whole(uri: str, data: bytes) -> None:
-    """Write one object so that a reader sees all of it or nothing.
+def put_whole(uri: str, data: bytes, *, once: bool = False) -> None:
+    """Write one object so that a reader sees all of it or nothing. Raises StorageError.
 
-    Object stores commit on completion; elsewhere the bytes go to a hidden neighbour that is renamed into place.
+    Object stores commit on completion; elsewhere the bytes go to a hidden neighbour that is renamed into place. With
+    `once` a storage that does not answer is not asked again: what is true now may not be when it does.
     """
     fs, path = filesystem(uri)
     with explained(uri, "write"):
         if scheme(fs) in _OBJECT_STORES:
-            persistently(lambda: fs.pipe_file(path, data))
+            put = partial(fs.pipe_file, path, data)
+            put() if once else persistently(put)
             return
         folder, _, name = path.rpartition("/")
         fs.makedirs(folder, exist_ok=True)
@@ -132,7 +135,7 @@ def delete(uri: str) -> None:
 def _bytes_or_error(uri: str, item: bytes | Exception) -> bytes | StorageError:
     """What one object's fetch gave; a failure that is not the object's own is raised."""
     if isinstance(item, FileNotFoundError | PermissionError | IsADirectoryError):
-        return StorageError(f"cannot read {redact(uri)}: {reason(item)}")
+        return StorageError(f"cannot read {redact(uri)}: {scrubbed(reason(item), uri)}")
     if isinstance(item, Exception):
         with explained(uri, "read"):
             raise item

@@ -66,4 +66,6 @@ def is_outage(error: BaseException) -> bool:
     """Whether a storage did not answer, or only to say that it cannot now."""
     if isinstance(error, StorageError) and error.__cause__ is not None:
         return is_outage(error.__cause__)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status >= 500 or error.status == 429
     return isinstance(error, _OUTAGES) or (type(error) is OSError and error.errno in _SERVER_FAILURES)

@@ -7,17 +7,12 @@ from typing import TypeVar
 
 from pipeline.errors import StorageError
 from pipeline.storage.access import explained, filesystem, scheme
-from pipeline.storage.listing import Entry, list_files, walk
+from pipeline.storage.listing import walk
 from pipeline.storage.objects import delete, put_whole, read_bytes
 from pipeline.storage.uri import join, redact
 
 PROBE_SECONDS = 12.0
 _T = TypeVar("_T")
-
-
-def probe_readable(uri: str, seconds: float = PROBE_SECONDS) -> Entry | None:
-    """The first file at `uri`, or None; a storage that does not answer in `seconds` raises StorageError."""
-    return _within(seconds, uri, "list", lambda: next(list_files(uri), None))
 
 
 def probe_object(uri: str) -> None:
@@ -48,11 +43,15 @@ def probe_writable(uri: str, seconds: float = PROBE_SECONDS) -> None:
             raise StorageError(f"{redact(uri)} gives back other bytes than were written: it cannot hold results")
         delete(probe)
 
-    _within(seconds, uri, "write", round_trip)
+    within(seconds, uri, "write", round_trip)
 
 
-def _within(seconds: float, uri: str, action: str, call: Callable[[], _T]) -> _T:
-    """Run `call` on a thread that may be left behind: a dead endpoint must not hold the user for its own time-out."""
+def within(seconds: float, uri: str, action: str, call: Callable[[], _T]) -> _T:
+    """What `call` returns or raises. A dead endpoint must not hold a person for its own time-out.
+
+    Raises:
+        StorageError: `seconds` have passed; the call goes on, on a thread that is left behind.
+    """
     outcome: list[_T] = []
     failure: list[BaseException] = []
 
@@ -69,7 +68,6 @@ def _within(seconds: float, uri: str, action: str, call: Callable[[], _T]) -> _T
         raise failure[0]
     if not outcome:
         raise StorageError(
-            f"cannot {action} {redact(uri)}: no connection within {seconds:.0f} s; "
-            "check AWS_ENDPOINT_URL and the network"
+            f"cannot {action} {redact(uri)}: no answer within {seconds:.0f} s; check AWS_ENDPOINT_URL and the network"
         )
     return outcome[0]

@@ -4,6 +4,8 @@ import os
 import re
 from urllib.parse import urlsplit, urlunsplit
 
+S3_SCHEMES = ("s3", "s3a")
+
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -16,17 +18,38 @@ def normalize(uri: str) -> str:
 
 def redact(uri: str) -> str:
     """`uri` fit for a log: user, password and, on the web, signed query values removed."""
-    if "://" not in uri:
+    user = credentials(uri)
+    if user:
+        uri = uri.replace(f"://{user}@", "://***@", 1)
+    scheme, _, _ = uri.partition("://")
+    if scheme not in ("http", "https"):
         return uri
     parts = urlsplit(uri)
-    netloc = f"***@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
-    query = re.sub(r"=[^&]*", "=***", parts.query) if parts.scheme in ("http", "https") else parts.query
-    return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
+    return urlunsplit(parts._replace(query=re.sub(r"=[^&]*", "=***", parts.query)))
+
+
+def credentials(uri: str) -> str:
+    """User and password as they stand in `uri`, before the bucket or host; empty where there are none."""
+    scheme, _, rest = uri.partition("://")
+    first = rest.partition("/")[0]
+    if "@" in first:
+        return first.rpartition("@")[0]
+    if scheme in S3_SCHEMES and ":" in first and not first.startswith("arn:"):  # a secret key may hold slashes
+        return rest.rpartition("@")[0]
+    return ""
+
+
+def scrubbed(text: str, uri: str) -> str:
+    """`text`, which somebody else wrote about `uri`, without what `redact` takes out of it."""
+    secrets = [credentials(uri)] + (urlsplit(uri).query.split("&") if uri.startswith(("http://", "https://")) else [])
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return text
 
 
 def join(uri: str, *parts: str) -> str:
-    """`uri` with path components appended."""
-    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+    """`uri` with path components appended, as they are: in a bucket `a`, `/a` and `a/` are three names."""
+    return "/".join([uri.rstrip("/"), *parts])
 
 
 def split_glob(uri: str) -> tuple[str, str]:
@@ -36,6 +59,12 @@ def split_glob(uri: str) -> tuple[str, str]:
         return uri.rstrip("/") or "/", ""
     cut = uri.rfind("/", 0, found.start())
     return uri[:cut], uri[cut + 1 :]
+
+
+def literal_start(pattern: str) -> str:
+    """What a glob begins with before its first wildcard."""
+    found = _GLOB.search(pattern)
+    return pattern[: found.start()] if found else pattern
 
 
 def below(root: str, path: str, found: str) -> str:

@@ -13,7 +13,8 @@ from shards import fetched_rows, listed, parquet_bytes, tar_bytes
 
 from pipeline import storage
 from pipeline.batch import parquet_shard
-from pipeline.batch.source import index_shard, open_source
+from pipeline.batch.shard_index import index_shard
+from pipeline.batch.source import open_source
 from pipeline.errors import ShardError, StorageError
 
 ROWS = 60

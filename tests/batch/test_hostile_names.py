@@ -69,4 +69,4 @@ def test_a_link_or_a_device_is_a_failed_row(tmp_path: Path, kind: bytes) -> None
     assert set(found) == {"good", "odd"}
     assert (found["good"]["error"], found["good"]["image"]) == (None, b"")
     assert (found["odd"]["stage"], found["odd"]["error"], found["odd"]["image"]) == ("list", "ShardError", None)
-    assert "odd.jpg is a link or a device" in found["odd"]["message"]
+    assert "odd.jpg is a link, a device or a sparse file" in found["odd"]["message"]

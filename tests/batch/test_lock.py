@@ -65,3 +65,33 @@ def test_of_two_that_come_at_once_one_works(output: str) -> None:
     assert len(working) == 1
     assert len(refused) == 1
     assert working[0] in refused[0]
+
+
+def test_a_renewal_that_came_late_ends_the_run(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run's write hangs for longer than its lease, and arrives when another has taken over."""
+    first, second = lock(output, "first"), lock(output, "second")
+    first.take()
+    put = storage.put_whole
+
+    def hang(*args: object, **options: object) -> None:
+        monkeypatch.undo()
+        second.take()
+        put(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(storage, "put_whole", hang)
+    first.keep()
+    with pytest.raises(RunError, match=r"cut off from .* for longer than its lock holds"):
+        first.check()
+
+
+def test_a_renewal_that_is_told_late_is_not_written(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = lock(output, "mine")
+    mine.take()
+    before = storage.read_bytes(f"{output}/_runs/lock.json")
+    read = storage.read_bytes
+    monkeypatch.setattr(storage, "read_bytes", lambda uri: (time.sleep(1.2), read(uri))[1])
+    mine.keep()
+    monkeypatch.undo()
+    assert storage.read_bytes(f"{output}/_runs/lock.json") == before
+    mine.keep()
+    assert storage.read_bytes(f"{output}/_runs/lock.json") != before

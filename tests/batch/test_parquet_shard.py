@@ -1,6 +1,7 @@
 """Which columns of a Parquet file hold images and keys, and what reading them costs."""
 
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -12,6 +13,7 @@ from shards import parquet_bytes
 from pipeline import storage
 from pipeline.batch import parquet_shard
 from pipeline.batch.fetch import _fetch_cells
+from pipeline.batch.parquet_shard import Column
 from pipeline.batch.source import open_source
 from pipeline.errors import ConfigError
 
@@ -20,14 +22,34 @@ def test_columns_are_chosen_by_kind_then_name() -> None:
     binary, text = pa.binary(), pa.string()
     struct = pa.struct([("bytes", binary), ("path", text)])
     chosen = parquet_shard.choose_columns(pa.schema([("blob", binary), ("picture", struct), ("url", text)]), "u")
-    assert (chosen.image, chosen.key) == ("picture.bytes", "url")
+    assert (chosen.image, chosen.key) == (Column("picture", "bytes"), Column("url"))
     chosen = parquet_shard.choose_columns(
         pa.schema([("other", binary), ("jpg", pa.large_binary()), ("text", text)]), "u"
     )
-    assert (chosen.image, chosen.key) == ("jpg", "")
-    assert parquet_shard.choose_columns(pa.schema([("image", struct)]), "u").key == "image.path"
+    assert (chosen.image, chosen.key) == (Column("jpg"), None)
+    assert parquet_shard.choose_columns(pa.schema([("image", struct)]), "u").key == Column("image", "path")
+    lists = pa.struct([("bytes", pa.list_(binary))])
+    assert parquet_shard.choose_columns(pa.schema([("image", lists), ("raw", binary)]), "u").image == Column("raw")
     with pytest.raises(ConfigError, match="x: int64"):
         parquet_shard.choose_columns(pa.schema([("x", pa.int64())]), "u")
+
+
+def test_a_column_may_have_a_dot_in_its_name(tmp_path: Path) -> None:
+    table = pa.table({"image.bytes": [b"x", b"y"], "note": ["n", "m"]})
+    storage.put_whole(f"{tmp_path}/a.parquet", parquet_bytes(table, 2))
+    [entry] = storage.list_files(f"{tmp_path}/a.parquet")
+    assert list(parquet_shard.keys(entry.uri, entry.version)) == [[None, None]]
+    assert list(parquet_shard.images(entry.uri, entry.version, [1])) == [{1: b"y"}]
+
+
+def test_large_images_are_decoded_a_few_at_a_time(tmp_path: Path) -> None:
+    pictures = [bytes([n]) * 30_000_000 for n in range(6)]
+    table = pa.table({"key": [str(n) for n in range(6)], "image": pictures})
+    storage.put_whole(f"{tmp_path}/a.parquet", parquet_bytes(table, 6, compression="none", use_dictionary=False))
+    [entry] = storage.list_files(f"{tmp_path}/a.parquet")
+    found = list(parquet_shard.images(entry.uri, entry.version, range(6)))
+    assert [len(some) for some in found] == [2, 2, 2]
+    assert {n: image for some in found for n, image in some.items()} == dict(enumerate(pictures))
 
 
 def test_keys_cost_no_images_and_some_images_not_all(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

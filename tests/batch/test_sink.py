@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from dataset import MASK, finished_row, info
+from s3_proxy import s3_proxy
 
-from pipeline import masks
+from pipeline import masks, storage
 from pipeline.batch import rows
 from pipeline.batch.sink import Receipt, write_files
+from pipeline.errors import RunError
 
 
 def test_rows_land_in_masks_and_errors_with_their_schemas(tmp_path: Path) -> None:
@@ -51,3 +54,35 @@ def test_a_repeated_write_replaces_its_own_file(tmp_path: Path) -> None:
     for _ in range(2):
         write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a")], rows.FINISHED))
     assert len(list(masks.read(str(tmp_path)))) == 1
+
+
+def test_nothing_is_put_by_a_run_that_lost_its_lock(tmp_path: Path) -> None:
+    def check() -> None:
+        raise RunError("another run has the lock")
+
+    with pytest.raises(RunError, match="has the lock"):
+        write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a")], rows.FINISHED), check)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_is_read_again_where_the_storage_is_asked_again(bucket: str, s3_endpoint: str) -> None:
+    asked = []
+    with s3_proxy(s3_endpoint) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+
+        def check() -> None:
+            asked.append(len(proxy.puts(f"{bucket}/masks")))
+            proxy.fault = "refuse" if len(asked) == 1 else "none"
+
+        with storage.patient(30):
+            write_files(bucket, "x.parquet", info(), rows.table([finished_row("a")], rows.FINISHED), check)
+    assert len(asked) == 2
+    assert len(list(masks.read(bucket))) == 1
+
+
+def test_a_write_that_is_repeated_with_other_rows_leaves_none_of_the_first(tmp_path: Path) -> None:
+    for failed in (True, False):
+        row = finished_row("a", failed=failed)
+        write_files(str(tmp_path), "x.parquet", info(), rows.table([row], rows.FINISHED))
+    assert [key for key, _ in masks.read(str(tmp_path))] == ["a"]
+    assert list((tmp_path / "errors").iterdir()) == []

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pytest
 from shards import fetched, fetched_rows, listed, parquet_bytes, tar_bytes
 
 from pipeline import storage
+from pipeline.batch.shard_index import index_shard
 from pipeline.batch.source import open_source
 from pipeline.errors import ConfigError, StorageError
 
@@ -38,6 +41,67 @@ def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(StorageError, match="nothing is listed"):
         open_source(f"{tmp_path}/empty", "auto")
+
+
+def test_what_is_asked_for_may_come_after_thousands_of_others(tmp_path: Path) -> None:
+    (tmp_path / "in" / "Annotations").mkdir(parents=True)
+    for n in range(1100):
+        (tmp_path / "in" / "Annotations" / f"{n}.xml").touch()
+    storage.put_whole(f"{tmp_path}/in/JPEGImages/a.jpg", b"x")
+    source = open_source(f"{tmp_path}/in", "auto")
+    assert [entry.key for entry in source.entries()] == ["JPEGImages/a.jpg"]
+    with pytest.raises(StorageError, match="no tar files among the first 1101 names"):
+        open_source(f"{tmp_path}/in", "webdataset")
+
+
+@pytest.mark.parametrize("output", ["", "/out"])
+def test_what_was_written_below_the_input_is_none(tmp_path: Path, output: str) -> None:
+    table = parquet_bytes(pa.table({"key": ["a"], "image": [b"x"]}), 1)
+    storage.put_whole(f"{tmp_path}/z/part.parquet", table)
+    for folder in ("masks", "errors", "_index", "_runs/1/manifest", "_quarantine/masks"):
+        storage.put_whole(f"{tmp_path}{output}/{folder}/x.parquet", table)
+    source = open_source(str(tmp_path), "auto", f"{tmp_path}{output}")
+    assert [entry.key for entry in source.entries()] == ["z/part.parquet"]
+
+
+def test_a_file_larger_than_any_image_is_not_fetched(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/a.jpg", b"x" * 1000)
+    storage.put_whole(f"{tmp_path}/in/b.jpg", b"x" * 1001)
+    source = replace(open_source(f"{tmp_path}/in", "auto"), max_bytes=1000)
+    found = {row["key"]: row for row in fetched_rows(source, listed(source, tmp_path / "manifest"))}
+    assert found["a.jpg"]["image"] == b"x" * 1000
+    assert (found["b.jpg"]["stage"], found["b.jpg"]["image"]) == ("fetch", None)
+    assert "the file has 1001 bytes" in found["b.jpg"]["message"]
+
+
+def test_a_sparse_member_fails_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    with (folder / "s.jpg").open("wb") as hole:
+        hole.truncate(10_000_000)
+    (folder / "t.jpg").write_bytes(b"plain")
+    subprocess.run(["tar", "--sparse", "-cf", f"{tmp_path}/in.tar", "s.jpg", "t.jpg"], cwd=folder, check=True)
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in.tar", tmp_path)}
+    assert found["t"]["image"] == b"plain"
+    assert "a sparse file" in found["s"]["message"]
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
+def test_what_a_shard_holds_is_found_once(tmp_path: Path, name: str) -> None:
+    table = pa.table({"key": ["1", "2", "3"], "image": [b"x", b"y", b"z"]})
+    data = tar_bytes({"1.jpg": b"x", "2.jpg": b"y"}) if name == "a.tar" else parquet_bytes(table, 2)
+    storage.put_whole(f"{tmp_path}/in/{name}", data)
+    [entry] = storage.list_files(f"{tmp_path}/in")
+    kind = "webdataset" if name == "a.tar" else "parquet"
+    first = list(index_shard(entry, kind, f"{tmp_path}/index"))
+    (tmp_path / "in" / name).unlink()
+    assert list(index_shard(entry, kind, f"{tmp_path}/index")) == first
+    [gone] = index_shard(replace(entry, version="another"), kind, f"{tmp_path}/index")
+    assert gone["stage"].to_pylist() == ["list"]
+    [kept] = (tmp_path / "index").iterdir()
+    kept.write_bytes(b"damaged")
+    [gone] = index_shard(entry, kind, f"{tmp_path}/index")
+    assert gone["stage"].to_pylist() == ["list"]
 
 
 def test_images_keep_their_path_below_the_input(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pictures import jpeg, photo
 
 from pipeline import masks
-from pipeline.batch import rows, segmenter
+from pipeline.batch import portions, rows, segmenter
 from pipeline.batch.in_flight import DEVICE_LOST, InFlight
 from pipeline.batch.refiner import Refiner
 from pipeline.batch.segmenter import Segmenter
@@ -102,7 +102,7 @@ def test_rows_that_failed_before_pass_through() -> None:
 
 
 def test_large_pictures_are_not_decoded_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter, "MAX_DECODED_PIXELS", 1300)
+    monkeypatch.setattr(portions, "MAX_DECODED_PIXELS", 1300)
     together = []
 
     class Counting(Brightness):

@@ -14,7 +14,7 @@ PLAN = Plan(segmenters=2, segmenter_cpus=0.5, segmenter_gpus=0, refiners=1, refi
 
 def summary(**counts: int) -> Summary:
     rest: dict[str, Any] = {"seconds": 1.0, "startup_seconds": 0.5, "images_per_second": 2.0, "cost": None}
-    return Summary(run_id="r", output="o", node_seconds={}, plan=PLAN, **rest, **counts)
+    return Summary(run_id="r", generation="g", output="o", node_seconds={}, plan=PLAN, **rest, **counts)
 
 
 @pytest.mark.parametrize("counts", [(10, 2, 7, 0), (10, 0, 11, 0), (0, 0, 0, 1)])

@@ -112,20 +112,22 @@ def one_run(parts: Stage, rng: random.Random, config: RandomKills) -> Told:
 
 def _strike(job: Job, rng: random.Random, driver: float, killed: Counter[str]) -> None:
     """Kill the driver or, once the run is at work, a process of it: a Segmenter, a Refiner or another kind alike."""
-    if job.driver.poll() is not None:
-        return
     if rng.random() < driver:
-        job.driver.kill()
-        killed["driver"] += 1
+        if job.driver.poll() is None:
+            job.driver.kill()
+            killed["driver"] += 1
         return
-    working: dict[str, list[int]] = {}
-    for process, title in sorted(job.parts.cluster.workers().items()):
-        operator = _OPERATOR.search(title)
-        working.setdefault(operator[1] if operator else "other", []).append(process)
-    if "Segmenter" in working or "Refiner" in working:
-        kind = rng.choice(sorted(working))
-        kill(rng.choice(working[kind]))
-        killed[kind] += 1
+    while job.driver.poll() is None:
+        working: dict[str, list[int]] = {}
+        for process, title in sorted(job.parts.cluster.workers().items()):
+            operator = _OPERATOR.search(title)
+            working.setdefault(operator[1] if operator else "other", []).append(process)
+        if "Segmenter" in working or "Refiner" in working:
+            kind = rng.choice(sorted(working))
+            kill(rng.choice(working[kind]))
+            killed[kind] += 1
+            return
+        time.sleep(0.1)
 
 
 def _row(name: str, told: list[Told], config: RandomKills) -> list[str]:

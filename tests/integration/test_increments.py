@@ -1,12 +1,15 @@
 """What a second run over the same input costs, retries, and what a dry run says."""
 
+import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from dataset import finished_row
 from pictures import jpeg, photo
 from s3_proxy import s3_proxy
 from segmenting import summary
+from shards import parquet_bytes, tar_bytes
 
 from pipeline import masks, storage
 from pipeline.batch import rows
@@ -39,6 +42,22 @@ def test_a_second_run_over_a_thousand_objects_gets_none(
         assert (forecast["listed"], forecast["skipped"], forecast["to_do"]) == (1000, 999, 1)
         assert {method for method, _ in proxy.requests} == {"GET", "HEAD"}
         assert proxy.gets(f"{bucket}/in") == []
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
+def test_a_second_run_reads_no_shard(tmp_path: Path, name: str) -> None:
+    """It would stumble over what is there now under the same version: zeros."""
+    pictures = {f"{n}.jpg": jpeg(photo(n)) for n in range(3)}
+    table = pa.table({"key": list(pictures), "image": list(pictures.values())})
+    shard = tmp_path / "in" / name
+    storage.put_whole(str(shard), tar_bytes(pictures) if name == "a.tar" else parquet_bytes(table, 2))
+    flags = ("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")
+    assert summary(*flags)["segmented"] == 3
+    status = shard.stat()
+    shard.write_bytes(bytes(status.st_size))
+    os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = summary(*flags)
+    assert (second["listed"], second["skipped"], second["failed"]) == (3, 3, 0)
 
 
 def test_only_what_failed_is_tried_again(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from segmenting import last_line, rows, run_job, summary
 from servers import LISTER_KEY, READER_KEY, SECRET
 
 from pipeline import masks, storage
+from pipeline.batch.lock import Lock, held
 
 ROOT = Path(__file__).parents[2]
 JOB = "jobs/segment_bucket.py"
@@ -71,6 +72,9 @@ def test_print_config_holds_no_credential_and_is_a_config(tmp_path: Path) -> Non
         (["--input", "/nowhere/at/all"], "cannot list /nowhere/at/all"),
         (["--output", "/proc/nothing/out"], "cannot write /proc/nothing/out"),
         (["--inference.tile", "3"], "tile is 3"),
+        (["--inference.tile=17", "--inference.overlap=8", "--inference.scales=[1,0.5]"], "too small for the scales"),
+        (["--inference.scales", "[0.33]"], "the scale 0.33 is no fraction"),
+        (["--input", "s3://AKIA:hid/den@bucket/x"], "s3://***@bucket/x holds credentials"),
     ],
 )
 def test_bad_arguments_end_with_2_and_one_message(tmp_path: Path, flags: list[str], said: str) -> None:
@@ -120,6 +124,8 @@ def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_wi
     said = last_line(out)
     assert (said["listed"], said["segmented"], said["failed"]) == (40, 20, 20)
     assert "20 of 40 images failed" in err
+    assert "plan: 2 Segmenters" in err
+    assert "40 of 40 images, 20 failed, " in err
     plan = said["plan"]
     assert (plan["segmenters"], plan["refiners"]) == (2, 2)
     assert plan["segmenters"] * plan["segmenter_cpus"] + plan["refiners"] * plan["refiner_cpus"] <= 2
@@ -128,6 +134,15 @@ def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_wi
     assert sorted(row["key"] for row in errors) == [f"broken-{i:02d}.jpg" for i in range(20)]
     assert {(row["stage"], row["error"]) for row in errors} == {("decode", "ImageError")}
     assert all(row["message"] and row["source"].startswith("s3://") for row in errors)
+
+
+def test_a_second_run_is_told_of_the_first(cluster: None, tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(0)))
+    with held(Lock(output=f"{tmp_path}/out", run_id="first", beat=1.0)):
+        code, out, err = run_job("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")
+    assert (code, out) == (1, "")
+    assert f"segment_bucket: run first (process {os.getpid()} on " in err
+    assert not (tmp_path / "out" / "masks").exists()
 
 
 def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:

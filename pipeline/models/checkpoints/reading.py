@@ -32,6 +32,7 @@ def read(uri: str) -> Checkpoint | Backbone:
         WeightsError: it cannot be read, is damaged, or is of no known layout.
     """
     try:
+        storage.within(storage.PROBE_SECONDS, uri, "read", lambda: storage.probe_object(uri))
         data = storage.read_bytes(uri)
     except StorageError as error:
         raise WeightsError(f"no weights: {error}") from error

@@ -1,0 +1,55 @@
+"""Keys as digests of 16 bytes: what has been listed, or is done, by the hundred million in memory."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_DIGEST_BYTES = 16
+DIGEST = np.dtype(f"S{_DIGEST_BYTES}")
+
+Digests = NDArray[Any]
+"""Of dtype DIGEST."""
+
+
+def identity(key: str, version: str = "") -> bytes:
+    """A digest of one input as it was listed. 128 bits: at 10^9 images two collide with a chance of about 10^-21."""
+    return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=_DIGEST_BYTES).digest()
+
+
+def identities(table: pa.Table) -> Digests:
+    """The identity of each row of a table with the columns key and version."""
+    keys, versions = table.column("key").to_pylist(), table.column("version").to_pylist()
+    return np.array([identity(key, version) for key, version in zip(keys, versions, strict=True)], DIGEST)
+
+
+def among(known: Digests, asked: Digests) -> NDArray[np.bool_]:
+    """Which of `asked` are in `known`, which is sorted."""
+    if not len(known):
+        return np.zeros(len(asked), bool)
+    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
+    return found
+
+
+class DigestSet:
+    """A growing set of digests: sorted runs, each at least twice as long as the next, so that few are searched."""
+
+    def __init__(self) -> None:
+        """An empty one."""
+        self._runs: list[Digests] = []
+
+    def add(self, keys: Iterable[str]) -> NDArray[np.bool_]:
+        """Add the digests of `keys`; returns which of them are new, of equal ones the first."""
+        digests = np.array([identity(key) for key in keys], DIGEST)
+        new = np.zeros(len(digests), bool)
+        new[np.unique(digests, return_index=True)[1]] = True
+        for run in self._runs:
+            new &= ~among(run, digests)
+        run = np.sort(digests[new])
+        while self._runs and len(self._runs[-1]) < 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]))
+        self._runs.append(run)
+        return new
