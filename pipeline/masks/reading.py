@@ -108,14 +108,18 @@ def _values(batch: pa.RecordBatch, column: str) -> list[Any]:
 
 def committed_files(output: str) -> list[CommittedFile]:
     """The files of masks/ and errors/ below `output`, newest first, each with its note. Raises StorageError."""
-    found = [
+    return _with_notes(committed_uris(output))
+
+
+def committed_uris(output: str) -> list[tuple[str, bool]]:
+    """The files of masks/ and errors/ below `output`, and whether it is errors/. Raises StorageError."""
+    return [
         (entry.uri, folder == ERRORS_FOLDER)
         for folder in (MASKS_FOLDER, ERRORS_FOLDER)
         if storage.exists(storage.join(output, folder))
         for entry in storage.list_folder(storage.join(output, folder))
         if _is_committed(entry.key)
     ]
-    return _with_notes(found)
 
 
 def _files_with_masks(uri: str) -> list[CommittedFile]:

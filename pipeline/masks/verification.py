@@ -14,6 +14,7 @@ import yaml
 from pipeline import storage
 from pipeline.errors import ImageError, OutputError, StorageError
 from pipeline.masks.png import decode
+from pipeline.masks.reading import committed_uris
 from pipeline.masks.schema import ERRORS_FOLDER, ERRORS_SCHEMA, MASKS_FOLDER, MASKS_SCHEMA, DatasetInfo
 
 _QUARANTINE, _RUNS = "_quarantine", "_runs"
@@ -85,7 +86,7 @@ def verify(uri: str) -> Verification:
         raise StorageError(f"no output at {storage.redact(uri)}: neither {MASKS_FOLDER}/ nor {_RUNS}/ is there")
     problems: list[Problem] = []
     files: list[tuple[DatasetInfo, str, bool]] = []
-    found = [(entry.uri, folder == ERRORS_FOLDER) for folder, entry in _files(uri)]
+    found = committed_uris(uri)
     for file, failed in found:
         try:
             files.append((_note(file, failed), file, failed))
@@ -119,14 +120,6 @@ def quarantine(uri: str, verification: Verification) -> list[str]:
         storage.delete(bad)
         moved.append(place)
     return moved
-
-
-def _files(uri: str) -> Iterator[tuple[str, storage.Entry]]:
-    for folder in (MASKS_FOLDER, ERRORS_FOLDER):
-        if storage.exists(storage.join(uri, folder)):
-            for entry in storage.list_folder(storage.join(uri, folder)):
-                if not entry.key.rpartition("/")[2].startswith("_"):
-                    yield folder, entry
 
 
 def _note(file: str, failed: bool) -> DatasetInfo:

@@ -14,6 +14,20 @@ def fail(error: Exception) -> NoReturn:
     raise error
 
 
+@ray.remote
+class Doomed:
+    def __init__(self) -> None:
+        raise ZeroDivisionError("no such device")
+
+    def answer(self) -> None:
+        pass
+
+
+def test_an_actor_that_cannot_start_is_told_in_a_line(cluster: None) -> None:
+    with pytest.raises(RunError, match=r"Ray gave up \(ActorDiedError: .*no such device.*; what was committed stays"):
+        remote.get(Doomed.remote().answer.remote())
+
+
 @pytest.mark.parametrize(
     ("raised", "expected", "said"),
     [

@@ -118,6 +118,11 @@ def committed(job: Job) -> object:
     return job.parts.proxy.puts(f"{job.output}/masks")
 
 
-def listing(job: Job) -> object:
-    """The run has noted its configuration, and waits for its lock."""
+def noted(job: Job) -> object:
+    """The run has noted its configuration, and takes its lock."""
     return job.parts.proxy.puts(f"{job.output}/_runs")
+
+
+def listed(job: Job) -> object:
+    """The run writes down what it has to do."""
+    return [place for place in job.parts.proxy.puts(f"{job.output}/_runs") if "/manifest/" in place]

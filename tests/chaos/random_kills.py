@@ -24,6 +24,7 @@ from pipeline.errors import ConfigError
 
 _KINDS = ("driver", "Segmenter", "Refiner", "other")
 _HEADER = ("run", *(f"{kind}s killed" for kind in _KINDS), "starts", "given up, retried", "s", "rows", "lost", "twice")
+_PADDING = 100_000  # bytes a picture, so that a fetch hands on several blocks, and may die between two
 _OPERATOR = re.compile(r"MapBatches\((\w+)\)")
 
 
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def one_run(parts: Stage, rng: random.Random, config: RandomKills) -> Told:
     """Start the job, and kill what works for it until it ends well all the same."""
-    job, told, started = Job(parts, config.pictures), Told(), time.monotonic()
+    job, told, started = Job(parts, config.pictures, padding=_PADDING), Told(), time.monotonic()
     most = -(-config.kills // config.runs)
     while True:
         job.start()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from chaos.breaking import Job, Stage, committed, fetching, listing, stage
+from chaos.breaking import Job, Stage, committed, fetching, listed, noted, stage
 from ray_cluster import kill
 from s3_proxy import Fault
 
@@ -98,11 +98,15 @@ SCENARIOS = (
     Scenario(name="Refiner", when=fetching, breaks=worker("Refiner")),
     Scenario(name="watch", when=fetching, breaks=worker("InFlight")),
     Scenario(name="node", when=fetching, breaks=node, in_ci=True),
-    Scenario(name="driver-listing", when=listing, breaks=driver, code=KILLED),
+    Scenario(name="driver-noted", when=noted, breaks=driver, code=KILLED),
+    Scenario(name="driver-listed", when=listed, breaks=driver, code=KILLED),
     Scenario(name="driver-fetching", when=fetching, breaks=driver, code=KILLED),
     Scenario(name="driver-committed", when=committed, breaks=driver, code=KILLED, in_ci=True),
     Scenario(name="notice", when=committed, breaks=notice, code=1, said="interrupted"),
     Scenario(name="refused", when=fetching, breaks=storage("refuse", 8)),
+    Scenario(name="refused-listed", when=listed, breaks=storage("refuse", 8)),
+    Scenario(name="refused-committing", when=committed, breaks=storage("refuse", 8)),
+    Scenario(name="dropped-committing", when=committed, breaks=storage("drop", 8)),
     Scenario(name="dropped", when=fetching, breaks=storage("drop", 8)),
     Scenario(name="slow", when=fetching, breaks=storage("slow", 20)),
     Scenario(name="server", when=fetching, breaks=server(10), in_ci=True),
@@ -113,7 +117,7 @@ SCENARIOS = (
         breaks=outage,
         flags=("--storage-timeout=3",),
         code=1,
-        said="cannot ",
+        said="segment_bucket: cannot ",
     ),
 )
 
