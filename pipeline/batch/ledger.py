@@ -33,8 +33,9 @@ class Ledger:
     def __init__(self, newest_first: Iterable[Committed] = ()) -> None:
         """Keep of each key the first row met."""
         files = list(newest_first)
-        digests = np.concatenate([np.empty(0, _ROW), *(file.digests for file in files)])
         failed = np.repeat([file.failed for file in files], [len(file.digests) for file in files]).astype(bool)
+        digests = np.concatenate([np.empty(0, _ROW), *(file.digests for file in files)])
+        del files  # as large as what follows
         first = np.unique(digests["key"], return_index=True)[1]
         newest = digests["row"][first]
         self._done = np.sort(newest)

@@ -111,7 +111,7 @@ class DenseCRF:
         self, images: Sequence[NDArray[np.uint8]], scores: Sequence[Floats], stride: int
     ) -> list[Refinement]:
         """Refine whole pictures of one size on the GPU at once; for the backend cuda alone. See pipeline.crf.refine."""
-        from pipeline.crf.torch_crf import CudaCRF
+        from pipeline.crf.cuda import CudaCRF
 
         if not isinstance(self._backend, CudaCRF):
             raise ConfigError(f"the CRF backend {self.backend!r} refines one picture at a time; cuda takes several")
@@ -123,7 +123,7 @@ def _open(backend: str, params: CRFParams, prune: float) -> Backend:
         return NativeCRF(params, prune)
     if backend == "pydensecrf":
         return ReferenceCRF(params)
-    from pipeline.crf.torch_crf import CudaCRF  # torch takes seconds to import
+    from pipeline.crf.cuda import CudaCRF  # torch takes seconds to import
 
     return CudaCRF(params, prune)
 

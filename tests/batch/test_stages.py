@@ -17,7 +17,7 @@ from pipeline.batch.in_flight import DEVICE_LOST, InFlight
 from pipeline.batch.refiner import Refiner
 from pipeline.batch.segmenter import Segmenter
 from pipeline.crf import CRFParams, DenseCRF
-from pipeline.crf.torch_crf import CudaCRF
+from pipeline.crf.cuda import CudaCRF
 from pipeline.models import Inference, Predictor, build
 from pipeline.scores import from_bytes, grid_size, to_bytes
 
