@@ -2,8 +2,9 @@
 
 Prints one table: images/s of jobs/train.py, its data read from storage and augmented; images/s of the bare loop, the
 same steps on tensors that lie in memory; and their ratio. Both have the same network, recipe, processes and threads.
-Rates are from the end of the first step to the end of the last: start, checks and the export are left out. Job and loop
-take turns, `repeat` times.
+Rates are from the end of the first step to the end of the last: start, checks and the export are left out. The first
+stretch of the job's batches is made before that, so a measurement has many stretches. Job and loop take turns, `repeat`
+times.
 """
 
 import dataclasses
@@ -30,12 +31,16 @@ from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.training import Progress, Recipe, train
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import collate, example, share, shuffled
+from pipeline.training.distributed.batches import stretch_steps
 from pipeline.training.layouts import Layout, labels, list_pairs
 from pipeline.training.pairs import Pixels, decode, fetch
 
 JOB = Path(__file__).parents[1] / "jobs" / "train.py"
 IN_MEMORY = 4
 """Batches that the bare loop takes in turn."""
+
+STRETCHES = 4
+"""Of the job's batches, the fewest that are made while the time runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +62,20 @@ class Training:
     classes: tuple[str, ...] | None = None
     model: str = "light"
     workers: int = 1
-    recipe: Recipe = field(default_factory=lambda: Recipe(iterations=60, batch=4, crop=257, freeze_bn=False))
+    recipe: Recipe = field(default_factory=lambda: Recipe(iterations=96, batch=4, crop=257, freeze_bn=False))
     repeat: int = 3
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot be measured."""
-        if self.repeat < 1 or self.recipe.iterations < 2:
-            raise ConfigError(f"repeat is {self.repeat} and iterations {self.recipe.iterations}; give 1 and 2 at least")
+        if self.repeat < 1:
+            raise ConfigError(f"repeat is {self.repeat}; give 1 at least")
+        self.job("")  # refuses what the job would
+        fewest = (1 + STRETCHES) * stretch_steps(self.recipe, 0, self.workers)
+        if self.recipe.iterations < fewest:
+            raise ConfigError(
+                f"recipe.iterations is {self.recipe.iterations}; give {fewest} at least, so that {STRETCHES} stretches "
+                "of the job's batches are made while the time runs"
+            )
 
     def job(self, output: str) -> TrainConfig:
         """The job's configuration: no checkpoint before the end, and nothing scored."""

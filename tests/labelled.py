@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +44,17 @@ def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+def tar_bytes(members: Iterable[tuple[str, bytes]]) -> bytes:
+    """A tar of these members, in their order; a name may come twice."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
 def put_camvid(root: str, split: str, count: int) -> None:
     for seed in range(count):
         image, mask = pair(seed)
@@ -62,15 +74,12 @@ def put_voc(root: str, split: str, count: int) -> None:
 
 def put_webdataset(root: str, split: str, count: int) -> None:
     for shard in range(2):
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for seed in range(shard, count, 2):
-                image, mask = pair(seed)
-                for suffix, data in ((".jpg", jpeg(image)), (".json", b"{}"), (".mask.png", palette_png(mask))):
-                    member = tarfile.TarInfo(f"{seed:03d}{suffix}")
-                    member.size = len(data)
-                    archive.addfile(member, io.BytesIO(data))
-        storage.put_whole(f"{root}/{split}-{shard:03d}.tar", buffer.getvalue())
+        members = []
+        for seed in range(shard, count, 2):
+            image, mask = pair(seed)
+            parts = ((".jpg", jpeg(image)), (".json", b"{}"), (".mask.png", palette_png(mask)))
+            members += [(f"{seed:03d}{suffix}", data) for suffix, data in parts]
+        storage.put_whole(f"{root}/{split}-{shard:03d}.tar", tar_bytes(members))
 
 
 def put_parquet(root: str, split: str, count: int) -> None:

@@ -6,7 +6,7 @@
 The submission's id follows from the night, so that two starts in one night are one run. A run that fails is submitted
 once more, and continues from what it has committed. SIGTERM and Ctrl-C stop the run too. Exit codes: the run's own; 1
 where it has none, as without a cluster; 2 for arguments that cannot be used; 143 after SIGTERM. WEBHOOK_URL, if set, is
-told how the night ended.
+told how the night ended. A second SIGTERM ends the script at once.
 """
 
 import argparse
@@ -191,8 +191,8 @@ class Night:
                 print(f"run_night: {self.submission_id} is gone; was the head restarted?", file=sys.stderr, flush=True)
                 return Outcome(submission_id=self.submission_id, status=_UNKNOWN, exit_code=1)
             log = self._log() or self._shown
-            print(log[len(self._shown) :], end="", flush=True)
-            self._shown = log
+            more, self._shown = log[len(self._shown) :], log  # first, so that a SIGTERM does not show it again
+            print(more, end="", flush=True)
             if details.status.is_terminal():
                 return Outcome(
                     submission_id=self.submission_id,
@@ -277,10 +277,14 @@ def main(argv: list[str] | None = None, patience_seconds: float = 600, poll_seco
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `systemctl stop` ends a night as Ctrl-C does
     patience = Patience(patience_seconds, poll_seconds)
     night = Night(f"{_NAME}-{options.night}", shlex.join(options.entrypoint), options.working_dir, patience)
-    outcome = _outcome(night)
-    print(outcome.text, flush=True)
-    if url := os.environ.get("WEBHOOK_URL"):
-        _report(url, outcome)
+    try:
+        outcome = _outcome(night)
+        print(outcome.text, flush=True)
+        if url := os.environ.get("WEBHOOK_URL"):
+            _report(url, outcome)
+    except KeyboardInterrupt:  # while the run was being stopped, or its end told of
+        print(f"run_night: ended at once; `ray job status {night.submission_id}` says how the run is", file=sys.stderr)
+        return _STOPPED
     return outcome.exit_code
 
 

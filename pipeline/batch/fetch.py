@@ -18,6 +18,7 @@ from pipeline.batch import parquet_shard, rows
 from pipeline.batch.in_flight import Watch
 from pipeline.batch.manifest import Chunk, read_chunk
 from pipeline.batch.portions import fetched_together
+from pipeline.batch.remote import carried
 from pipeline.batch.shard import check_unchanged
 from pipeline.batch.source import Source
 from pipeline.errors import ImageError, PipelineError, ShardError, StorageError
@@ -52,7 +53,7 @@ class ManifestDatasource(Datasource):
 
 
 def _fetch_patiently(source: Source, manifest_uri: str, chunk: Chunk, watch: Watch) -> Iterator[pa.Table]:
-    with storage.patient(source.patience):
+    with carried(), storage.patient(source.patience):
         tables = fetch_chunk(source, manifest_uri, chunk)
         began = time.monotonic()
         for table in tables:

@@ -1,5 +1,7 @@
 """Results of Ray tasks, with the project's own errors as they were raised."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -13,6 +15,23 @@ def get(result: Any) -> Any:
         return ray.get(result)
     except Exception as error:
         raise root_cause(error) from None
+
+
+class CarriedError(Exception):
+    """An error on its way through Ray Data, which adds advice of its own to the text of what it is given."""
+
+    cause: PipelineError
+
+
+@contextmanager
+def carried() -> Iterator[None]:
+    """In a task of Ray Data: an error of the project's own is raised so that `root_cause` gives it as it was."""
+    try:
+        yield
+    except PipelineError as error:
+        carrier = CarriedError()
+        carrier.cause = error
+        raise carrier from None
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -25,6 +25,7 @@ class EvaluateConfig:
         output: folder or prefix for scores.json, scores.md, classes.png and trimap.png; without, nothing is written.
         trimap: what the trimap's bands grow from: void pixels, as in the paper and by default for voc, or the borders
             between differently labelled pixels, for data that has no void along them.
+        storage_timeout: wait so many seconds for a storage that stops answering in the middle of the run.
         inference: how the network is run.
         refine: how its scores are refined.
     """
@@ -37,6 +38,7 @@ class EvaluateConfig:
     masks: Uri | None = None
     output: Uri | None = None
     trimap: Band | None = None
+    storage_timeout: float = 300.0
     inference: Inference = field(default_factory=Inference)
     refine: RefineConfig = field(default_factory=RefineConfig)
 
@@ -46,6 +48,8 @@ class EvaluateConfig:
             raise ConfigError("give either --model, to run it, or --masks, an output of the main job that is there")
         if self.refine.device == "cuda":
             raise ConfigError("refine.device is cuda; an evaluation refines on CPUs: use cpu or auto")
+        if self.storage_timeout < 0:
+            raise ConfigError(f"storage_timeout is {self.storage_timeout}; it must be at least 0")
 
     @property
     def band(self) -> Band:

@@ -11,12 +11,13 @@ from pipeline import models, storage
 from pipeline.batch.progress import Progress, say
 from pipeline.crf import CRFParams, DenseCRF
 from pipeline.evaluation.coarse_to_fine import Point, coarse_to_fine
-from pipeline.evaluation.labelled import labels_for, list_labelled
+from pipeline.evaluation.labelled import fetch_labelled, labels_for
 from pipeline.evaluation.metrics import SegmentationScore
 from pipeline.evaluation.network_scores import NetworkScores, network_scores
 from pipeline.evaluation.search_config import SEARCHED, SearchConfig
 from pipeline.models import SegmentationModel
 from pipeline.report.heat_map import heat_map
+from pipeline.training.layouts import list_pairs
 from pipeline.training.pairs import Labels, Pair
 
 _PARAMS_FILE, _HEAT_MAP_FILE = "crf.yaml", "crf.png"
@@ -56,7 +57,7 @@ def prepare(config: SearchConfig) -> Prepared:
         PipelineError: whatever makes the search impossible.
     """
     config = config.resolved()
-    pairs = list_labelled(config.data, config.data_format, config.split)
+    pairs = list_pairs(config.data, config.data_format, config.split)
     count = min(config.images, len(pairs))
     storage.probe_writable(config.output)
     DenseCRF()  # its compiled core may be missing here
@@ -74,9 +75,15 @@ def search(ready: Prepared) -> dict[str, Any]:
         RunError: the cluster has no room, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
+    with storage.patient(ready.config.storage_timeout):
+        return _search(ready)
+
+
+def _search(ready: Prepared) -> dict[str, Any]:
     begin = time.monotonic()
     config = ready.config
-    found = best_parameters(config, network_scores(ready.pairs, ready.labels, ready.model, config.inference))
+    labelled = fetch_labelled(ready.pairs, ready.labels, config.storage_timeout)
+    found = best_parameters(config, network_scores(labelled, ready.model, config.inference))
     params = storage.join(config.output, _PARAMS_FILE)
     refined = max(found.tried.values())
     note = (

@@ -1,6 +1,5 @@
 """Labelled pictures in the cluster's memory: rows for the Segmenters, and the truth by key."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -73,28 +72,19 @@ def _fetched(labelled: Labelled, part: range) -> Iterator[pa.Table]:
     yield rows.table(found, rows.FETCHED)
 
 
-def fetch_labelled(pairs: Sequence[Pair], labels: Labels) -> Labelled:
+def fetch_labelled(pairs: Sequence[Pair], labels: Labels, patience: float) -> Labelled:
     """Fetch and check pairs, on the cluster this process is connected to.
+
+    Args:
+        pairs: in the order of their keys.
+        labels: what the masks hold.
+        patience: seconds for which a storage that does not answer is asked again.
 
     Raises:
         ConfigError: pairs that cannot be used, by name.
         StorageError: the storage does not answer.
     """
-    return Labelled(library=load(pairs, labels), keys=tuple(pair.key for pair in pairs))
-
-
-def list_labelled(root: str, layout: layouts.Layout, split: str) -> list[Pair]:
-    """The pairs of one split, in the order of their keys, which are unique.
-
-    Raises:
-        ConfigError: two pictures have one key.
-        StorageError: the data cannot be read, or there is no picture in that split.
-    """
-    pairs = layouts.list_pairs(root, layout, split)
-    for one, other in itertools.pairwise(pairs):
-        if one.key == other.key:
-            raise ConfigError(f"two labelled pictures have the key {one.key!r}; rename one of them")
-    return pairs
+    return Labelled(library=load(pairs, labels, patience), keys=tuple(pair.key for pair in pairs))
 
 
 def labels_for(layout: layouts.Layout, given: Sequence[str] | None, predicted: Sequence[str]) -> Labels:

@@ -10,19 +10,18 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from pipeline.batch.cluster import plan_when_free
 from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.progress import say
-from pipeline.batch.remote import root_cause
-from pipeline.batch.cluster import plan_when_free
+from pipeline.batch.remote import get, root_cause
 from pipeline.crf import CRFParams, DenseCRF, refine
 from pipeline.errors import RunError
 from pipeline.evaluation import graph
-from pipeline.evaluation.labelled import Labelled, fetch_labelled
+from pipeline.evaluation.labelled import Labelled
 from pipeline.evaluation.metrics import SegmentationScore
 from pipeline.evaluation.task_results import task_results
 from pipeline.models import Inference, SegmentationModel
 from pipeline.scores import from_bytes
-from pipeline.training.pairs import Labels, Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +72,13 @@ def _count(
     return counted.matrix
 
 
-def network_scores(
-    pairs: Sequence[Pair], labels: Labels, model: SegmentationModel, inference: Inference
-) -> NetworkScores:
-    """Fetch the pictures and run the network, by the main job's Segmenters.
+def network_scores(labelled: Labelled, model: SegmentationModel, inference: Inference) -> NetworkScores:
+    """Run the network over the pictures, by the main job's Segmenters.
 
     Raises:
-        ConfigError: labelled pictures that cannot be used, by name.
         RunError: the cluster has no room, or a picture could not be segmented.
-        StorageError: the storage does not answer.
     """
-    labelled = fetch_labelled(pairs, labels)
-    plan = plan_when_free(len(labels.classes)).for_images(len(labelled))
+    plan = plan_when_free(len(model.classes)).for_images(len(labelled))
     say(f"{len(labelled)} labelled images; plan: {plan}")
     watch = RemoteWatch()
     scored = graph.scored(labelled, model, inference, plan, watch)
@@ -95,7 +89,7 @@ def network_scores(
     watch.stop()
     blocks = tuple(block.ref for bundle in done.iter_internal_ref_bundles() for block in bundle.blocks)
     index, places, failed = labelled.index(), [], []
-    for number, rows in enumerate(ray.get([_outcome.remote(block) for block in blocks])):
+    for number, rows in enumerate(get([_outcome.remote(block) for block in blocks])):
         for row, (key, problem) in enumerate(rows):
             places.append((number, row, index[key]))
             failed += [f"{key}: {problem}"] if problem else []
@@ -105,7 +99,7 @@ def network_scores(
         blocks=blocks,
         places=tuple(sorted(places, key=lambda place: place[-1])),
         labelled=ray.put(labelled),
-        classes=len(labels.classes),
+        classes=len(model.classes),
         stride=model.stride,
     )
 

@@ -5,22 +5,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import masks, models, storage
+from pipeline.batch.cluster import plan_when_free
 from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.preflight import chosen_crf
 from pipeline.batch.progress import Progress, say
-from pipeline.batch.cluster import plan_when_free
 from pipeline.crf import DenseCRF
 from pipeline.errors import ConfigError, RunError
 from pipeline.evaluation import graph
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.existing import count_existing
-from pipeline.evaluation.labelled import Labelled, fetch_labelled, labels_for, list_labelled
+from pipeline.evaluation.labelled import Labelled, fetch_labelled, labels_for
 from pipeline.evaluation.result import Evaluation
 from pipeline.evaluation.scorer import NETWORK, REFINED
 from pipeline.evaluation.tally import Counting, Tally
 from pipeline.masks import DatasetInfo
 from pipeline.models import SegmentationModel
 from pipeline.report.plots import class_bars, trimap_curve
+from pipeline.training.layouts import list_pairs
 from pipeline.training.pairs import Labels, Pair
 
 _SHOWN = 10
@@ -44,7 +45,7 @@ def prepare(config: EvaluateConfig) -> Prepared:
         PipelineError: whatever makes the evaluation impossible.
     """
     config = config.resolved()
-    pairs = list_labelled(config.data, config.data_format, config.split)
+    pairs = list_pairs(config.data, config.data_format, config.split)
     if config.output is not None:
         storage.probe_writable(config.output)
     scored: SegmentationModel | DatasetInfo
@@ -65,9 +66,14 @@ def evaluate(ready: Prepared) -> Evaluation:
         RunError: the cluster has no room, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
+    with storage.patient(ready.config.storage_timeout):
+        return _evaluate(ready)
+
+
+def _evaluate(ready: Prepared) -> Evaluation:
     begin = time.monotonic()
     config = ready.config
-    labelled = fetch_labelled(ready.pairs, ready.labels)
+    labelled = fetch_labelled(ready.pairs, ready.labels, config.storage_timeout)
     how = Counting(classes=len(ready.labels.classes), band=config.band)
     if isinstance(ready.scored, DatasetInfo):
         tallies, about = _of_masks(ready, ready.scored, labelled, how)

@@ -35,6 +35,7 @@ class SearchConfig:
         bilateral_rgb: likewise sigma beta, in levels of 0..255.
         gaussian_weight: w2, which is not searched.
         gaussian_xy: sigma gamma in pixels, which is not searched.
+        storage_timeout: wait so many seconds for a storage that stops answering in the middle of the run.
         inference: how the network is run.
     """
 
@@ -50,12 +51,15 @@ class SearchConfig:
     bilateral_rgb: Range = (3.0, 6.0, 1.0)
     gaussian_weight: float = 3.0
     gaussian_xy: float = 3.0
+    storage_timeout: float = 300.0
     inference: Inference = field(default_factory=Inference)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a range that holds nothing, or values that no CRF can have."""
         if self.images < 1:
             raise ConfigError(f"images is {self.images}; give the number of pictures to search on, at least 1")
+        if self.storage_timeout < 0:
+            raise ConfigError(f"storage_timeout is {self.storage_timeout}; it must be at least 0")
         for name in SEARCHED:
             low, high, step = getattr(self, name)
             if not (low <= high and step > 0):

@@ -3,14 +3,14 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline import storage
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.masks import pascal_palette
 from pipeline.models import zoo
 from pipeline.models.architecture import ARCHITECTURES, Architecture
-from pipeline.models.card import IMAGENET_PREPROCESSING, ModelCard
+from pipeline.models.card import IMAGENET_PREPROCESSING, RESNET_CRF, VGG_CRF, ModelCard
 from pipeline.models.checkpoints import native
 from pipeline.models.checkpoints.reading import read
 from pipeline.models.checkpoints.state import Backbone, Checkpoint, fill
@@ -18,6 +18,7 @@ from pipeline.models.deeplab import SegmentationModel
 
 BUILT_IN = Path(__file__).parent / "weights"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_RELEASED_CRF = {"vgg16": VGG_CRF, "resnet50": RESNET_CRF, "resnet101": RESNET_CRF}
 
 
 def load(name_or_uri: str) -> SegmentationModel:
@@ -50,6 +51,8 @@ def build(
 ) -> SegmentationModel:
     """A model to train, in training mode: a new head on a trunk that is random or comes from other weights.
 
+    Its card has the CRF parameters that the authors released for its trunk; a light trunk's are yet to be searched.
+
     Args:
         architecture: a name in ARCHITECTURES, or one of your own.
         classes: class names by class index.
@@ -75,7 +78,8 @@ def build(
         classes=tuple(classes),
         palette=tuple((int(red), int(green), int(blue)) for red, green, blue in colours),
         preprocessing=backbone.preprocessing if backbone else IMAGENET_PREPROCESSING,
-        source=f"trunk from {storage.redact(trunk_weights)}" if trunk_weights else "none",
+        source=f"trunk from {PurePosixPath(storage.redact(trunk_weights)).name}" if trunk_weights else "none",
+        crf=_RELEASED_CRF.get(architecture.trunk, {}),
     )
     model = SegmentationModel(card)
     if backbone is not None and trunk_weights is not None:

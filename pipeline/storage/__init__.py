@@ -5,7 +5,7 @@ installed). S3 takes its endpoint, region and keys from the standard AWS_* varia
 is addressed path-style.
 """
 
-from pipeline.storage.access import arrow_filesystem, filesystem
+from pipeline.storage.access import filesystem
 from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
 from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_ranges
 from pipeline.storage.outages import patient, persistently
@@ -15,7 +15,6 @@ from pipeline.storage.uri import join, normalize, redact
 __all__ = [
     "PROBE_SECONDS",
     "Entry",
-    "arrow_filesystem",
     "delete",
     "exists",
     "filesystem",

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 import aiohttp
 import botocore.exceptions
 import fsspec
-import pyarrow.fs
 
 from pipeline.errors import StorageError
 from pipeline.storage.uri import S3_SCHEMES, credentials, redact, scrubbed
@@ -38,15 +37,6 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     except (ImportError, ValueError) as error:
         raise StorageError(f"cannot open {redact(uri)}: {scrubbed(str(error), uri)}") from error
     return fs, str(path)
-
-
-def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The same as `filesystem`, for libraries that want a pyarrow filesystem.
-
-    Not for reading: what Arrow opens through it counts as missing while the storage does not answer.
-    """
-    fs, path = filesystem(uri)
-    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)), path
 
 
 @contextmanager

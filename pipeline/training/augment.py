@@ -1,4 +1,4 @@
-"""Random scale, padding, crop, mirror and colour of a picture and its mask, the first four as in the authors' layer."""
+"""Random scale, crop, colour, padding and mirror of a picture and its mask; all but colour as in the authors' layer."""
 
 from collections.abc import Iterable
 
@@ -29,13 +29,14 @@ def augment(
         Picture (crop, crop, 3) and mask (crop, crop).
     """
     image, mask = rescale(image, mask, rng.uniform(recipe.scale_min, recipe.scale_max))
-    image, mask = pad(image, mask, recipe.crop, fill)
-    top, left = (int(rng.integers(side - recipe.crop + 1)) for side in mask.shape)
+    top, left = (int(rng.integers(max(side - recipe.crop, 0) + 1)) for side in mask.shape)
     image, mask = (plane[top : top + recipe.crop, left : left + recipe.crop] for plane in (image, mask))
-    if rng.uniform() < recipe.mirror:
-        image, mask = image[:, ::-1], mask[:, ::-1]
+    mirrored = rng.uniform() < recipe.mirror
     if recipe.colour_jitter:
         image = recolour(image, rng.uniform(1 - recipe.colour_jitter, 1 + recipe.colour_jitter, 3))
+    image, mask = pad(image, mask, recipe.crop, fill)  # last, so that it stays the mean colour, which becomes zero
+    if mirrored:
+        image, mask = image[:, ::-1], mask[:, ::-1]
     return np.ascontiguousarray(image), np.ascontiguousarray(mask)
 
 

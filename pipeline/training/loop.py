@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.training.loss import Losses
+from pipeline.training.parameters import batch_norms, parameter_groups
 from pipeline.training.recipe import Recipe
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
@@ -55,6 +57,7 @@ def train(
 
     Raises:
         ConfigError: the checkpoint is of another recipe.
+        RunError: the loss is no longer a number; of several processes every one raises it, at the same step.
     """
     optimizer = torch.optim.SGD(parameter_groups(model, recipe), lr=recipe.base_lr, momentum=recipe.momentum)
     start = restore(checkpoint, model, optimizer, recipe) if checkpoint else 0
@@ -62,6 +65,11 @@ def train(
     losses = parallel(Losses(model, recipe, class_weights))
     for step, (images, labels) in enumerate(batches(start), start):
         loss = train_step(losses, optimizer, images, labels, recipe, step)
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss of step {step + 1} is {loss}: the training has diverged. Start anew with a recipe.base_lr "
+                f"below {recipe.base_lr:g}, or with a recipe.clip_norm, such as 10"
+            )
         if on_step:
             on_step(Progress(step=step + 1, loss=loss, learning_rate=recipe.learning_rate(step)))
         if on_checkpoint and ((step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.iterations):
@@ -133,31 +141,10 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
-def parameter_groups(model: SegmentationModel, recipe: Recipe) -> list[dict[str, Any]]:
-    """The optimiser's groups, each with its `multiplier` of the learning rate and its weight decay.
-
-    Trunk 1x; head weights 10x; head biases 20x without decay; batch normalisation 1x without decay, or not at all.
-    """
-    norms = {id(p) for norm in _batch_norms(model) for p in norm.parameters()}
-    trunk = [p for p in model.trunk.parameters() if id(p) not in norms]
-    head = [(name, p) for name, p in model.head.named_parameters() if id(p) not in norms]
-    weights = [p for name, p in head if not name.endswith("bias")]
-    biases = [p for name, p in head if name.endswith("bias")]
-    groups: list[dict[str, Any]] = [
-        {"params": trunk, "multiplier": 1.0, "weight_decay": recipe.weight_decay},
-        {"params": weights, "multiplier": recipe.head_weight_lr, "weight_decay": recipe.weight_decay},
-        {"params": biases, "multiplier": recipe.head_bias_lr, "weight_decay": 0.0},
-    ]
-    if not recipe.freeze_bn:
-        scales = [p for norm in _batch_norms(model) for p in norm.parameters()]
-        groups.append({"params": scales, "multiplier": 1.0, "weight_decay": 0.0})
-    return groups
-
-
 def set_train_mode(model: SegmentationModel, recipe: Recipe) -> None:
     """Training mode, but for batch normalisation where the recipe freezes it."""
     model.train()
-    for norm in _batch_norms(model):
+    for norm in batch_norms(model):
         norm.train(not recipe.freeze_bn)
         norm.requires_grad_(not recipe.freeze_bn)
 
@@ -180,7 +167,3 @@ def restore(checkpoint: bytes, model: nn.Module, optimizer: torch.optim.Optimize
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
-
-
-def _batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]

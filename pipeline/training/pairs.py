@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
 from pipeline import images, storage
-from pipeline.errors import ImageError, StorageError
+from pipeline.batch.shard import damage_told
+from pipeline.errors import ImageError, PipelineError, ShardError, StorageError
 from pipeline.masks import IGNORE
 
 Pixels = NDArray[np.uint8]
-Encoded = bytes | StorageError
+Encoded = bytes | PipelineError
 
 PAIR_SCHEMA = pa.schema(
     [
@@ -53,11 +54,19 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One labelled picture, by the name that a person knows it by; `mask` is None where no mask was found."""
+    """One labelled picture, by the name that a person knows it by.
+
+    Attributes:
+        key: its name.
+        image: None where no picture was found; `problem` then says so.
+        mask: None where no mask was found.
+        problem: what was wrong with it already as it was listed.
+    """
 
     key: str
-    image: Place | Cell
+    image: Place | Cell | None
     mask: Place | Cell | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,26 +88,27 @@ def fetch(pairs: Sequence[Pair], labels: Labels) -> pa.Table:
     """Fetch and check pairs; a table of PAIR_SCHEMA, a row for each pair, in their order.
 
     Raises:
-        StorageError: the storage itself does not answer. A single object that is gone or denied is a problem.
+        StorageError: the storage itself does not answer. A single object that is gone or denied is a problem, and so is
+            a damaged part of a Parquet file for those whose bytes it holds.
     """
     found_images = _fetch([pair.image for pair in pairs])
     found_masks = _fetch([pair.mask for pair in pairs])
-    rows = [
-        _row(pair.key, image, mask, labels) for pair, image, mask in zip(pairs, found_images, found_masks, strict=True)
-    ]
+    rows = [_row(pair, image, mask, labels) for pair, image, mask in zip(pairs, found_images, found_masks, strict=True)]
     return pa.Table.from_pylist(rows, PAIR_SCHEMA)
 
 
-def _row(key: str, image: Encoded, mask: Encoded, labels: Labels) -> dict[str, Any]:
+def _row(pair: Pair, image: Encoded, mask: Encoded, labels: Labels) -> dict[str, Any]:
+    if pair.problem:
+        return {"key": pair.key, "problem": pair.problem}
     for found in (image, mask):
-        if isinstance(found, StorageError):
-            return {"key": key, "problem": str(found)}
+        if isinstance(found, PipelineError):
+            return {"key": pair.key, "problem": str(found)}
     try:
         _, ids = decode(image, mask, labels)  # type: ignore[arg-type]
     except ImageError as error:
-        return {"key": key, "problem": str(error)}
+        return {"key": pair.key, "problem": str(error)}
     pixels = np.bincount(ids.ravel(), minlength=IGNORE + 1)[: len(labels.classes)]
-    return {"key": key, "image": image, "mask": mask, "pixels": pixels.tolist()}
+    return {"key": pair.key, "image": image, "mask": mask, "pixels": pixels.tolist()}
 
 
 def decode(image: bytes, mask: bytes, labels: Labels) -> tuple[Pixels, Pixels]:
@@ -158,15 +168,33 @@ def _fetch_objects(places: Sequence[Place]) -> dict[Place | Cell | None, Encoded
 
 
 def _fetch_cells(cells: Sequence[Cell]) -> dict[Place | Cell | None, Encoded]:
-    """Cells, a row group at a time."""
+    """Cells, a row group of a column at a time."""
     found: dict[Place | Cell | None, Encoded] = {}
-    for (uri, column, group), wanted in itertools.groupby(cells, lambda cell: (cell.uri, cell.column, cell.group)):
-        with storage.opened(uri) as stream, pq.ParquetFile(stream) as file:
-            table = file.read_row_group(group, columns=[column])
+    for (uri, column, group), some in itertools.groupby(sorted(cells, key=_row_group), _row_group):
+        wanted = list(some)
+        try:
+            values = _row_group_values(uri, column, group)
+        except ShardError as error:
+            found |= dict.fromkeys(wanted, error)
+            continue
+        for cell in wanted:
+            value = values[cell.row].as_py() if cell.row < len(values) else None
+            found[cell] = ShardError(f"column {column} holds nothing here") if value is None else value
+    return found
+
+
+def _row_group(cell: Cell) -> tuple[str, str, int]:
+    return cell.uri, cell.column, cell.group
+
+
+def _row_group_values(uri: str, column: str, group: int) -> pa.Array:
+    """Raises ShardError where the file is damaged there, and StorageError where the storage does not answer."""
+    with (
+        damage_told(uri, "Parquet file"),
+        storage.opened(uri) as stream,
+        pq.ParquetFile(stream, page_checksum_verification=True) as file,
+    ):
+        table = file.read_row_group(group, columns=[column])
         name, _, field = column.partition(".")
         values = table.column(name).combine_chunks()
-        leaf = pc.struct_field(values, field) if field else values
-        for cell in wanted:
-            value = leaf[cell.row].as_py()
-            found[cell] = StorageError(f"column {column} is null here") if value is None else value
-    return found
+        return pc.struct_field(values, field) if field else values

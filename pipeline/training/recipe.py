@@ -10,7 +10,10 @@ from pipeline.models.multiscale import valid_step
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained; the defaults are the paper's for ResNet-101 on VOC (section 4.1 and its solvers).
+    """How a network is trained.
+
+    The defaults are those of the paper and its solver for ResNet-101 on VOC (section 4.1), at one scale: the paper's
+    losses are at three.
 
     Attributes:
         iterations: optimiser steps.
@@ -20,12 +23,13 @@ class Recipe:
         scales: image scales that have a loss each, and one more on their maximum where there are several.
         class_balance: a class counts in the losses in proportion to (its share of the pixels)^-class_balance; 0 counts
             every pixel the same.
-        base_lr: learning rate of the trunk at step 0.
+        base_lr: learning rate at step 0 of all weights but the classifier's; biases of convolutions have twice it.
         power: the rate falls as (1 - step / iterations)^power.
         momentum: of SGD.
-        weight_decay: L2 penalty on every weight; biases of the head and batch normalisation have none.
-        head_weight_lr: learning rate of the head's weights, in units of the trunk's.
-        head_bias_lr: learning rate of the head's biases, in units of the trunk's.
+        weight_decay: L2 penalty on every weight; biases and batch normalisation have none.
+        head_weight_lr: learning rate of the classifier's weights, in units of base_lr. The classifier are the layers
+            that give the class scores: a ResNet's ASPP, VGG-16's fc8.
+        head_bias_lr: learning rate of the classifier's biases, likewise.
         clip_norm: longest gradient, over all parameters together; a longer one is shortened. 0 leaves it as it is.
         scale_min: smallest random scale of a picture.
         scale_max: largest random scale of a picture.

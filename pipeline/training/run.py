@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
@@ -16,21 +17,31 @@ from pipeline.training import layouts
 from pipeline.training.config import TrainConfig
 from pipeline.training.distributed.library import load
 from pipeline.training.distributed.trainer import fit
-from pipeline.training.loop import parameter_groups, restore
+from pipeline.training.loop import restore
 from pipeline.training.pairs import Labels, Pair
-
-_SETTINGS_FILE, _SUMMARY_FILE = "settings.json", "summary.json"
+from pipeline.training.parameters import batch_norms, parameter_groups
+from pipeline.training.settings import SETTINGS_FILE, SUMMARY_FILE, agree_with_earlier, settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What was opened and built: the data listed, the output written to and read back, the weights read."""
+    """What was opened and built: the data listed, the output written to and read back, the weights read.
+
+    Attributes:
+        config: with paths that mean the same on every machine.
+        labels: what the masks hold.
+        training: the pairs to train on.
+        validation: the pairs that choose the best checkpoint; none without.
+        model: as training begins with it. Its card has the scales that it is scored at and exported with.
+        settings: what the same run may go on with.
+    """
 
     config: TrainConfig
     labels: Labels
     training: list[Pair]
     validation: list[Pair]
     model: SegmentationModel
+    settings: bytes
 
 
 def prepare(config: TrainConfig) -> Prepared:
@@ -46,12 +57,34 @@ def prepare(config: TrainConfig) -> Prepared:
         layouts.list_pairs(config.data, config.data_format, config.validation_split) if config.validation_split else []
     )
     storage.probe_writable(config.output)
-    _agree_with_earlier(config, labels)
-    torch.manual_seed(config.recipe.seed)  # a new head is random
+    known = settings(config, labels, training, validation)
+    agree_with_earlier(config, known)
+    return Prepared(
+        config=config,
+        labels=labels,
+        training=training,
+        validation=validation,
+        model=_untrained(config, labels),
+        settings=known,
+    )
+
+
+def _untrained(config: TrainConfig, labels: Labels) -> SegmentationModel:
+    """The model to begin with. Raises ConfigError where the recipe freezes batch normalisation that is new."""
+    recipe = config.recipe
+    torch.manual_seed(recipe.seed)  # a new head is random
     model = models.build(
         config.architecture, labels.classes, name=config.name, palette=labels.palette, trunk_weights=config.init
     )
-    return Prepared(config=config, labels=labels, training=training, validation=validation, model=model)
+    model.card = dataclasses.replace(model.card, scales=recipe.scales)
+    new = {"head": batch_norms(model.head), "trunk": [] if config.init else batch_norms(model.trunk)}
+    where = " and ".join(part for part, norms in new.items() if norms)
+    if recipe.freeze_bn and where:
+        raise ConfigError(
+            f"the recipe freezes batch normalisation, and the {where} of {config.model} would begin with some that has "
+            "seen no picture; give --recipe.freeze_bn false" + ("" if new["head"] else ", or weights by --init")
+        )
+    return model
 
 
 def run(ready: Prepared) -> dict[str, Any]:
@@ -59,14 +92,19 @@ def run(ready: Prepared) -> dict[str, Any]:
 
     Raises:
         ConfigError: labelled pictures that cannot be used, by name.
-        RunError: the cluster has no room, or training failed too often.
+        RunError: the cluster has no room, training diverged, or it failed too often.
         StorageError: the storage stopped answering; the same run goes on from its last checkpoint.
     """
+    with storage.patient(ready.config.storage_timeout):
+        return _run(ready)
+
+
+def _run(ready: Prepared) -> dict[str, Any]:
     begin = time.monotonic()
     config, model = ready.config, ready.model
-    training = load(ready.training, ready.labels)
-    validation = load(ready.validation, ready.labels) if ready.validation else None
-    storage.put_whole(storage.join(config.folder, _SETTINGS_FILE), _settings(config, ready.labels))
+    training = load(ready.training, ready.labels, config.storage_timeout)
+    validation = load(ready.validation, ready.labels, config.storage_timeout) if ready.validation else None
+    storage.put_whole(storage.join(config.folder, SETTINGS_FILE), ready.settings)
     trained = fit(
         model,
         config.recipe,
@@ -75,6 +113,7 @@ def run(ready: Prepared) -> dict[str, Any]:
         folder=config.folder,
         workers=config.worker_range,
         max_failures=config.max_failures,
+        patience=config.storage_timeout,
     )
     metrics = trained.metrics
     restore(trained.state, model, torch.optim.SGD(parameter_groups(model, config.recipe)), config.recipe)
@@ -90,7 +129,7 @@ def run(ready: Prepared) -> dict[str, Any]:
         else None,
         "seconds": round(time.monotonic() - begin, 1),
     }
-    storage.put_whole(storage.join(config.folder, _SUMMARY_FILE), json.dumps(summary).encode())
+    storage.put_whole(storage.join(config.folder, SUMMARY_FILE), json.dumps(summary).encode())
     return summary
 
 
@@ -102,44 +141,10 @@ def _export(model: SegmentationModel, config: TrainConfig, metrics: dict[str, An
     model.card = dataclasses.replace(
         model.card,
         licence=config.licence,
-        training_split=f"{config.split} of {storage.redact(config.data)}",
+        training_split=f"{config.split} of {PurePosixPath(storage.redact(config.data)).name}",  # no path of a machine
         source=f"jobs/train.py, step {metrics['step']} of {config.recipe.iterations}; {model.card.source}",
         scores=scored,
-        scales=config.recipe.scales,
     )
     uri = storage.join(config.folder, f"{config.name}{native.SUFFIX}")
     native.save(model, uri, half=True)
     return uri
-
-
-def _settings(config: TrainConfig, labels: Labels) -> bytes:
-    """What a run must share with an earlier one to go on from it."""
-    known = {
-        "architecture": config.architecture,
-        "init": config.init and storage.redact(config.init),
-        "data": storage.redact(config.data),
-        "split": config.split,
-        "classes": labels.classes,
-        "recipe": asdict(config.recipe),
-    }
-    return json.dumps(known, indent=2).encode()
-
-
-def _agree_with_earlier(config: TrainConfig, labels: Labels) -> None:
-    """Refuse the name of a run that is finished, or that was begun with other settings."""
-    if storage.exists(storage.join(config.folder, _SUMMARY_FILE)):
-        raise ConfigError(
-            f"the run {config.name!r} at {storage.redact(config.output)} is finished; give another --name to train anew"
-        )
-    uri = storage.join(config.folder, _SETTINGS_FILE)
-    if not storage.exists(uri):
-        return
-    earlier, now = json.loads(storage.read_bytes(uri)), json.loads(_settings(config, labels))
-    earlier |= earlier.pop("recipe")
-    now |= now.pop("recipe")
-    changed = [f"{name} {earlier.get(name)} -> {now.get(name)}" for name in now if now[name] != earlier.get(name)]
-    if changed:
-        raise ConfigError(
-            f"the run {config.name!r} was begun with other settings ({', '.join(changed)}); "
-            "give the same again to go on with it, or another --name to train anew"
-        )

@@ -10,6 +10,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from pipeline import storage
+from pipeline.errors import StorageError
 
 _LINE_SECONDS = 10.0
 _UPLOAD_SECONDS = 60.0
@@ -50,10 +51,10 @@ class Watch:
     def __enter__(self) -> "Watch":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         self._bar.close()
         self._writer.close()
-        self._upload()
+        self._upload(once=raised is not None)
         self._folder.cleanup()
 
     def show(self, notes: Iterable[Note]) -> None:
@@ -68,7 +69,7 @@ class Watch:
                 self._show_step(note)
         if time.monotonic() - self._last_upload >= _UPLOAD_SECONDS:
             self._writer.flush()
-            self._upload()
+            self._upload(once=True)
             self._last_upload = time.monotonic()
 
     @property
@@ -89,6 +90,10 @@ class Watch:
     def _say(self, text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
-    def _upload(self) -> None:
-        for path in Path(self._folder.name).iterdir():
-            storage.put_whole(storage.join(self._uri, path.name), path.read_bytes())
+    def _upload(self, once: bool) -> None:
+        """Put all files anew. A storage that does not take them is told of: training does not depend on them."""
+        try:
+            for path in Path(self._folder.name).iterdir():
+                storage.put_whole(storage.join(self._uri, path.name), path.read_bytes(), once=once)
+        except StorageError as error:
+            self._say(f"the TensorBoard files were not written: {error}")

@@ -1,4 +1,4 @@
-"""How many workers a cluster has room for, and what each of them gets."""
+"""Whether a cluster has room for the workers, and what each of them gets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,30 +13,34 @@ class Share:
     cpus: int
     gpu: bool
 
+    def __str__(self) -> str:
+        return f"{'1 GPU + ' if self.gpu else ''}{self.cpus} CPU each"
 
-def share_of(nodes: Sequence[Mapping[str, float]], low: int, high: int) -> Share:
-    """A GPU and a core for each worker where the cluster has GPUs; else all get the same number of cores, as many as
-    let `high` of them fit.
+
+def share_of(free: Sequence[Mapping[str, float]], low: int, high: int, *, gpu: bool) -> Share:
+    """A GPU and a core for each worker, or the same number of cores for all, as many as let `high` of them fit.
 
     Args:
-        nodes: the resources of each machine, as Ray names them: CPU and GPU.
+        free: what each machine has free, as Ray names it: CPU and GPU.
         low: the fewest workers.
         high: the most workers.
+        gpu: whether the cluster has GPUs, free or not.
 
     Raises:
         RunError: not even `low` workers fit; Ray would wait for ever.
     """
-    gpu = any(node.get("GPU", 0) >= 1 for node in nodes)
-    kind = "GPU" if gpu else "CPU"
-    most = 1 if gpu else int(max(node.get("CPU", 0) for node in nodes))
-    cpus = next((n for n in range(most, 1, -1) if _room(nodes, kind, n) >= high), 1)
-    if _room(nodes, kind, cpus) < low:
+    most = 1 if gpu else int(max((node.get("CPU", 0) for node in free), default=0))
+    cpus = next((n for n in range(most, 1, -1) if _room(free, n, gpu) >= high), 1)
+    if _room(free, cpus, gpu) < low:
+        has = ", ".join(f"{node.get('CPU', 0):g} CPU / {node.get('GPU', 0):g} GPU" for node in free) or "no node"
         raise RunError(
-            f"{low} workers need a {kind} each, and the cluster has {_room(nodes, kind, 1)}: "
-            "give fewer workers, or add machines"
+            f"{low} workers need a CPU{' and a GPU' if gpu else ''} each, and the cluster has {has} free: "
+            "wait until other jobs end, give fewer workers, or add machines"
         )
     return Share(cpus=cpus, gpu=gpu)
 
 
-def _room(nodes: Sequence[Mapping[str, float]], kind: str, each: int) -> int:
-    return sum(int(node.get(kind, 0) // each) for node in nodes)
+def _room(free: Sequence[Mapping[str, float]], cpus: int, gpu: bool) -> int:
+    """How many workers fit."""
+    by_cpu = [int(node.get("CPU", 0) // cpus) for node in free]
+    return sum(min(n, int(node.get("GPU", 0))) if gpu else n for n, node in zip(by_cpu, free, strict=True))

@@ -30,7 +30,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
-        self.server.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        if said := self.rfile.read(int(self.headers["Content-Length"])):
+            self.server.posted.append(json.loads(said))
         self.do_GET()
 
     def do_GET(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,16 @@ def statements(name: str) -> list[dict[str, Any]]:
 
 def listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
+
+
+def conditions(action: str, resource: str) -> list[dict[str, Any]]:
+    """Of each statement of head_policy.json that lets the head do `action` to `resource`."""
+    return [
+        statement.get("Condition", {}).get("StringEquals", {})
+        for statement in statements("head_policy.json")
+        if action in listed(statement["Action"])
+        and any(fnmatchcase(resource, pattern) for pattern in listed(statement["Resource"]))
+    ]
 
 
 def allowed(action: str, resource: str, prefix: str | None = None) -> bool:
@@ -62,9 +73,25 @@ def test_head_does_no_work_and_workers_come_and_go(cluster: dict[str, Any]) -> N
     assert {name for name, worker in types.items() if worker["resources"].get("GPU")} == {"gpu"}
 
 
+def test_images_are_cpus_but_on_gpu_machines_and_come_with_all_that_is_needed(cluster: dict[str, Any]) -> None:
+    """By default Ray's head would install boto3 from the package index, which a private subnet may not reach."""
+    assert cluster["docker"]["image"] == "REGISTRY/deeplab-buckets:0.1.0-cpu"
+    own = {name: machine.get("docker") for name, machine in cluster["available_node_types"].items()}
+    assert own == {"head": None, "gpu": {"worker_image": "REGISTRY/deeplab-buckets:0.1.0-cuda"}, "cpu": None}
+    assert not cluster["setup_commands"] + cluster["head_setup_commands"] + cluster["worker_setup_commands"]
+
+
+def test_prometheus_outside_the_container_finds_what_ray_lists_in_it(cluster: dict[str, Any]) -> None:
+    assert "--volume /tmp/ray:/tmp/ray" in cluster["docker"]["run_options"]
+    assert "mkdir -p -m 1777 /tmp/ray" in cluster["initialization_commands"]
+    scraped = yaml.safe_load((ROOT / "infra/monitoring/prometheus.yml").read_text())["scrape_configs"][0]
+    assert scraped["file_sd_configs"] == [{"files": [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]}]
+
+
 def test_no_machine_gets_what_ray_would_make_for_it(cluster: dict[str, Any]) -> None:
-    """Left out, Ray makes a group open to SSH from anywhere, and a role with all of EC2 and S3."""
+    """Left out, Ray takes an old AMI, a group open to SSH from anywhere, and a role with all of EC2 and S3."""
     for machine in cluster["available_node_types"].values():
+        assert machine["node_config"]["ImageId"] == "AMI"
         assert machine["node_config"]["SecurityGroupIds"]
         assert machine["node_config"]["IamInstanceProfile"]
     assert cluster["provider"]["use_internal_ips"] is True
@@ -98,6 +125,35 @@ def test_roles_read_the_input_and_write_the_output_and_nothing_else() -> None:
     assert not allowed("s3:GetObject", f"{source}/elsewhere/a.jpg")
 
 
+def test_head_may_start_name_and_end_its_workers_and_no_other_machine(cluster: dict[str, Any]) -> None:
+    machine = "arn:aws:ec2:REGION:ACCOUNT:instance/i-1"
+    own = {"ec2:ResourceTag/ray-cluster-name": cluster["cluster_name"]}
+    for action in ("ec2:DescribeInstances", "ec2:DescribeInstanceStatus"):
+        assert conditions(action, "*") == [{}]
+    asked = cluster["available_node_types"]["gpu"]["node_config"]
+    for resource in (
+        machine,
+        f"arn:aws:ec2:REGION::image/{asked['ImageId']}",
+        f"arn:aws:ec2:REGION:ACCOUNT:subnet/{asked['SubnetIds'][0]}",
+        f"arn:aws:ec2:REGION:ACCOUNT:security-group/{asked['SecurityGroupIds'][0]}",
+        "arn:aws:ec2:REGION:ACCOUNT:key-pair/ray",
+        "arn:aws:ec2:REGION:ACCOUNT:network-interface/eni-1",
+        "arn:aws:ec2:REGION:ACCOUNT:volume/vol-1",
+        "arn:aws:ec2:REGION:ACCOUNT:spot-instances-request/sir-1",
+    ):
+        assert conditions("ec2:RunInstances", resource) == [{}], resource
+    assert conditions("ec2:RunInstances", "arn:aws:ec2:REGION:ACCOUNT:subnet/subnet-other") == []
+    assert conditions("ec2:CreateTags", machine) == [{"ec2:CreateAction": "RunInstances"}, own]
+    assert conditions("ec2:TerminateInstances", machine) == [own]
+    (role,) = {
+        machine["node_config"]["IamInstanceProfile"]["Arn"].replace("instance-profile", "role")
+        for name, machine in cluster["available_node_types"].items()
+        if name != cluster["head_node_type"]
+    }
+    assert conditions("iam:PassRole", role) == [{"iam:PassedToService": "ec2.amazonaws.com"}]
+    assert conditions("iam:PassRole", "arn:aws:iam::ACCOUNT:role/deeplab-buckets-head") == []
+
+
 @pytest.mark.parametrize("name", ["storage_policy.json", "head_policy.json"])
 def test_no_policy_grants_by_wildcard(name: str) -> None:
     for statement in statements(name):
@@ -119,9 +175,3 @@ def test_sizing_table_follows_from_the_measured_refinement() -> None:
     assert len(rows) == 5
     for machine, gpus, cores, rate in rows:
         assert float(rate) == pytest.approx((int(cores) - int(gpus)) / float(measured[2]), abs=0.1), machine
-
-
-def test_the_heads_boto3_leaves_the_locked_botocore_alone(cluster: dict[str, Any]) -> None:
-    locked = re.search(r"^botocore==(\S+)$", (ROOT / "requirements.lock").read_text(), re.M)
-    assert locked
-    assert f"pip install boto3=={locked[1]}" in " ".join(cluster["head_setup_commands"])

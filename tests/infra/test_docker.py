@@ -5,7 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
+import tomllib
+import venv
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ TOOLS = Path(sys.executable).parent  # where pip and hadolint are installed too
 
 class Stage(NamedTuple):
     base: str
+    name: str
     steps: list[tuple[str, str]]
 
     def values(self, instruction: str) -> list[str]:
@@ -35,8 +37,9 @@ def stages() -> list[Stage]:
     with DOCKERFILE.open("rb") as file:
         for step in DockerfileParser(fileobj=file).structure:
             if step["instruction"] == "FROM":
-                found.append(Stage(step["value"].split()[0], []))
-            elif step["instruction"] != "COMMENT":
+                base, _, name = step["value"].partition(" AS ")
+                found.append(Stage(base, name, []))
+            elif step["instruction"] != "COMMENT" and found:
                 found[-1].steps.append((step["instruction"], step["value"]))
     return found
 
@@ -62,7 +65,7 @@ def test_linter_finds_nothing_to_warn_of() -> None:
 
 
 def test_both_stages_have_the_same_tagged_base_and_the_last_no_compiler_and_no_root(stages: list[Stage]) -> None:
-    build, final = stages
+    build, final, *_ = stages
     assert re.fullmatch(r"python:3\.11-slim-\w+", build.base)
     assert final.base == build.base
     assert "g++" in str(build.values("RUN"))
@@ -71,28 +74,48 @@ def test_both_stages_have_the_same_tagged_base_and_the_last_no_compiler_and_no_r
     assert final.steps[-1] == ("USER", "1000")
 
 
-def test_every_pip_install_is_held_by_the_lock(stages: list[Stage]) -> None:
-    installs = re.findall(r"pip install[^;&]*", " ".join(stages[0].values("RUN")))
+def test_every_pip_install_is_held_by_the_lock_and_so_is_what_the_wheel_is_built_with(stages: list[Stage]) -> None:
+    steps = " ".join(stages[0].values("RUN"))
+    installs = re.findall(r"pip install[^;&]*", steps)
     assert len(installs) == 2
     assert all("--constraint requirements.lock" in install for install in installs)
+    for variable in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
+        assert re.search(rf"\b{variable}=requirements.lock [^;&]*pip wheel", steps)
     assert "requirements.lock" in (ROOT / "Makefile").read_text()
 
 
-def test_variant_is_told_apart_and_another_word_refused(stages: list[Stage], tmp_path: Path) -> None:
+def test_the_lock_has_what_only_the_image_needs() -> None:
+    """The packages that the wheel is built with, and those by which Ray's head starts workers on AWS."""
+    lock = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split())
+    built_with = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert {re.split(r"\W", requirement)[0] for requirement in built_with} <= lock.keys()
+    assert {"boto3", "s3transfer"} <= lock.keys()
+
+
+def test_cpus_torch_is_that_of_the_cpu_variant(stages: list[Stage], tmp_path: Path) -> None:
     """The step is run by a shell whose `pip` only says what it was asked for."""
     (step,) = (value for value in stages[0].values("RUN") if "$VARIANT" in value)
-    assert stages[0].values("ARG") == ["VARIANT=cpu"]
+    assert stages[0].values("ARG") == ["VARIANT"]
+    assert "\nARG VARIANT=cpu\n\nFROM" in DOCKERFILE.read_text()
     (tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "pip").chmod(0o755)
 
-    def run(variant: str) -> subprocess.CompletedProcess[str]:
+    def run(variant: str) -> str:
         environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "VARIANT": variant}
-        return subprocess.run(["/bin/sh", "-c", step], env=environment, capture_output=True, text=True)
+        return subprocess.check_output(["/bin/sh", "-c", step], env=environment, text=True)
 
-    assert run("cpu").stdout.endswith("/whl/cpu torch\n")
-    assert (run("cuda").returncode, run("cuda").stdout) == (0, "")
-    assert run("gpu").returncode == 1
-    assert "VARIANT is cpu or cuda, not 'gpu'" in run("gpu").stderr
+    assert run("cpu").endswith("/whl/cpu torch\n")
+    assert run("cuda") == ""
+
+
+def test_cuda_image_alone_asks_nvidias_runtime_for_gpus(stages: list[Stage]) -> None:
+    _, cpu, cuda, chosen = stages
+    assert (cpu.name, cuda.name) == ("deeplab-cpu", "deeplab-cuda")
+    assert (cuda.base, chosen.base) == (cpu.name, "deeplab-$VARIANT")
+    assert "NVIDIA" not in str(cpu.steps)
+    asked = {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"}
+    assert [set(value.split()) for value in cuda.values("ENV")] == [asked]
+    assert not chosen.steps
 
 
 def test_what_is_copied_exists_and_is_not_ignored(stages: list[Stage]) -> None:
@@ -104,29 +127,33 @@ def test_what_is_copied_exists_and_is_not_ignored(stages: list[Stage]) -> None:
 
 
 @pytest.mark.long
-def test_what_is_copied_suffices_to_compile_the_wheel_and_to_start_a_job(stages: list[Stage], tmp_path: Path) -> None:
-    """pip builds in an environment of its own with the build requirements alone, as it does in the build stage."""
-    build, final = stages
-    source, installed, home = (tmp_path / name for name in ("source", "installed", "home"))
+def test_what_is_copied_and_installed_suffices_to_start_a_job(stages: list[Stage], tmp_path: Path) -> None:
+    """The build stage's steps, but for Debian's packages and the index of torch, in a Python that has nothing else."""
+    build, final, *_ = stages
+    source, fresh, home = (tmp_path / name for name in ("source", "fresh", "home"))
     lay(build.copies(), source)
-    (wheel_step,) = (value for value in build.values("RUN") if value.startswith("pip wheel"))
-    path = f"{TOOLS}:{os.environ['PATH']}"
-    subprocess.run(["/bin/sh", "-c", f"{wheel_step} --quiet"], cwd=source, env=os.environ | {"PATH": path}, check=True)
-
-    (wheel,) = (source / "dist").iterdir()
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(installed)
-    assert list(installed.glob("dense_crf_core*.so"))
-    weights = {file.name for file in (ROOT / "pipeline/models/weights").iterdir()}
-    assert {file.name for file in (installed / "pipeline/models/weights").iterdir()} == weights
+    venv.create(fresh, with_pip=True)
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    environment["PATH"] = f"{fresh}/bin:{environment['PATH']}"
+    steps = [step for step in build.values("RUN") if "pip" in step and "$VARIANT" not in step]
+    assert [re.findall(r"pip (\w+)", step) for step in steps] == [["wheel"], ["install"]]
+    for step in steps:
+        done = subprocess.run(["/bin/sh", "-c", step], cwd=source, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     lay(final.copies(), home)
-    environment = os.environ | {"PYTHONPATH": str(installed)}
 
     def python(*arguments: str) -> str:
-        command = [sys.executable, *arguments]
+        command = [f"{fresh}/bin/python", *arguments]
         return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=True).stdout
 
     assert "--input" in python("jobs/segment_bucket.py", "--help")
-    origins = "import pipeline, dense_crf_core; print(pipeline.__file__, dense_crf_core.__file__)"
-    assert all(origin.startswith(str(installed)) for origin in python("-c", origins).split())
+    origins = "import boto3, dense_crf_core, pipeline; print(dense_crf_core.__file__, pipeline.__file__)"
+    core, package = map(Path, python("-c", origins).split())
+    assert core.is_relative_to(fresh)
+    assert package.is_relative_to(fresh)
+    weights = {file.name for file in (ROOT / "pipeline/models/weights").iterdir()}
+    assert {file.name for file in (package.parent / "models/weights").iterdir()} == weights
+    lock = set((ROOT / "requirements.lock").read_text().split())
+    installed = set(python("-m", "pip", "freeze", "--local", "--exclude", "deeplab-buckets").split())
+    assert {line.partition("+")[0] for line in installed} <= lock

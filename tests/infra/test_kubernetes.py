@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 from functools import cache
@@ -98,14 +99,67 @@ def test_every_pod_is_limited_confined_and_behind_the_policy(built: dict[str, An
             assert container["resources"]["limits"] == container["resources"]["requests"]
             assert container["image"].startswith("REGISTRY/deeplab-buckets:0.1.0-")
             assert "env" not in container
-            assert container["ports"] == [{"name": "metrics", "containerPort": 8080}]
+            assert {"name": "metrics", "containerPort": 8080} in container["ports"]
             assert {"configMapRef": {"name": built["ConfigMap"]["metadata"]["name"]}} in container["envFrom"]
+
+
+def test_the_heads_service_has_the_dashboard_to_which_the_job_is_submitted(built: dict[str, Any]) -> None:
+    """KubeRay makes the service of the ports that the head names, and of its own defaults only where it names none."""
+    head = groups(built["RayJob"])[0]["template"]["spec"]["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in head["ports"]}
+    assert ports == {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080}
+
+
+def test_policy_lets_in_the_run_itself_the_operator_and_prometheus(built: dict[str, Any]) -> None:
+    own, operator, prometheus = built["NetworkPolicy"]["spec"]["ingress"]
+    assert own == {"from": [{"podSelector": built["NetworkPolicy"]["spec"]["podSelector"]}]}
+    assert operator["ports"] == [{"port": 8265, "protocol": "TCP"}]
+    assert operator["from"] == [
+        {
+            "namespaceSelector": {},
+            "podSelector": {
+                "matchExpressions": [
+                    {"key": "app.kubernetes.io/name", "operator": "In", "values": ["kuberay-operator", "kuberay"]}
+                ]
+            },
+        }
+    ]
+    assert prometheus["ports"] == [{"port": 8080, "protocol": "TCP"}]
+    assert prometheus["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+
+
+def test_gpus_and_their_image_are_where_segmenters_run_and_nowhere_else(built: dict[str, Any]) -> None:
+    head, gpu, cpu = groups(built["RayJob"])
+    assert (gpu["groupName"], cpu["groupName"]) == ("gpu", "cpu")
+    for group, variant, gpus in ((head, "cpu", None), (gpu, "cuda", "1"), (cpu, "cpu", None)):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["image"].endswith(f"-{variant}")
+        assert container["resources"]["limits"].get("nvidia.com/gpu") == gpus
+
+
+def test_entrypoint_keeps_a_prefix_with_a_space_in_one_piece(built: dict[str, Any], tmp_path: Path) -> None:
+    """Ray gives it to a shell, here one whose `python` only says what it was given."""
+    (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "INPUT": "s3://a/my photos/", "OUTPUT": "s3://b/x $1"}
+    entrypoint = built["RayJob"]["spec"]["entrypoint"]
+    given = subprocess.check_output(["/bin/sh", "-c", entrypoint], env=environment, text=True).splitlines()
+    assert given == ["jobs/segment_bucket.py", "--input", "s3://a/my photos/", "--output", "s3://b/x $1"]
+
+
+def test_a_run_that_never_starts_ends_and_one_that_lists_keeps_its_workers(built: dict[str, Any]) -> None:
+    job = built["RayJob"]["spec"]
+    cluster = job["rayClusterSpec"]
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert job["shutdownAfterJobFinishes"] is True
+    waited = job["preRunningDeadlineSeconds"]
+    assert 0 < waited <= cluster["autoscalerOptions"]["idleTimeoutSeconds"] - 1800
 
 
 def test_workers_are_there_before_the_job_and_leave_in_time_for_spot(built: dict[str, Any]) -> None:
     head, *workers = groups(built["RayJob"])
     assert head["rayStartParams"]["num-cpus"] == "0"
-    assert built["RayJob"]["spec"]["rayClusterSpec"]["authOptions"]["mode"] == "token"
     for worker in workers:
         assert worker["minReplicas"] == 0 < worker["replicas"] == worker["maxReplicas"]
         pod = worker["template"]["spec"]

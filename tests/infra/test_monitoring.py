@@ -21,6 +21,7 @@ from pictures import jpeg, photo
 from segmenting import last_line, run_job
 
 MONITORING = Path(__file__).parents[2] / "infra/monitoring"
+KUBERNETES = Path(__file__).parents[2] / "infra/kubernetes"
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -58,6 +59,23 @@ def test_every_query_is_one(query: str) -> None:
 def test_prometheus_own_tool_agrees(check: list[str]) -> None:
     done = subprocess.run(["promtool", *check], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_on_kubernetes_scrapes_the_metrics_port_of_each_pod() -> None:
+    (scraped,) = yaml.safe_load((MONITORING / "prometheus-kubernetes.yml").read_text())["scrape_configs"]
+    assert scraped["kubernetes_sd_configs"] == [{"role": "pod", "namespaces": {"names": ["deeplab-buckets"]}}]
+    (rule,) = scraped["relabel_configs"]
+    assert rule["action"] == "keep"
+    cluster = yaml.safe_load((KUBERNETES / "base/rayjob.yaml").read_text())["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod, meta = group["template"], "__meta_kubernetes_pod"
+        seen = {f"{meta}_label_{name}": value for name, value in pod["metadata"]["labels"].items()}
+        kept = []
+        for port in pod["spec"]["containers"][0]["ports"]:
+            labels = seen | {f"{meta}_container_port_name": port["name"]}
+            if re.fullmatch(rule["regex"], ";".join(labels[name] for name in rule["source_labels"])):
+                kept.append(port["containerPort"])
+        assert kept == [8080]
 
 
 class Scrape(threading.Thread):

@@ -2,9 +2,11 @@
 
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,36 @@ def test_without_a_dashboard_the_webhook_is_told_so(
     assert start(address, "job", patience=0) == 1
     assert f"no answer from {address} for 0 s" in capfd.readouterr().err
     assert [(said["status"], said["exit_code"]) for said in webhook.posted] == [("UNKNOWN", 1)]
+
+
+def sigterm() -> None:
+    """To the thread the script runs in, from that of a server it talks to."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+def test_a_second_sigterm_ends_the_script_while_it_stops_the_run(
+    serve: Any, start: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    known = dashboard([UNKNOWN, *[job("RUNNING", None)] * 100])
+
+    def answer(method: str, path: str) -> tuple[int, Any]:
+        if path.endswith(("/logs", "/stop")):  # while it follows the run, and while it stops it
+            sigterm()
+        return known(method, path)
+
+    assert start(serve(answer).url, "job") == 143
+    assert "ended at once" in capfd.readouterr().err
+
+
+def test_sigterm_while_the_webhook_is_told_ends_with_143(
+    serve: Any, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(method: str, path: str) -> tuple[int, Any]:
+        sigterm()
+        return 200, {}
+
+    monkeypatch.setenv("WEBHOOK_URL", serve(told).url)
+    assert start(serve(dashboard([UNKNOWN, job("SUCCEEDED", 0)])).url, "job") == 143
 
 
 def test_a_head_that_never_answers_is_not_waited_for_for_ever(

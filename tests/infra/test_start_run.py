@@ -15,6 +15,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "infra/kubernetes/nightly/start_run.py"
 PATH = "/apis/ray.io/v1/namespaces/night/rayjobs"
 RUN = "segment-bucket-20261124-0100"  # the minute 29924700 of Unix time
+UID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 TEMPLATE = {
     "apiVersion": "ray.io/v1",
     "kind": "RayJob",
@@ -25,12 +26,16 @@ TEMPLATE = {
 
 
 class FakeApi(ThreadingHTTPServer):
-    """Keeps RayJobs; `states` is what a run's status says, one for each time it is asked for; 500 is no answer."""
+    """Keeps RayJobs; `states` is what a run's status says, one for each time it is asked for; 500 is no answer.
+
+    The job of a run that is complete is `job_status`.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.rayjobs: dict[str, dict[str, Any]] = {"segment-bucket": TEMPLATE}
         self.states: list[Any] = ["Complete"]
+        self.job_status = "SUCCEEDED"
         self.tokens: set[str] = set()
 
 
@@ -45,7 +50,10 @@ class Handler(BaseHTTPRequestHandler):
         state = self.server.states.pop(0)
         if state == 500:
             return self.answer(500, {})
-        return self.answer(200, found | {"status": {"jobDeploymentStatus": state, "message": "out of GPUs"}})
+        status = {"jobDeploymentStatus": state, "message": "out of GPUs"}
+        if state == "Complete":
+            status["jobStatus"] = self.server.job_status
+        return self.answer(200, found | {"status": status})
 
     def do_POST(self) -> None:
         assert self.path == PATH
@@ -82,9 +90,9 @@ def night(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     spec.loader.exec_module(module)
     (tmp_path / "token").write_text("secret")
     shutil.copy(certifi.where(), tmp_path / "ca.crt")
-    for name, value in (("NAMESPACE", "night"), ("JOB_NAME", "nightly-29924700"), ("JOB_UID", "u1")):
+    for name, value in (("NAMESPACE", "night"), ("JOB_NAME", "nightly-29924700"), ("JOB_UID", UID)):
         monkeypatch.setenv(name, value)
-    return lambda: module.main(f"http://127.0.0.1:{api.server_port}", tmp_path, poll_seconds=0.01)
+    return lambda **options: module.main(f"http://127.0.0.1:{api.server_port}", tmp_path, poll_seconds=0.01, **options)
 
 
 def test_a_run_is_the_template_not_suspended_and_goes_with_its_job(night: Any, api: FakeApi) -> None:
@@ -94,7 +102,7 @@ def test_a_run_is_the_template_not_suspended_and_goes_with_its_job(night: Any, a
     assert run["spec"] == {"suspend": False, "entrypoint": "python"}
     assert run["metadata"] == {
         "name": RUN,
-        "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "nightly-29924700", "uid": "u1"}],
+        "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "nightly-29924700", "uid": UID}],
     }
     assert api.tokens == {"Bearer secret"}
 
@@ -106,12 +114,15 @@ def test_a_second_pod_of_the_night_waits_for_the_first_ones_run(night: Any, api:
     assert len(api.rayjobs) == 2
 
 
-def test_a_job_made_by_hand_gives_its_run_its_own_name(
-    night: Any, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "job", ["again", "2026", "nightly-2026", "nightly-99999999999999999999", "again-29924700", "segment-bucket"]
+)
+def test_the_run_of_a_job_made_by_hand_has_a_name_that_no_other_has(
+    job: str, night: Any, api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("JOB_NAME", "again")
+    monkeypatch.setenv("JOB_NAME", job)
     assert night() == 0
-    assert "again" in api.rayjobs
+    assert set(api.rayjobs) == {"segment-bucket", "segment-bucket-7c9e6679"}
 
 
 def test_a_server_that_fails_for_a_while_is_asked_again(night: Any, api: FakeApi) -> None:
@@ -126,6 +137,23 @@ def test_a_run_that_failed_fails_the_job(
     api.states = ["Running", state]
     assert night() == 1
     assert f"{RUN}: {state}: out of GPUs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", ["STOPPED", ""])
+def test_a_run_that_was_stopped_fails_the_job(
+    status: str, night: Any, api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.job_status = status
+    assert night() == 1
+    assert f"{RUN} has ended without success: its job is {status}" in capsys.readouterr().err
+
+
+def test_a_run_that_never_ends_is_not_waited_for_for_ever(
+    night: Any, api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.states = ["Running"] * 1000
+    assert night(wait_seconds=0.1) == 1
+    assert f"`kubectl delete rayjob {RUN}` ends it" in capsys.readouterr().err
 
 
 def test_without_the_template_it_is_told_what_to_apply(

@@ -21,6 +21,7 @@ from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.commandline import Uri, parse
 from pipeline.crf import CRFParams, DenseCRF, refine
+from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.metrics import SegmentationScore
 from pipeline.evaluation.trimap import TrimapCurve
 from pipeline.models import Inference, Predictor
@@ -127,8 +128,9 @@ def test_masks_of_the_main_job_score_as_the_model_does(scenes: str, of_model: di
     assert "evaluate: the mask of val/001.png: truth is (40, 50)" in told
 
 
-def test_a_planted_optimum_is_found(scenes: str) -> None:
-    """The truth is what the CRF makes of the network's scores with certain parameters."""
+@pytest.fixture(scope="module")
+def searched(scenes: str) -> tuple[dict[str, Any], str]:
+    """Summary and messages of a search where the truth is what the CRF with certain parameters makes of the scores."""
     model = models.load("scenes")
     predictor = Predictor(model, Inference(precision="float32"))
     for seed, size in enumerate(SIZES[:2]):
@@ -140,6 +142,11 @@ def test_a_planted_optimum_is_found(scenes: str) -> None:
     flags = (*flags_for(f"{scenes}/planted"), "--model=scenes", f"--output={scenes}/found", EXACT)
     code, found, told = job(search_crf.main, *flags, *ranges, *fixed)
     assert code == 0, told
+    return found, told
+
+
+def test_a_planted_optimum_is_found(scenes: str, searched: tuple[dict[str, Any], str]) -> None:
+    found, told = searched
     assert CRFParams(**found["params"]) == PLANTED
     assert found["mean_iou"] < 99 < found["mean_iou_refined"]
     assert found["at_edge"] == ["bilateral_rgb"]
@@ -149,12 +156,19 @@ def test_a_planted_optimum_is_found(scenes: str) -> None:
     assert yaml.safe_load(storage.read_bytes(found["config"]))["refine"]["params"] == found["params"]
 
 
-def test_the_found_parameters_are_a_config_of_the_other_jobs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "flags"),
+    [
+        (RunConfig, ("--input=in", "--output=out")),
+        (EvaluateConfig, ("--data=d", "--data-format=voc", "--model=scenes")),
+    ],
+)
+def test_what_was_found_is_a_config_of_the_other_jobs(
+    searched: tuple[dict[str, Any], str], tmp_path: Path, config: type[Any], flags: tuple[str, ...]
+) -> None:
     path = tmp_path / "crf.yaml"
-    path.write_text("refine:\n  params:\n    bilateral_weight: 8.0\n    bilateral_xy: 40.0\n")
-    flags = [f"--config={path}", "--input=in", "--output=out"]
-    params = CRFParams(bilateral_weight=8, bilateral_xy=40)
-    assert parse(RunConfig, "", flags).refine == RefineConfig(params=params)
+    path.write_bytes(storage.read_bytes(searched[0]["config"]))
+    assert parse(config, "", [f"--config={path}", *flags]).refine == RefineConfig(params=PLANTED)
 
 
 def test_without_the_crf_only_the_network_is_scored(bucket: str) -> None:

@@ -131,6 +131,17 @@ def deadly(steps: Sequence[int], marks: Path) -> Any:
 
 
 @pytest.mark.long
+def test_a_run_that_diverges_ends_at_once(finished: Run) -> None:
+    """It is not tried again from its checkpoints, as a run that has lost a worker is."""
+    code, _, told = finished.again("--name=wild", "--recipe.base_lr=1e20", "--max_failures=3")
+    assert code == 1
+    assert "waiting for 2 workers, 1 CPU each" in told
+    last = told.splitlines()[-1]
+    assert last.startswith("train: the loss of step 2 is "), told
+    assert "Start anew with a recipe.base_lr below 1e+20, or with a recipe.clip_norm" in last
+
+
+@pytest.mark.long
 def test_lost_workers_and_a_lost_run_leave_no_trace_in_the_weights(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +202,7 @@ def scalars(uri: str) -> dict[str, list[tuple[int, float]]]:
 def test_the_benchmark_sets_the_job_against_the_bare_loop(tmp_path: Path) -> None:
     put_camvid(f"{tmp_path}/data", "train", 6)
     flags = [f"--data={tmp_path}/data", "--data_format=camvid", "--repeat=1", "--workers=2"]
-    flags += ["--recipe.iterations=3", "--recipe.batch=2", "--recipe.crop=33"]
+    flags += ["--recipe.iterations=80", "--recipe.batch=2", "--recipe.crop=33"]
     command = [sys.executable, "benchmarks/training.py", *flags]
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)

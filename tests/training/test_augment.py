@@ -98,6 +98,15 @@ def test_colours_change_as_their_names_say():
     np.testing.assert_allclose(recolour(image, (1, 1, 0.5)), (image + around["saturation"]) / 2, atol=1)
 
 
+def test_padding_stays_the_mean_colour_where_colours_change():
+    image, mask = encoded(40, 50)
+    recipe = Recipe(crop=65, scale_min=1.0, scale_max=1.0, mirror=0.0, colour_jitter=0.9)
+    cut, _ = augment(image, mask, recipe, FILL, np.random.default_rng(0))
+    assert (cut[:40, :50] != image).any()
+    assert (cut[40:] == FILL).all()
+    assert (cut[:, 50:] == FILL).all()
+
+
 @pytest.mark.parametrize(("jitter", "changed"), [(0.0, False), (0.4, True)])
 def test_colours_change_where_the_recipe_says(jitter, changed):
     image, mask = encoded(65, 65)

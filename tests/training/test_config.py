@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.commandline import parse
 from pipeline.errors import ConfigError
 from pipeline.models import ARCHITECTURES
 from pipeline.training.config import SHORT_NAMES, TrainConfig
@@ -26,6 +27,7 @@ def test_short_names_are_architectures():
         ({"name": "a/b"}, "name is 'a/b'"),
         ({"name": "_runs"}, "name is '_runs'"),
         ({"max_failures": -2}, "max_failures is -2"),
+        ({"storage_timeout": -1.0}, "storage_timeout is -1"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(wrong, told):
@@ -36,6 +38,12 @@ def test_what_cannot_be_is_refused_by_name(wrong, told):
 def test_workers_are_a_number_or_a_range():
     assert TrainConfig(**RUN, workers=2).worker_range == (2, 2)
     assert TrainConfig(**RUN, workers=(1, 4)).worker_range == (1, 4)
+
+
+@pytest.mark.parametrize(("flag", "workers"), [("--workers=2", (2, 2)), ("--workers=[1,2]", (1, 2))])
+def test_workers_on_the_command_line(flag, workers):
+    flags = [f"--{name}={value}" for name, value in RUN.items()]
+    assert parse(TrainConfig, "", [*flags, flag]).worker_range == workers
 
 
 def test_everything_of_a_run_is_in_one_folder():

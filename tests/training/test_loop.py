@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from pipeline import models
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 from pipeline.evaluation.metrics import SegmentationScore
 from pipeline.models.card import CAFFE_PREPROCESSING, LITE_PREPROCESSING
 from pipeline.scenes import CLASSES, scene
 from pipeline.training.data import batches, mean_colour
-from pipeline.training.loop import parameter_groups, set_train_mode, train, train_step
+from pipeline.training.loop import set_train_mode, train, train_step
 from pipeline.training.loss import Losses
+from pipeline.training.parameters import parameter_groups
 from pipeline.training.recipe import Recipe
 
 LIGHT = "deeplabv2-efficientnet-lite0-aspp"
@@ -44,23 +45,6 @@ def model(untrained):
 
 def sgd(model, recipe):
     return torch.optim.SGD(parameter_groups(model, recipe), lr=1.0, momentum=recipe.momentum)
-
-
-def test_groups_have_the_papers_multipliers(model):
-    trunk, weights, biases = parameter_groups(model, Recipe())
-    assert (trunk["multiplier"], trunk["weight_decay"]) == (1.0, 5e-4)
-    assert (weights["multiplier"], weights["weight_decay"]) == (10.0, 5e-4)
-    assert (biases["multiplier"], biases["weight_decay"]) == (20.0, 0.0)
-    assert [tuple(p.shape) for p in weights["params"]] == [(len(CLASSES), 320, 3, 3)] * 4
-    assert [tuple(p.shape) for p in biases["params"]] == [(len(CLASSES),)] * 4
-    assert all(p.ndim == 4 for p in trunk["params"])
-
-
-def test_every_parameter_is_in_one_group_when_batch_norm_is_trained(model):
-    groups = parameter_groups(model, Recipe(freeze_bn=False))
-    grouped = [id(p) for group in groups for p in group["params"]]
-    assert sorted(grouped) == sorted(id(p) for p in model.parameters())
-    assert groups[-1]["weight_decay"] == 0.0
 
 
 def test_a_step_moves_each_parameter_by_its_own_rate(model):
@@ -128,7 +112,12 @@ def test_frozen_batch_norm_keeps_its_numbers(model):
     assert not model.training
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(model):
+@pytest.mark.parametrize("network", ["light", "with dropout"])
+def test_a_resumed_run_equals_an_uninterrupted_one(model, network):
+    """Also where dropout draws: of the random numbers that a process has used before, nothing may depend on them."""
+    if network == "with dropout":
+        model = models.build("deeplabv2-vgg16-largefov", CLASSES)
+        assert any(isinstance(module, nn.Dropout) for module in model.modules())
     whole, first, second = model, copy.deepcopy(model), copy.deepcopy(model)
     kept, losses = [], []
     train(whole, lambda start: small_batches(SMALL, start), SMALL, on_step=lambda p: losses.append(p.loss))
@@ -137,6 +126,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(model):
         return itertools.islice(small_batches(SMALL, start), 3)
 
     train(first, interrupted, SMALL, on_checkpoint=kept.append)
+    torch.manual_seed(17)  # as in a process of its own
     seen = []
     train(second, lambda start: small_batches(SMALL, start), SMALL, checkpoint=kept[-1], on_step=seen.append)
     assert [p.step for p in seen] == [3, 4]
@@ -160,6 +150,16 @@ def test_a_checkpoint_of_another_recipe_is_refused(model):
     other = Recipe(iterations=1, batch=1, crop=41)
     with pytest.raises(ConfigError, match="crop 33 -> 41"):
         train(model, lambda start: small_batches(other, start), other, checkpoint=kept[-1])
+
+
+def test_a_loss_that_is_no_number_ends_training_at_once(model):
+    recipe = dataclasses.replace(SMALL, base_lr=1e20)
+    seen = []
+    with pytest.raises(
+        RunError, match=r"the loss of step 2 is (nan|inf): .* recipe.base_lr below 1e\+20, or .*clip_norm"
+    ):
+        train(model, lambda start: small_batches(recipe, start), recipe, on_step=seen.append, on_checkpoint=pytest.fail)
+    assert [progress.step for progress in seen] == [1]
 
 
 def test_batches_depend_on_seed_and_step_alone():

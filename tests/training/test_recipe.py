@@ -30,6 +30,16 @@ def test_the_voc_recipe_is_the_papers():
     assert (config.architecture, config.split) == ("deeplabv2-resnet101-aspp", "trainaug")
 
 
+def test_the_recipe_for_vgg_is_the_papers():
+    config = read(next(path for path in RECIPES if path.stem == "voc-vgg16"))
+    assert config.recipe == Recipe(base_lr=1e-3)
+    assert (config.recipe.iterations, config.recipe.batch, config.recipe.crop) == (20_000, 10, 321)
+    assert (config.recipe.head_weight_lr, config.recipe.head_bias_lr) == (10, 20)
+    assert (config.recipe.power, config.recipe.momentum, config.recipe.weight_decay) == (0.9, 0.9, 5e-4)
+    assert (config.architecture, config.init) == ("deeplabv2-vgg16-aspp-l", "vgg16-imagenet")
+    assert (config.split, config.validation_split) == ("trainaug", "val")
+
+
 @pytest.mark.parametrize(("scales", "crop"), [((1.0,), 329), ((1.0, 0.75, 0.5), 321)])
 def test_a_crop_is_valid_at_every_scale(scales, crop):
     assert Recipe(scales=scales, crop=crop).crop == crop

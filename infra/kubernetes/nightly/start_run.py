@@ -1,11 +1,12 @@
 """Starts the night's run, a copy of the suspended RayJob, and waits for its end.
 
 It runs in the CronJob's pod. The run's name follows from the Job's, so that a second pod of the same night goes on
-waiting for the run that the first has started. Exit codes: 0 the run is complete; 1 it is not.
+waiting for the run that the first has started. Exit codes: 0 the run has succeeded; 1 it has not.
 """
 
 import json
 import os
+import re
 import ssl
 import sys
 import time
@@ -15,13 +16,14 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-TEMPLATE = "segment-bucket"
+TEMPLATE, CRONJOB = "segment-bucket", "nightly"
+WAIT_SECONDS = 72 * 3600  # then a run that hangs no longer keeps other nights from starting
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 Manifest = dict[str, Any]
 
 
 class RunError(Exception):
-    """The night has no complete run; the message says why, and what to do."""
+    """The night has no run that succeeded; the message says why, and what to do."""
 
 
 class RayJobs:
@@ -48,10 +50,14 @@ class RayJobs:
         return found
 
 
-def run_name(job: str) -> str:
-    """The template's name and the minute, in UTC, that a CronJob puts into its Jobs' names; else the Job's name."""
-    minute = job.rpartition("-")[2]
-    return f"{TEMPLATE}-{datetime.fromtimestamp(60 * int(minute), UTC):%Y%m%d-%H%M}" if minute.isdecimal() else job
+def run_name(job: str, job_uid: str) -> str:
+    """The template's name, and the minute, in UTC, that the CronJob puts into its Jobs' names.
+
+    A Job that a person has named may be called anything: its run has the beginning of the Job's uid instead.
+    """
+    minute = re.fullmatch(rf"{CRONJOB}-([0-9]{{8}})", job)
+    when = f"{datetime.fromtimestamp(60 * int(minute[1]), UTC):%Y%m%d-%H%M}" if minute else job_uid[:8]
+    return f"{TEMPLATE}-{when}"
 
 
 def copied(template: Manifest, name: str, job: str, job_uid: str) -> Manifest:
@@ -80,9 +86,10 @@ def start(runs: RayJobs, name: str, job: str, job_uid: str) -> None:
         print(f"{name} has been started already", flush=True)
 
 
-def wait(runs: RayJobs, name: str, poll_seconds: float) -> None:
-    """Return when the run is complete; a server that does not answer is asked again."""
-    while True:
+def wait(runs: RayJobs, name: str, poll_seconds: float, wait_seconds: float) -> None:
+    """Return when the run has succeeded; a server that does not answer is asked again."""
+    deadline = time.monotonic() + wait_seconds
+    while time.monotonic() < deadline:
         try:
             status = runs.get(name).get("status", {})
         except HTTPError as error:
@@ -92,25 +99,33 @@ def wait(runs: RayJobs, name: str, poll_seconds: float) -> None:
         except OSError:
             status = {}
         state = status.get("jobDeploymentStatus")
-        if state == "Complete":
-            return
+        if state == "Complete":  # which KubeRay says of a run that someone has stopped, too
+            if status.get("jobStatus") == "SUCCEEDED":
+                return
+            raise RunError(f"{name} has ended without success: its job is {status.get('jobStatus')}")
         if state in ("Failed", "ValidationFailed"):
             raise RunError(f"{name}: {state}: {status.get('message')}; `kubectl describe rayjob {name}` says more")
         time.sleep(poll_seconds)
+    raise RunError(f"{name} has not ended in {wait_seconds / 3600:g} hours; `kubectl delete rayjob {name}` ends it")
 
 
-def main(server: str = "https://kubernetes.default.svc", account: Path = ACCOUNT, poll_seconds: float = 30) -> int:
+def main(
+    server: str = "https://kubernetes.default.svc",
+    account: Path = ACCOUNT,
+    poll_seconds: float = 30,
+    wait_seconds: float = WAIT_SECONDS,
+) -> int:
     """Start, wait; returns the exit code."""
-    job = os.environ["JOB_NAME"]
-    name = run_name(job)
+    job, job_uid = os.environ["JOB_NAME"], os.environ["JOB_UID"]
+    name = run_name(job, job_uid)
     try:
         runs = RayJobs(server, os.environ["NAMESPACE"], account)
-        start(runs, name, job, os.environ["JOB_UID"])
-        wait(runs, name, poll_seconds)
+        start(runs, name, job, job_uid)
+        wait(runs, name, poll_seconds, wait_seconds)
     except (RunError, OSError) as error:
         print(f"start_run: {error}", file=sys.stderr)
         return 1
-    print(f"{name} is complete", flush=True)
+    print(f"{name} has succeeded", flush=True)
     return 0
 
 

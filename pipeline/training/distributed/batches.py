@@ -18,6 +18,7 @@ from pipeline.training.pairs import Pixels
 from pipeline.training.recipe import Recipe
 
 _STRETCH_BYTES = 64 * 1024 * 1024
+_STRETCH_STEPS = 16
 _TASKS_AT_ONCE = 2
 
 
@@ -42,8 +43,9 @@ class Batches:
     def __call__(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures (N, 3, crop, crop) float32 and labels (N, crop, crop) uint8 of step `start` and all later ones.
 
-        They are made in stretches of some steps, the next one while this one is trained on. Ray Data would make one
-        stream of them all, but its scheduling loop does not sleep while the reader holds it back: it takes a core.
+        They are made in stretches of some steps, the next one while this one is trained on; only for the first of them
+        does training wait. Ray Data would make one stream of them all, but its scheduling loop does not sleep while the
+        reader holds it back: it takes a core.
         """
         stretches = self._stretches(start)
         ahead = in_background(partial(self._make, stretches[0])) if stretches else None
@@ -56,8 +58,7 @@ class Batches:
                 yield collate(from_table(ray.get(table), self.recipe.crop), self.how)
 
     def _stretches(self, start: int) -> list[range]:
-        a_step = len(share(0, self.recipe, self.rank, self.world)) * self.recipe.crop**2 * 4  # bytes: R, G, B, label
-        length = max(_STRETCH_BYTES // a_step, 1)
+        length = stretch_steps(self.recipe, self.rank, self.world)
         steps = range(start, self.recipe.iterations)
         return [steps[first : first + length] for first in range(0, len(steps), length)]
 
@@ -74,3 +75,9 @@ class Batches:
 
     def _sample(self, draw: int) -> tuple[Pixels, Pixels]:
         return self.library.pair(shuffled(draw, len(self.library), self.recipe.seed))
+
+
+def stretch_steps(recipe: Recipe, rank: int, world: int) -> int:
+    """How many steps are made in one go: few, so that of a run little is made before its first step."""
+    a_step = len(share(0, recipe, rank, world)) * recipe.crop**2 * 4  # bytes: R, G, B, label
+    return min(max(_STRETCH_BYTES // a_step, 1), _STRETCH_STEPS)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import ray
 
+from pipeline import storage
+from pipeline.batch.remote import get
 from pipeline.errors import ConfigError
 from pipeline.training.distributed.tasks import tables
 from pipeline.training.pairs import Labels, Pair, Pixels, decode, fetch
@@ -43,17 +45,18 @@ class Library:
         return decode(table["image"][row].as_py(), table["mask"][row].as_py(), self.labels)
 
 
-def load(pairs: Sequence[Pair], labels: Labels) -> Library:
-    """Fetch every pair and look at it.
+def load(pairs: Sequence[Pair], labels: Labels, patience: float) -> Library:
+    """Fetch every pair and look at it; a storage that does not answer is asked again for `patience` seconds.
 
     Raises:
         ConfigError: pairs that cannot be trained on, by name, and what is wrong with each.
+        StorageError: the storage stopped answering.
     """
     chunks = [pairs[i : i + _PAIRS_A_TASK] for i in range(0, len(pairs), _PAIRS_A_TASK)]
-    calls = [partial(_fetch, chunk, labels) for chunk in chunks]
+    calls = [partial(_fetch, chunk, labels, patience) for chunk in chunks]
     cpus = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
     blocks = tuple(tables(calls, at_once=max(cpus, 2)))
-    found = sorted(itertools.chain.from_iterable(ray.get([_notes.remote(*item) for item in enumerate(blocks)])))
+    found = sorted(itertools.chain.from_iterable(get([_notes.remote(*item) for item in enumerate(blocks)])))
     problems = [f"{note.key}: {note.problem}" for note in found if note.problem]
     if problems:
         shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
@@ -66,8 +69,9 @@ def load(pairs: Sequence[Pair], labels: Labels) -> Library:
     )
 
 
-def _fetch(pairs: Sequence[Pair], labels: Labels) -> Iterator[pa.Table]:
-    yield fetch(pairs, labels)
+def _fetch(pairs: Sequence[Pair], labels: Labels, patience: float) -> Iterator[pa.Table]:
+    with storage.patient(patience):
+        yield fetch(pairs, labels)
 
 
 class _Note(NamedTuple):

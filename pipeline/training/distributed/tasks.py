@@ -2,13 +2,16 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.data import DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
+
+from pipeline.batch.remote import carried, root_cause
 
 Call = Callable[[], Iterable[pa.Table]]
 
@@ -21,11 +24,16 @@ def tables(calls: Sequence[Call], at_once: int) -> list[Any]:
     Args:
         calls: give one table each.
         at_once: how many of them run at a time.
+
+    Raises:
+        PipelineError: what a call raised of the project's own errors, as it was raised.
     """
     _configure()
-    dataset = ray.data.read_datasource(
-        _Tasks(calls), num_cpus=0, concurrency=at_once, override_num_blocks=len(calls)
-    ).materialize()
+    dataset = ray.data.read_datasource(_Tasks(calls), num_cpus=0, concurrency=at_once, override_num_blocks=len(calls))
+    try:
+        dataset = dataset.materialize()
+    except ray.exceptions.RayError as error:
+        raise root_cause(error) from None
     return [block.ref for bundle in dataset.iter_internal_ref_bundles() for block in bundle.blocks]
 
 
@@ -53,4 +61,9 @@ class _Tasks(Datasource):
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
         """One task a call, whatever parallelism is asked for."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(call, unknown) for call in self._calls]
+        return [ReadTask(partial(_carried, call), unknown) for call in self._calls]
+
+
+def _carried(call: Call) -> Iterator[pa.Table]:
+    with carried():
+        yield from call()

@@ -1,27 +1,34 @@
 """A TorchTrainer around the workers: as many as fit, repeated when one is lost, watched while they work."""
 
+import time
 from concurrent.futures import wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
+from ray._private.state import available_resources_per_node
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from pipeline import storage
+from pipeline.batch.progress import say
 from pipeline.batch.remote import root_cause
 from pipeline.errors import RunError
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.storage import join
 from pipeline.training.background import in_background
+from pipeline.training.distributed.checkpoint_storage import checkpoint_filesystem, read_state
 from pipeline.training.distributed.library import Library
-from pipeline.training.distributed.worker import STATE_FILE, Job, work
+from pipeline.training.distributed.worker import Job, work
 from pipeline.training.recipe import Recipe
-from pipeline.training.watch import Board, Watch
-from pipeline.training.workers import share_of
+from pipeline.training.watch import Board, Note, Watch
+from pipeline.training.workers import Share, share_of
 
 _TICK_SECONDS = 0.5
+_BOARD_SECONDS = 10.0
+_WAIT_FOR_ROOM_SECONDS = 15.0
+_START_FAILURES = 4
+"""How often workers that do not start, for which Ray Train waits a minute each time, are started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +55,26 @@ def fit(
     folder: str,
     workers: tuple[int, int],
     max_failures: int,
+    patience: float,
 ) -> Trained:
     """Train on the cluster, from the last checkpoint below `folder` where there is one.
 
+    Args:
+        model: to begin with.
+        recipe: how it is trained.
+        training: the pairs to train on.
+        validation: the pairs that choose the best checkpoint, or None.
+        folder: URI of the run's checkpoints and TensorBoard files.
+        workers: the fewest and the most.
+        max_failures: how often the loss of a worker is made good.
+        patience: seconds for which a storage that does not answer is asked again.
+
     Raises:
-        RunError: the cluster has no room, or training failed more than `max_failures` times.
+        RunError: the cluster has no room, training diverged, or it failed more than `max_failures` times.
+        StorageError: the storage stopped answering.
     """
-    each = share_of([node["Resources"] for node in ray.nodes() if node["Alive"]], *workers)  # type: ignore[no-untyped-call]
-    board: Any = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
+    each = share_when_free(*workers)
+    board = start_board()
     job = Job(
         model=ray.put(model),
         recipe=recipe,
@@ -63,11 +82,31 @@ def fit(
         validation=validation,
         board=board,
         threads=each.cpus,
+        folder=folder,
+        patience=patience,
     )
-    parent, _, name = folder.rpartition("/")
-    filesystem, path = storage.arrow_filesystem(parent)
-    trainer = TorchTrainer(
-        work,
+    trainer = _trainer(job, each, workers, max_failures)
+    say(f"waiting for {_told(*workers)}, {each}")
+    with Watch(recipe.iterations, join(folder, "tensorboard")) as watch:
+        done = in_background(trainer.fit)
+        while not done.done():
+            wait([done], _TICK_SECONDS)
+            watch.show(take_notes(board))
+        try:
+            result = done.result()
+        except ray.train.TrainingFailedError as error:
+            raise RunError(f"training failed: {_cause(error)}") from error
+    if result.return_value is not None:  # type: ignore[attr-defined]  # Ray has typed its first version
+        raise RunError(result.return_value)  # type: ignore[attr-defined]
+    checkpoint, metrics = max(result.best_checkpoints or (), key=lambda found: found[1]["score"])
+    return Trained(state=read_state(folder, checkpoint), metrics=metrics, steps_per_second=watch.steps_per_second)
+
+
+def _trainer(job: Job, each: Share, workers: tuple[int, int], max_failures: int) -> TorchTrainer:
+    parent, _, name = job.folder.rpartition("/")
+    filesystem, path = checkpoint_filesystem(parent, job.patience)
+    return TorchTrainer(
+        work,  # type: ignore[arg-type]  # as Ray has typed it, nothing may be returned
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
             num_workers=workers[0] if workers[0] == workers[1] else workers,  # type: ignore[arg-type]
@@ -79,27 +118,53 @@ def fit(
             storage_path=path,
             storage_filesystem=filesystem,
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),  # best, and last
-            failure_config=FailureConfig(max_failures=max_failures),
+            failure_config=FailureConfig(
+                max_failures=max_failures,
+                controller_failure_limit=_START_FAILURES,  # type: ignore[call-arg]
+            ),
             logging_config=LoggingConfig(log_level="CRITICAL"),
         ),
     )
-    with Watch(recipe.iterations, storage.join(folder, "tensorboard")) as watch:
-        done = in_background(trainer.fit)
-        while not done.done():
-            wait([done], _TICK_SECONDS)
-            watch.show(ray.get(board.take.remote()))
+
+
+def share_when_free(low: int, high: int) -> Share:
+    """What each of `low` to `high` workers gets of what is free; a run that has just ended may need a moment.
+
+    Raises:
+        RunError: not even `low` workers fit.
+    """
+    gpu = ray.cluster_resources().get("GPU", 0) >= 1  # type: ignore[no-untyped-call]
+    deadline = time.monotonic() + _WAIT_FOR_ROOM_SECONDS
+    while True:
+        free = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
         try:
-            result = done.result()
-        except ray.train.TrainingFailedError as error:
-            raise RunError(f"training failed: {_cause(error)}") from error
-    checkpoint, metrics = max(result.best_checkpoints or (), key=lambda found: found[1]["score"])
-    with checkpoint.as_directory() as local:
-        state = (Path(local) / STATE_FILE).read_bytes()
-    return Trained(state=state, metrics=metrics, steps_per_second=watch.steps_per_second)
+            return share_of(free, low, high, gpu=gpu)
+        except RunError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_TICK_SECONDS)
+
+
+def start_board() -> Any:
+    """The Board actor; it survives the loss of its process, without its notes."""
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
+
+
+def take_notes(board: Any) -> list[Note]:
+    """The notes since the last time; none where the Board is lost or away: training does not depend on it."""
+    try:
+        notes: list[Note] = ray.get(board.take.remote(), timeout=_BOARD_SECONDS)
+    except ray.exceptions.RayError:
+        return []
+    return notes
+
+
+def _told(low: int, high: int) -> str:
+    return f"{low} to {high} workers" if low < high else f"{high} worker{'s' * (high > 1)}"
 
 
 def _cause(error: Exception) -> str:
-    """The first worker's error, in a line."""
-    first = next(iter(getattr(error, "worker_failures", {}).values()), error)
+    """The first worker's error, or Ray Train's own, in a line."""
+    first = next(iter(getattr(error, "worker_failures", {}).values()), getattr(error, "controller_failure", error))
     cause = root_cause(first)
     return " ".join([f"{type(cause).__name__}:", *str(cause).strip().splitlines()[:1]])

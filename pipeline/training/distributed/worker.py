@@ -14,16 +14,17 @@ import ray.train.torch
 import torch
 from ray.train import Checkpoint
 
+from pipeline import storage
+from pipeline.errors import RunError
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.training.distributed.batches import Batches
+from pipeline.training.distributed.checkpoint_storage import STATE_FILE, read_state
 from pipeline.training.distributed.library import Library
 from pipeline.training.loop import Progress, train
 from pipeline.training.loss import class_weights
 from pipeline.training.recipe import Recipe
 from pipeline.training.validation import mean_iou
 from pipeline.training.watch import Note
-
-STATE_FILE = "state.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class Job:
         validation: the pairs that choose the best checkpoint, or None.
         board: the Board actor.
         threads: of the network on a CPU.
+        folder: URI of the run's checkpoints.
+        patience: seconds for which a storage that does not answer is asked again.
     """
 
     model: Any
@@ -45,11 +48,26 @@ class Job:
     validation: Library | None
     board: Any
     threads: int
+    folder: str
+    patience: float
 
 
-def work(config: dict[str, Any]) -> None:
-    """What every worker runs: the plain loop, on its share of each batch."""
+def work(config: dict[str, Any]) -> str | None:
+    """What every worker runs: the plain loop, on its share of each batch.
+
+    Returns:
+        why training cannot go on, where all workers have found so at one step: raised, it would be tried again.
+    """
     job: Job = config["job"]
+    try:
+        with storage.patient(job.patience):
+            _train(job)
+    except RunError as error:
+        return str(error)
+    return None
+
+
+def _train(job: Job) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -64,7 +82,7 @@ def work(config: dict[str, Any]) -> None:
         Batches(library=job.training, how=model.card.preprocessing, recipe=job.recipe, rank=rank, world=world),
         job.recipe,
         class_weights=class_weights(job.training.pixels, job.recipe.class_balance).to(device),
-        checkpoint=_latest_state(),
+        checkpoint=_latest_state(job.folder),
         on_step=report.on_step,
         on_checkpoint=report.on_checkpoint,
     )
@@ -76,12 +94,9 @@ def _be_deterministic() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # debugging; costs a fifth
 
 
-def _latest_state() -> bytes | None:
+def _latest_state(folder: str) -> bytes | None:
     checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        return (Path(folder) / STATE_FILE).read_bytes()
+    return None if checkpoint is None else read_state(folder, checkpoint)
 
 
 class _Report:

@@ -1,10 +1,13 @@
 """How labelled data sets lie in storage, a file for each layout."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Literal
 
 from pipeline import storage
 from pipeline.errors import ConfigError, StorageError
+from pipeline.masks import IGNORE
 from pipeline.training.layouts import camvid, parquet, voc, webdataset
 from pipeline.training.pairs import Labels, Pair
 
@@ -20,15 +23,21 @@ _LABELS = {"voc": voc.LABELS, "camvid": camvid.LABELS}
 
 
 def list_pairs(root: str, layout: Layout, split: str) -> list[Pair]:
-    """The pairs of one split, in the order of their keys.
+    """The pairs of one split, in the order of their keys; pairs of one key have a problem each.
 
     Raises:
         StorageError: the data cannot be read, or there is no picture in that split.
+        ShardError: a tar or Parquet file is damaged.
+        ConfigError: a Parquet file has no pictures or no masks.
     """
     found = sorted(_LISTERS[layout](root, split), key=lambda pair: pair.key)
     if not found:
         raise StorageError(f"no pictures of the split {split!r} at {storage.redact(root)} in the layout {layout}")
-    return found
+    named = Counter(pair.key for pair in found)
+    return [
+        pair if named[pair.key] == 1 else replace(pair, problem=f"{named[pair.key]} samples have this name")
+        for pair in found
+    ]
 
 
 def has_classes(layout: Layout) -> bool:
@@ -39,11 +48,20 @@ def has_classes(layout: Layout) -> bool:
 def labels(layout: Layout, classes: tuple[str, ...] | None) -> Labels:
     """What the masks hold: the given classes, or those of the data set that the layout is named after.
 
+    Given classes keep that data set's void, unless it is one of their ids, and its palette, if it has as many colours.
+
     Raises:
         ConfigError: the layout is no data set's own, and no classes are given.
     """
-    if classes is not None:
+    own = _LABELS.get(layout)
+    if classes is None:
+        if own is None:
+            raise ConfigError(f"the layout {layout} says nothing of classes; give --classes, their names by class id")
+        return own
+    if own is None:
         return Labels(classes=classes)
-    if layout not in _LABELS:
-        raise ConfigError(f"the layout {layout} says nothing of classes; give --classes, their names by class id")
-    return _LABELS[layout]
+    return Labels(
+        classes=classes,
+        palette=own.palette if len(classes) == len(own.classes) else None,
+        void=own.void if own.void >= len(classes) else IGNORE,
+    )

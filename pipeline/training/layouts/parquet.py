@@ -1,4 +1,4 @@
-"""Parquet files of one split, SPLIT*.parquet in any folder or SPLIT/*.parquet: a row a pair, as `datasets` writes them.
+"""Parquet files of one split, SPLIT-*.parquet in any folder or SPLIT/*.parquet: a row a pair, as `datasets` does it.
 
 Pictures and masks are encoded, in columns of bytes or of {bytes, path}: `image`, and `mask`, `label`, `annotation` or
 `segmentation`.
@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.batch.shard import damage_told
 from pipeline.errors import ConfigError
+from pipeline.training.layouts.splits import in_split
 from pipeline.training.pairs import Cell, Pair
 
 _IMAGES = ("image", "img", "jpg", "picture")
@@ -21,26 +23,28 @@ _KEYS = ("key", "__key__", "id", "image_id", "filename", "file_name", "name")
 def pairs(root: str, split: str) -> Iterator[Pair]:
     """Every row. Only keys are read here."""
     for entry in storage.list_files(root):
-        if entry.key.endswith(".parquet") and any(part.startswith(split) for part in entry.key.split("/")):
+        if entry.key.endswith(".parquet") and in_split(entry.key, split):
             yield from _rows(entry.uri, entry.key)
 
 
 def _rows(uri: str, name: str) -> Iterator[Pair]:
-    try:
-        with storage.opened(uri) as stream, pq.ParquetFile(stream) as file:
-            image, mask = (_column(file.schema_arrow, names, uri) for names in (_IMAGES, _MASKS))
-            key = next((key for key in _KEYS if key in file.schema_arrow.names), None)
-            first = 0
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                known = (
-                    file.read_row_group(group, columns=[key])[key].to_pylist() if key else range(first, first + rows)
-                )
-                for row, value in enumerate(known):
-                    yield Pair(f"{name}#{value}", Cell(uri, image, group, row), Cell(uri, mask, group, row))
-                first += rows
-    except pa.ArrowException as error:
-        raise ConfigError(f"{storage.redact(uri)} is not a readable Parquet file: {error}") from error
+    """The rows of one file.
+
+    Raises:
+        ShardError: it is damaged.
+        ConfigError: it has no column of pictures, or none of masks.
+        StorageError: the storage does not answer.
+    """
+    with damage_told(uri, "Parquet file"), storage.opened(uri) as stream, pq.ParquetFile(stream) as file:
+        image, mask = (_column(file.schema_arrow, names, uri) for names in (_IMAGES, _MASKS))
+        key = next((key for key in _KEYS if key in file.schema_arrow.names), None)
+        first = 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            known = file.read_row_group(group, columns=[key])[key].to_pylist() if key else range(first, first + rows)
+            for row, value in enumerate(known):
+                yield Pair(f"{name}#{value}", Cell(uri, image, group, row), Cell(uri, mask, group, row))
+            first += rows
 
 
 def _column(schema: pa.Schema, names: Sequence[str], uri: str) -> str:

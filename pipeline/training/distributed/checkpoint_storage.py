@@ -1,0 +1,86 @@
+"""Where Ray Train keeps checkpoints: the storage of a run, asked again while it does not answer."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+
+import fsspec
+import pyarrow as pa
+import pyarrow.fs
+from ray.train import Checkpoint
+
+from pipeline import storage
+from pipeline.storage.access import explained
+from pipeline.storage.outages import persistently
+
+STATE_FILE = "state.pt"
+
+_T = TypeVar("_T")
+
+
+def checkpoint_filesystem(uri: str, patience: float) -> tuple[pyarrow.fs.FileSystem, str]:
+    """A filesystem for Ray Train, in whatever process it uses it, and the path of `uri` there.
+
+    Args:
+        uri: a folder.
+        patience: seconds for which a storage that does not answer is asked again.
+    """
+    filesystem, path = storage.filesystem(uri)
+    return pyarrow.fs.PyFileSystem(_Patient(filesystem, patience)), path
+
+
+def read_state(folder: str, checkpoint: Checkpoint) -> bytes:
+    """What was saved as a checkpoint's STATE_FILE, in the run at the URI `folder`. Raises StorageError."""
+    return storage.read_bytes(storage.join(folder, PurePosixPath(checkpoint.path).name, STATE_FILE))
+
+
+class _Patient(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has no types
+    """What Ray Train asks of a filesystem: whole small files, and checkpoints, each put as one object."""
+
+    def __init__(self, filesystem: fsspec.AbstractFileSystem, patience: float) -> None:
+        super().__init__(filesystem)
+        self._patience = patience
+
+    def get_file_info(self, paths: list[str]) -> list[pyarrow.fs.FileInfo]:
+        return [self._ask(path, "look for", partial(self._file_info, path)) for path in paths]
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        self._ask(path, "write", lambda: super(_Patient, self).create_dir(path, recursive))
+
+    def open_input_stream(self, path: str) -> pa.NativeFile:
+        return pa.BufferReader(self._ask(path, "read", lambda: self.fs.cat_file(path)))
+
+    def open_output_stream(self, path: str, _: Any) -> pa.NativeFile:
+        return pa.PythonFile(_Whole(lambda data: self._ask(path, "write", lambda: self.fs.pipe_file(path, data))), "w")
+
+    def _file_info(self, path: str) -> pyarrow.fs.FileInfo:
+        return super().get_file_info([path])[0]
+
+    def _ask(self, path: str, action: str, call: Callable[[], _T]) -> _T:
+        """What `call` returns. Raises StorageError."""
+        with explained(self.fs.unstrip_protocol(path), action), storage.patient(self._patience):
+            return persistently(call)
+
+
+class _Whole:
+    """A file to write: what it was given is put when it is closed, and not where that does not come about."""
+
+    def __init__(self, put: Callable[[bytes], None]) -> None:
+        self._put, self._parts = put, list[bytes]()
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def tell(self) -> int:
+        return sum(map(len, self._parts))
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._put(b"".join(self._parts))

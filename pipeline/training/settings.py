@@ -1,0 +1,61 @@
+"""What a run must share with an earlier one of its name to go on from it."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pipeline import storage
+from pipeline.errors import ConfigError
+from pipeline.training.config import TrainConfig
+from pipeline.training.pairs import Labels, Pair
+
+SETTINGS_FILE, SUMMARY_FILE = "settings.json", "summary.json"
+
+
+def settings(config: TrainConfig, labels: Labels, training: Sequence[Pair], validation: Sequence[Pair]) -> bytes:
+    """The settings as JSON, fit to be written down. `training` and `validation` are in the order of their keys."""
+    known = {
+        "architecture": config.architecture,
+        "init": config.init and storage.redact(config.init),
+        "data": storage.redact(config.data),
+        "data_format": config.data_format,
+        "split": config.split,
+        "training_pictures": _described(training),
+        "validation_split": config.validation_split,
+        "validation_pictures": _described(validation),
+        "classes": labels.classes,
+        "recipe": asdict(config.recipe),
+    }
+    return json.dumps(known, indent=2).encode()
+
+
+def agree_with_earlier(config: TrainConfig, now: bytes) -> None:
+    """Raise ConfigError for the name of a run that is finished, or that was begun with other settings than `now`."""
+    if storage.exists(storage.join(config.folder, SUMMARY_FILE)):
+        raise ConfigError(
+            f"the run {config.name!r} at {storage.redact(config.output)} is finished; give another --name to train anew"
+        )
+    uri = storage.join(config.folder, SETTINGS_FILE)
+    if not storage.exists(uri):
+        return
+    before, after = _flat(storage.read_bytes(uri)), _flat(now)
+    changed = [f"{name} {before.get(name)} -> {after[name]}" for name in after if after[name] != before.get(name)]
+    if changed:
+        raise ConfigError(
+            f"the run {config.name!r} was begun with other settings ({', '.join(changed)}); "
+            "give the same again to go on with it, or another --name to train anew"
+        )
+
+
+def _described(pairs: Sequence[Pair]) -> str:
+    """How many there are, and a digest of their keys."""
+    digest = hashlib.sha256("\n".join(pair.key for pair in pairs).encode(errors="surrogateescape"))
+    return f"{len(pairs)} (digest {digest.hexdigest()[:12]})"
+
+
+def _flat(known: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(known)
+    found |= found.pop("recipe")
+    return found

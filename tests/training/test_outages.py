@@ -1,0 +1,84 @@
+"""What training reads and writes waits for a storage that does not answer."""
+
+import threading
+
+import pyarrow.fs
+import pytest
+import s3fs
+from labelled import CLASSES, put_camvid
+from s3_proxy import s3_proxy
+from servers import new_bucket
+
+from pipeline.errors import StorageError
+from pipeline.storage import access
+from pipeline.training.distributed.checkpoint_storage import checkpoint_filesystem
+from pipeline.training.distributed.library import _fetch
+from pipeline.training.layouts import list_pairs
+from pipeline.training.pairs import Labels
+
+
+@pytest.fixture
+def proxy(s3_endpoint, monkeypatch):
+    """Before the server; and clients that give up at once, so that no test waits for them."""
+    monkeypatch.setattr(access, "_ATTEMPTS", 1)
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    with s3_proxy(s3_endpoint) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", between.endpoint)
+        yield between
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def during_an_outage(proxy, call):
+    """What `call` gives, called with a second of patience that is too little, and with a minute of it."""
+    proxy.fault = "refuse"
+    with pytest.raises(StorageError):
+        call(0.0)
+    threading.Timer(1, setattr, (proxy, "fault", "none")).start()
+    return call(60.0)
+
+
+def test_pairs_are_fetched(proxy):
+    bucket = new_bucket()
+    put_camvid(bucket, "train", 2)
+    pairs = list_pairs(bucket, "camvid", "train")
+    [table] = during_an_outage(proxy, lambda patience: list(_fetch(pairs, Labels(classes=CLASSES), patience)))
+    assert table["problem"].to_pylist() == [None, None]
+
+
+def test_checkpoints_are_written_and_looked_for_and_read(proxy, tmp_path):
+    bucket = new_bucket()
+    for name, data in (("state.pt", b"x" * 100_000), ("empty", b"")):
+        (tmp_path / name).write_bytes(data)
+
+    def put(patience):
+        filesystem, path = checkpoint_filesystem(f"{bucket}/run", patience)
+        filesystem.create_dir(path)
+        pyarrow.fs.copy_files(str(tmp_path), path, destination_filesystem=filesystem)
+        return filesystem, path
+
+    filesystem, path = during_an_outage(proxy, put)
+    assert filesystem.get_file_info(f"{path}/empty").size == 0
+    assert filesystem.get_file_info(f"{path}/other").type == pyarrow.fs.FileType.NotFound
+
+    def size(patience):
+        filesystem, path = checkpoint_filesystem(f"{bucket}/run", patience)
+        return filesystem.get_file_info(f"{path}/state.pt").size
+
+    def read(patience):
+        filesystem, path = checkpoint_filesystem(f"{bucket}/run", patience)
+        with filesystem.open_input_stream(f"{path}/state.pt") as stream:
+            return stream.read()
+
+    assert during_an_outage(proxy, size) == 100_000
+    assert during_an_outage(proxy, read) == b"x" * 100_000
+
+
+def test_a_local_folder_holds_checkpoints_too(tmp_path):
+    filesystem, path = checkpoint_filesystem(f"{tmp_path}/runs", 0.0)
+    filesystem.create_dir(path)
+    with filesystem.open_output_stream(f"{path}/note") as stream:
+        stream.write(b"first ")
+        stream.write(b"second")
+    assert (tmp_path / "runs" / "note").read_bytes() == b"first second"
+    with pytest.raises(StorageError, match="no such"):
+        filesystem.open_input_stream(f"{path}/other")

@@ -1,0 +1,154 @@
+"""What a training run makes of its configuration before Ray starts, and what it may go on from."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from labelled import CLASSES, put_camvid, put_webdataset
+
+from pipeline import models, storage
+from pipeline.crf import CRFParams
+from pipeline.errors import ConfigError
+from pipeline.evaluation.metrics import SegmentationScore
+from pipeline.scenes import CLASSES as SCENE_CLASSES
+from pipeline.scenes import scene
+from pipeline.storage import outages
+from pipeline.training import run
+from pipeline.training.config import TrainConfig
+from pipeline.training.recipe import Recipe
+from pipeline.training.validation import mean_iou
+
+SMALL = Recipe(iterations=2, batch=2, crop=33, freeze_bn=False)
+
+
+@pytest.fixture
+def config(tmp_path):
+    for split, count in (("train", 2), ("val", 1)):
+        put_camvid(f"{tmp_path}/streets", split, count)
+    return TrainConfig(
+        data=f"{tmp_path}/streets", data_format="camvid", output=f"{tmp_path}/out", classes=CLASSES, recipe=SMALL
+    )
+
+
+def test_a_model_is_scored_at_the_scales_it_is_exported_with(config):
+    recipe = replace(SMALL, scales=(1.0, 0.5))
+    assert run.prepare(replace(config, recipe=recipe)).model.card.scales == (1.0, 0.5)
+
+
+def test_validation_runs_the_scales_of_the_card():
+    model = models.load("scenes")
+    pairs = [scene(seed, (97, 65)) for seed in range(2)]
+    found = []
+    for scales in ((1.0,), (1.0, 0.5)):
+        model.card = replace(model.card, scales=scales)
+        score = SegmentationScore(len(SCENE_CLASSES))
+        for image, mask in pairs:
+            score.update(mask, model.probabilities(image).argmax(axis=0).astype("uint8"))
+        found.append(score.mean_iou)
+        assert mean_iou(model, pairs) == pytest.approx(score.mean_iou, abs=2e-3)
+    assert abs(found[0] - found[1]) > 0.005
+
+
+def test_given_classes_keep_the_void_and_the_palette_of_the_data_set(config):
+    ready = run.prepare(replace(config, classes=tuple("abcdefghijk")))
+    assert ready.labels.void == 11
+    assert ready.model.card.palette[0] == (128, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("model", "crf"),
+    [
+        ("vgg16-largefov", CRFParams(gaussian_weight=2, gaussian_xy=2, bilateral_weight=4, bilateral_xy=65)),
+        ("resnet50-aspp", CRFParams(gaussian_weight=3, gaussian_xy=1, bilateral_weight=4, bilateral_xy=67)),
+    ],
+)
+def test_a_card_has_the_crf_that_was_released_for_its_trunk(config, model, crf):
+    card = run.prepare(replace(config, model=model)).model.card
+    assert len(card.crf) == 5
+    assert CRFParams(**card.crf) == crf
+
+
+def test_a_card_tells_no_path_of_the_machine_it_was_made_on(config, tmp_path):
+    ready = run.prepare(replace(config, init="efficientnet-lite0-imagenet"))
+    uri = run._export(ready.model, ready.config, {"step": 2, "loss": 1.0})
+    card = models.load(uri).card
+    assert card.training_split == "train of streets"
+    assert card.source == "jobs/train.py, step 2 of 2; trunk from efficientnet-lite0-imagenet"
+    assert str(tmp_path) not in json.dumps(card.to_dict())
+
+
+FROZEN = replace(SMALL, freeze_bn=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "init", "told"),
+    [
+        ("light", None, "the head and trunk of light would begin with some that has seen no picture"),
+        ("light", "efficientnet-lite0-imagenet", "the head of light would begin"),
+        ("light-aspp", None, "the trunk of light-aspp would begin"),
+    ],
+)
+def test_new_batch_normalisation_is_not_frozen(config, model, init, told):
+    with pytest.raises(ConfigError, match=f"{told}.*; give --recipe.freeze_bn false") as refused:
+        run.prepare(replace(config, model=model, init=init, recipe=FROZEN))
+    assert str(refused.value).endswith(", or weights by --init") == (model == "light-aspp")
+
+
+@pytest.mark.parametrize(("model", "init"), [("light-aspp", "efficientnet-lite0-imagenet"), ("vgg16-largefov", None)])
+def test_loaded_batch_normalisation_may_be_frozen(config, model, init):
+    run.prepare(replace(config, model=model, init=init, recipe=FROZEN))
+
+
+@pytest.fixture
+def begun(config):
+    """A run that was stopped after it had begun."""
+    ready = run.prepare(config)
+    storage.put_whole(f"{config.output}/model/settings.json", ready.settings)
+    run.prepare(config)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"validation_split": None}, r"validation_split val -> None, validation_pictures 1 \(.*\) -> 0 \("),
+        ({"split": "val"}, r"split train -> val, training_pictures 2 \(digest \w+\) -> 1 \(digest \w+\)"),
+        ({"recipe": replace(SMALL, base_lr=0.5)}, "base_lr 0.00025 -> 0.5"),
+        ({"classes": ("a", "b", "c")}, "classes"),
+    ],
+)
+def test_a_run_goes_on_with_the_settings_it_was_begun_with(begun, change, told):
+    with pytest.raises(ConfigError, match=f"the run 'model' was begun with other settings .*{told}"):
+        run.prepare(replace(begun, **change))
+
+
+def test_a_run_goes_on_with_the_pictures_it_was_begun_with(begun, tmp_path):
+    (tmp_path / "streets" / "train" / "001.png").rename(tmp_path / "streets" / "train" / "002.png")
+    (tmp_path / "streets" / "trainannot" / "001.png").rename(tmp_path / "streets" / "trainannot" / "002.png")
+    with pytest.raises(ConfigError, match=r"settings \(training_pictures 2 \(digest \w+\) -> 2 \(digest \w+\)\)"):
+        run.prepare(begun)
+
+
+def test_a_run_goes_on_in_the_layout_it_was_begun_with(begun):
+    for split in ("train", "val"):
+        put_webdataset(begun.data, split, 2)
+    with pytest.raises(ConfigError, match=re.escape("settings (data_format camvid -> webdataset, ")):
+        run.prepare(replace(begun, data_format="webdataset"))
+
+
+def test_a_run_waits_for_its_storage(config, monkeypatch):
+    class ReachedError(Exception):
+        pass
+
+    def fit(*_, patience, **__):
+        raise ReachedError(patience, outages._patience)
+
+    loaded = []
+    monkeypatch.setattr(run, "load", lambda pairs, labels, patience: loaded.append(patience))
+    monkeypatch.setattr(run, "fit", fit)
+    with pytest.raises(ReachedError) as reached:
+        run.run(run.prepare(replace(config, storage_timeout=7.0)))
+    assert reached.value.args == (7.0, 7.0)
+    assert loaded == [7.0, 7.0]
+    assert outages._patience == 0

@@ -1,0 +1,121 @@
+"""What surrounds the workers of a run, on a real Ray instance: room for them, their notes, and what storage says."""
+
+import re
+import time
+from types import SimpleNamespace
+
+import pytest
+import ray
+import ray.train
+from labelled import CLASSES, put_camvid
+
+from pipeline.errors import ConfigError, RunError, StorageError
+from pipeline.training.distributed import library, trainer, worker
+from pipeline.training.distributed.tasks import tables
+from pipeline.training.layouts import list_pairs
+from pipeline.training.pairs import Labels
+from pipeline.training.recipe import Recipe
+from pipeline.training.workers import Share
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@ray.remote(num_cpus=1)
+class Other:
+    """Somebody else's actor."""
+
+    def ready(self):
+        return True
+
+
+@pytest.fixture
+def one_cpu_taken():
+    other = Other.remote()
+    ray.get(other.ready.remote())
+    yield other
+    ray.kill(other)
+
+
+def test_room_is_what_is_free(one_cpu_taken, monkeypatch):
+    monkeypatch.setattr(trainer, "_WAIT_FOR_ROOM_SECONDS", 2.0)
+    deadline = time.monotonic() + 30
+    while trainer.share_when_free(1, 1) != Share(cpus=1, gpu=False):  # what is free is told now and then
+        assert time.monotonic() < deadline
+    with pytest.raises(RunError, match="2 workers need a CPU each, and the cluster has 1 CPU / 0 GPU free"):
+        trainer.share_when_free(2, 2)
+    monkeypatch.setattr(trainer, "_WAIT_FOR_ROOM_SECONDS", 60.0)
+    ray.kill(one_cpu_taken)
+    assert trainer.share_when_free(2, 2) == Share(cpus=1, gpu=False)
+
+
+def test_a_lost_board_costs_its_notes():
+    board = trainer.start_board()
+    ray.get(board.put.remote({"step": 1.0}))
+    ray.kill(board, no_restart=False)
+    deadline = time.monotonic() + 60
+    while True:  # a note may still reach the process that is being killed
+        board.put.remote({"step": 2.0})
+        if {"step": 2.0} in trainer.take_notes(board):
+            break
+        assert time.monotonic() < deadline
+    ray.kill(board)
+    assert trainer.take_notes(board) == []
+
+
+JOB = SimpleNamespace(patience=0.0)
+
+
+def test_a_training_that_diverged_is_returned_and_anything_else_is_raised(monkeypatch):
+    """Ray Train tries again what is raised."""
+
+    def diverge(job):
+        raise RunError("the loss of step 2 is nan")
+
+    monkeypatch.setattr(worker, "_train", diverge)
+    assert worker.work({"job": JOB}) == "the loss of step 2 is nan"
+    monkeypatch.setattr(worker, "_train", lambda job: None)
+    assert worker.work({"job": JOB}) is None
+    monkeypatch.setattr(worker, "_train", lambda job: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        worker.work({"job": JOB})
+
+
+@pytest.mark.parametrize(
+    ("came", "told"),
+    [
+        (SimpleNamespace(return_value="the loss of step 2 is nan"), "^the loss of step 2 is nan$"),
+        (ray.train.WorkerGroupError("", {0: ValueError("bad\nworse")}), "^training failed: ValueError: bad$"),
+        (ray.train.ControllerError(OSError("no workers")), "^training failed: OSError: no workers$"),
+    ],
+)
+def test_why_a_training_ended_is_told_in_a_line(tmp_path, monkeypatch, capsys, came, told):
+    class Trainer:
+        def fit(self):
+            if isinstance(came, Exception):
+                raise came
+            return came
+
+    monkeypatch.setattr(trainer, "_trainer", lambda *_: Trainer())
+    fit = {"folder": str(tmp_path), "workers": (1, 2), "max_failures": 0, "patience": 0.0}
+    with pytest.raises(RunError, match=told):
+        trainer.fit(None, Recipe(), None, None, **fit)
+    assert "waiting for 1 to 2 workers, 1 CPU each" in capsys.readouterr().err
+
+
+def test_what_storage_says_in_a_task_is_raised_as_it_was_said():
+    def call():
+        raise StorageError("cannot read s3://a/b: no connection")
+
+    with pytest.raises(StorageError, match="^" + re.escape("cannot read s3://a/b: no connection") + "$") as raised:
+        tables([call], at_once=1)
+    assert not isinstance(raised.value, ray.exceptions.RayError)
+
+
+def test_all_that_is_wrong_with_labelled_pictures_is_told_by_name(tmp_path):
+    put_camvid(str(tmp_path), "train", 3)
+    (tmp_path / "train" / "000.png").rename(tmp_path / "train" / "000.ppm")
+    (tmp_path / "train" / "000.ppm").write_bytes(b"P6 1 1 255\n")
+    (tmp_path / "trainannot" / "001.png").unlink()
+    told = "2 of 3 labelled pictures cannot be used:\n  train/000.ppm: not a JPEG.*\n  train/001.png: there is no mask"
+    with pytest.raises(ConfigError, match=told):
+        library.load(list_pairs(str(tmp_path), "camvid", "train"), Labels(classes=CLASSES), 0.0)
