@@ -62,7 +62,7 @@ class Training:
     classes: tuple[str, ...] | None = None
     model: str = "light"
     workers: int = 1
-    recipe: Recipe = field(default_factory=lambda: Recipe(iterations=96, batch=4, crop=257, freeze_bn=False))
+    recipe: Recipe = field(default_factory=lambda: Recipe(iterations=320, batch=4, crop=257, freeze_bn=False))
     repeat: int = 3
 
     def __post_init__(self) -> None:

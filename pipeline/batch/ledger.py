@@ -16,7 +16,7 @@ from pipeline.batch.digests import DIGEST, Digests, among, identities, identity
 from pipeline.errors import ConfigError
 
 _ROW = np.dtype([("key", DIGEST), ("row", DIGEST)])
-_READERS = 16
+_READERS = 4  # each holds a buffer
 
 
 @dataclass(frozen=True, kw_only=True)

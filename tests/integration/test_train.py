@@ -202,7 +202,7 @@ def scalars(uri: str) -> dict[str, list[tuple[int, float]]]:
 def test_the_benchmark_sets_the_job_against_the_bare_loop(tmp_path: Path) -> None:
     put_camvid(f"{tmp_path}/data", "train", 6)
     flags = [f"--data={tmp_path}/data", "--data_format=camvid", "--repeat=1", "--workers=2"]
-    flags += ["--recipe.iterations=80", "--recipe.batch=2", "--recipe.crop=33"]
+    flags += ["--recipe.iterations=320", "--recipe.batch=2", "--recipe.crop=33"]
     command = [sys.executable, "benchmarks/training.py", *flags]
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)

@@ -30,7 +30,7 @@ class Pairs:
 @pytest.mark.parametrize(
     ("recipe", "steps"),
     [
-        (RECIPE, 16),
+        (RECIPE, 64),
         (Recipe(batch=10, crop=321), 16),
         (Recipe(batch=64, crop=513), 1),
         (Recipe(batch=20, crop=321), 8),
@@ -53,6 +53,7 @@ def made(monkeypatch):
         return plain(self, steps)
 
     monkeypatch.setattr(Batches, "_make", make)
+    monkeypatch.setattr("pipeline.training.distributed.batches._STRETCH_STEPS", 16)
     monkeypatch.setattr("pipeline.training.distributed.batches.tables", lambda calls, _: [next(c()) for c in calls])
     monkeypatch.setattr(ray, "wait", lambda *_, **__: None)
     monkeypatch.setattr(ray, "get", lambda table: table)
@@ -79,8 +80,8 @@ def test_they_are_the_batches_of_the_plain_loop(made):
 
 def test_the_benchmark_refuses_a_measurement_without_the_making_of_batches():
     given = {"data": "d", "data_format": "camvid"}
-    assert Training(**given).recipe.iterations >= 5 * 16
-    with pytest.raises(ConfigError, match="iterations is 79; give 80 at least, so that 4 stretches"):
-        Training(**given, recipe=Recipe(iterations=79, batch=2, crop=33))
+    assert Training(**given).recipe.iterations >= 5 * 64
+    with pytest.raises(ConfigError, match="iterations is 319; give 320 at least, so that 4 stretches"):
+        Training(**given, recipe=Recipe(iterations=319, batch=2, crop=33))
     with pytest.raises(ConfigError, match="3 workers cannot share a batch of 2"):
-        Training(**given, workers=3, recipe=Recipe(iterations=80, batch=2, crop=33))
+        Training(**given, workers=3, recipe=Recipe(iterations=320, batch=2, crop=33))

@@ -18,7 +18,7 @@ from pipeline.training.pairs import Pixels
 from pipeline.training.recipe import Recipe
 
 _STRETCH_BYTES = 64 * 1024 * 1024
-_STRETCH_STEPS = 16
+_STRETCH_STEPS = 64
 _TASKS_AT_ONCE = 2
 
 
@@ -78,6 +78,6 @@ class Batches:
 
 
 def stretch_steps(recipe: Recipe, rank: int, world: int) -> int:
-    """How many steps are made in one go: few, so that of a run little is made before its first step."""
+    """How many steps are made in one go: few beside a run's, and enough to be worth the seconds it takes to begin."""
     a_step = len(share(0, recipe, rank, world)) * recipe.crop**2 * 4  # bytes: R, G, B, label
     return min(max(_STRETCH_BYTES // a_step, 1), _STRETCH_STEPS)
