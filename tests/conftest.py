@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3fs
 from ray_cluster import below, kill
+from s3_proxy import S3Proxy, s3_proxy
 from servers import credentials, free_port, new_bucket, seaweedfs
+
+from pipeline.storage import access
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +29,17 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def bucket(s3_endpoint: str) -> str:
     """The URI of a fresh bucket."""
     return new_bucket()
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
+    """Before the server; and clients that give up at once, so that no test waits for them."""
+    monkeypatch.setattr(access, "_ATTEMPTS", 1)
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    with s3_proxy(s3_endpoint) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", between.endpoint)
+        yield between
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session")

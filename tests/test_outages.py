@@ -2,15 +2,14 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import botocore.exceptions
 import pyarrow as pa
 import pytest
-import s3fs
 from dataset import finished_row, info
-from s3_proxy import Fault, S3Proxy, s3_proxy
+from s3_proxy import Fault, S3Proxy
 from s3fs.errors import translate_boto_error
 from servers import new_bucket
 from shards import parquet_bytes, tar_bytes
@@ -20,23 +19,11 @@ from pipeline.batch import rows
 from pipeline.batch.manifest import Chunk, Manifest, read_chunk
 from pipeline.batch.sink import write_files
 from pipeline.errors import StorageError
-from pipeline.storage import access
 from pipeline.storage.outages import is_outage, persistently
 from pipeline.training.layouts import parquet, webdataset
 from pipeline.training.pairs import Cell, Labels, Pair, fetch
 
 ENCODED = pa.table({"key": ["a", "b"], "image": [b"x" * 5000, b"y" * 5000], "mask": [b"z", b"z"]})
-
-
-@pytest.fixture
-def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
-    """Before the server; and clients that give up at once, so that no test waits for them."""
-    monkeypatch.setattr(access, "_ATTEMPTS", 1)
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-    with s3_proxy(s3_endpoint) as between:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", between.endpoint)
-        yield between
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def chunk(bucket: str) -> Any:

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from pipeline import storage
+from pipeline import masks, storage
 from pipeline.batch.progress import say
 from pipeline.batch.ticker import every
 from pipeline.errors import RunError, StorageError
 
-_NAME = "_runs/lock.json"
+_NAME = "lock.json"
 
 
 @dataclass(kw_only=True)
@@ -86,7 +86,7 @@ class Lock:
 
     @property
     def _uri(self) -> str:
-        return storage.join(self.output, _NAME)
+        return storage.join(self.output, masks.RUNS_FOLDER, _NAME)
 
     def _read(self) -> bytes | None:
         try:

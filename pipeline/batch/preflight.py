@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline import models, storage
+from pipeline import masks, models, storage
 from pipeline.batch.config import RefineConfig, RunConfig
 from pipeline.batch.cost import Prices, read_prices
 from pipeline.batch.source import Source, open_source
@@ -32,7 +32,7 @@ def check(config: RunConfig) -> Preflight:
     config = config.resolved()
     source = replace(
         open_source(config.input, config.input_format, config.output),
-        index="" if config.dry_run else storage.join(config.output, "_index"),
+        index="" if config.dry_run else storage.join(config.output, masks.INDEX_FOLDER),
         patience=config.storage_timeout,
         max_bytes=max_encoded_bytes(config.max_pixels),
     )

@@ -16,14 +16,14 @@ class Progress:
         self._total = total
         self._bar = tqdm(total=total, unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)
         self._start = self._last_line = time.monotonic()
-        self._said = f"0 of {total} images"
+        self._said, self._told = f"0 of {total} images", ""
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-        if self._bar.disable:
+        if self._bar.disable and self._said != self._told:
             say(self._said)
 
     def show(self, finished: int, failed: int) -> None:
@@ -35,7 +35,7 @@ class Progress:
             self._bar.set_postfix(failed=failed, refresh=False)
             self._bar.update(finished - self._bar.n)
         elif now - self._last_line >= _LINE_SECONDS:
-            self._last_line = now
+            self._last_line, self._told = now, self._said
             say(self._said)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import ray
 import yaml
 
-from pipeline import storage
+from pipeline import masks, storage
 from pipeline.batch import graph, ledger
 from pipeline.batch.cluster import connected, plan_when_free
 from pipeline.batch.config import generation
@@ -29,7 +29,6 @@ from pipeline.batch.summary import Forecast, Summary
 from pipeline.batch.ticker import every
 from pipeline.masks import DatasetInfo
 
-_RUNS_FOLDER = "_runs"
 _MIN_BLOCK_BYTES = 256 * 1024
 _MAX_BLOCK_BYTES = 16 * 1024 * 1024
 _BLOCKS_WANTED = 64
@@ -47,7 +46,7 @@ def segment(ready: Preflight) -> Summary:
     """
     started = time.monotonic()
     config, info = ready.config, dataset_info(ready)
-    folder = storage.join(config.output, _RUNS_FOLDER, info.run_id)
+    folder = storage.join(config.output, masks.RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(folder, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     lock = Lock(output=config.output, run_id=info.run_id)
     with held(lock), storage.patient(config.storage_timeout), connected():

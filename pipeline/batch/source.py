@@ -10,7 +10,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from pipeline import storage
+from pipeline import masks, storage
 from pipeline.batch import parquet_shard, rows
 from pipeline.errors import ShardError, StorageError
 from pipeline.images import DEFAULT_MAX_PIXELS, EXTENSIONS, max_encoded_bytes
@@ -20,7 +20,6 @@ Wanted = Literal["auto", "images", "webdataset", "parquet"]
 
 _SAMPLED = 1000
 _LOOKED_AT = 20_000
-_OWN_FOLDERS = ("masks", "errors", "_runs", "_index", "_quarantine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ def _sample(uri: str, wanted: Wanted, output: str) -> tuple[list[storage.Entry],
 
 def _input(uri: str, output: str) -> Iterator[storage.Entry]:
     """What is listed, without what this pipeline has written there itself."""
-    own = tuple(f"{storage.join(output, folder)}/" for folder in _OWN_FOLDERS) if output else ()
+    own = tuple(f"{storage.join(output, folder)}/" for folder in masks.FOLDERS) if output else ()
     return (entry for entry in storage.list_files(uri) if not entry.uri.startswith(own))
 
 

@@ -2,15 +2,28 @@
 
 from pipeline.masks.png import decode, encode, pascal_palette
 from pipeline.masks.reading import CommittedFile, committed_files, generations, read, read_columns
-from pipeline.masks.schema import ERRORS_FOLDER, ERRORS_SCHEMA, IGNORE, MASKS_FOLDER, MASKS_SCHEMA, DatasetInfo
+from pipeline.masks.schema import (
+    ERRORS_FOLDER,
+    ERRORS_SCHEMA,
+    FOLDERS,
+    IGNORE,
+    INDEX_FOLDER,
+    MASKS_FOLDER,
+    MASKS_SCHEMA,
+    RUNS_FOLDER,
+    DatasetInfo,
+)
 from pipeline.masks.verification import Problem, Verification, quarantine, verify
 
 __all__ = [
     "ERRORS_FOLDER",
     "ERRORS_SCHEMA",
+    "FOLDERS",
     "IGNORE",
+    "INDEX_FOLDER",
     "MASKS_FOLDER",
     "MASKS_SCHEMA",
+    "RUNS_FOLDER",
     "CommittedFile",
     "DatasetInfo",
     "Problem",

@@ -10,7 +10,9 @@ import pyarrow as pa
 from pipeline.errors import ConfigError, OutputError
 
 MASKS_FOLDER, ERRORS_FOLDER = "masks", "errors"
-"""Below a run's OUTPUT."""
+RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER = "_runs", "_index", "_quarantine"
+FOLDERS = (MASKS_FOLDER, ERRORS_FOLDER, RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER)
+"""All that a run writes lies in these, below its OUTPUT."""
 
 MASKS_SCHEMA = pa.schema(
     [

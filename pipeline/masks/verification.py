@@ -15,9 +15,16 @@ from pipeline import storage
 from pipeline.errors import ImageError, OutputError, StorageError
 from pipeline.masks.png import decode
 from pipeline.masks.reading import committed_uris
-from pipeline.masks.schema import ERRORS_FOLDER, ERRORS_SCHEMA, MASKS_FOLDER, MASKS_SCHEMA, DatasetInfo
+from pipeline.masks.schema import (
+    ERRORS_FOLDER,
+    ERRORS_SCHEMA,
+    MASKS_FOLDER,
+    MASKS_SCHEMA,
+    QUARANTINE_FOLDER,
+    RUNS_FOLDER,
+    DatasetInfo,
+)
 
-_QUARANTINE, _RUNS = "_quarantine", "_runs"
 _ROWS_AT_ONCE = 64
 _DAMAGE = (OSError, pa.ArrowException, OutputError, TypeError, ValueError)
 """What a file's own bytes provoke; what its storage provokes is a StorageError."""
@@ -82,8 +89,8 @@ def verify(uri: str) -> Verification:
     Raises:
         StorageError: the storage does not answer, or there is no output.
     """
-    if not any(storage.exists(storage.join(uri, folder)) for folder in (MASKS_FOLDER, ERRORS_FOLDER, _RUNS)):
-        raise StorageError(f"no output at {storage.redact(uri)}: neither {MASKS_FOLDER}/ nor {_RUNS}/ is there")
+    if not any(storage.exists(storage.join(uri, folder)) for folder in (MASKS_FOLDER, ERRORS_FOLDER, RUNS_FOLDER)):
+        raise StorageError(f"no output at {storage.redact(uri)}: neither {MASKS_FOLDER}/ nor {RUNS_FOLDER}/ is there")
     problems: list[Problem] = []
     files: list[tuple[DatasetInfo, str, bool]] = []
     found = committed_uris(uri)
@@ -115,7 +122,7 @@ def quarantine(uri: str, verification: Verification) -> list[str]:
     """
     moved = []
     for bad in dict.fromkeys(problem.uri for problem in verification.problems if problem.file):
-        place = storage.join(uri, _QUARANTINE, bad.removeprefix(f"{uri.rstrip('/')}/"))
+        place = storage.join(uri, QUARANTINE_FOLDER, bad.removeprefix(f"{uri.rstrip('/')}/"))
         storage.put_whole(place, storage.read_bytes(bad))
         storage.delete(bad)
         moved.append(place)
@@ -171,7 +178,8 @@ class _Run:
 def _runs(uri: str) -> tuple[list[_Run], list[Problem]]:
     """The runs of an output, and what is wrong with their notes."""
     notes: dict[str, dict[str, str]] = defaultdict(dict)
-    for entry in storage.list_folder(storage.join(uri, _RUNS)) if storage.exists(storage.join(uri, _RUNS)) else ():
+    folder = storage.join(uri, RUNS_FOLDER)
+    for entry in storage.list_folder(folder) if storage.exists(folder) else ():
         run, _, name = entry.key.partition("/")
         if name in ("config.yaml", "summary.json"):
             notes[run][name] = entry.uri

@@ -4,28 +4,14 @@ import threading
 
 import pyarrow.fs
 import pytest
-import s3fs
 from labelled import CLASSES, put_camvid
-from s3_proxy import s3_proxy
 from servers import new_bucket
 
 from pipeline.errors import StorageError
-from pipeline.storage import access
 from pipeline.training.distributed.checkpoint_storage import checkpoint_filesystem
 from pipeline.training.distributed.library import _fetch
 from pipeline.training.layouts import list_pairs
 from pipeline.training.pairs import Labels
-
-
-@pytest.fixture
-def proxy(s3_endpoint, monkeypatch):
-    """Before the server; and clients that give up at once, so that no test waits for them."""
-    monkeypatch.setattr(access, "_ATTEMPTS", 1)
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-    with s3_proxy(s3_endpoint) as between:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", between.endpoint)
-        yield between
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def during_an_outage(proxy, call):

@@ -12,7 +12,6 @@ from ray.train import Checkpoint
 
 from pipeline import storage
 from pipeline.storage.access import explained
-from pipeline.storage.outages import persistently
 
 STATE_FILE = "state.pt"
 
@@ -60,7 +59,7 @@ class _Patient(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has n
     def _ask(self, path: str, action: str, call: Callable[[], _T]) -> _T:
         """What `call` returns. Raises StorageError."""
         with explained(self.fs.unstrip_protocol(path), action), storage.patient(self._patience):
-            return persistently(call)
+            return storage.persistently(call)
 
 
 class _Whole:
