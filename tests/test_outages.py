@@ -19,7 +19,7 @@ from pipeline.batch import rows
 from pipeline.batch.manifest import Chunk, Manifest, read_chunk
 from pipeline.batch.sink import write_files
 from pipeline.errors import StorageError
-from pipeline.storage.outages import is_outage, persistently
+from pipeline.storage.outages import is_outage, patience, persistently
 from pipeline.training.layouts import parquet, webdataset
 from pipeline.training.pairs import Cell, Labels, Pair, fetch
 
@@ -123,3 +123,14 @@ def test_an_outage_is_waited_out_once() -> None:
 def test_what_a_server_says_is_told_apart(code: str, outage: bool) -> None:
     said = botocore.exceptions.ClientError({"Error": {"Code": code, "Message": "so"}}, "GetObject")
     assert is_outage(translate_boto_error(said)) == outage
+
+
+def test_threads_may_end_their_patience_in_any_order() -> None:
+    first, second = storage.patient(3), storage.patient(7)
+    first.__enter__()
+    second.__enter__()
+    assert patience() == 7
+    first.__exit__(None, None, None)
+    assert patience() == 7
+    second.__exit__(None, None, None)
+    assert patience() == 0

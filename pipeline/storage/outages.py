@@ -22,19 +22,27 @@ _OUTAGES = (
 _SERVER_FAILURES = (errno.EIO, errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO))
 """What s3fs makes of the 5xx of a server; not each system has a number of its own for each."""
 
-_patience = 0.0
+_allowed: list[float] = []
+"""What each `patient` block that is open now allows, in seconds: threads open and close theirs in any order."""
 _silent_since: float | None = None
 
 
 @contextmanager
 def patient(seconds: float) -> Iterator[None]:
-    """Within the block, in all threads of this process: a storage that fails to answer is asked again for `seconds`."""
-    global _patience
-    before, _patience = _patience, seconds
+    """Within the block, in all threads of this process: a storage that fails to answer is asked again for `seconds`.
+
+    Where several blocks are open, the most patient of them counts.
+    """
+    _allowed.append(seconds)
     try:
         yield
     finally:
-        _patience = before
+        _allowed.remove(seconds)
+
+
+def patience() -> float:
+    """The seconds for which a silent storage is asked again, in this process, now."""
+    return max(_allowed, default=0.0)
 
 
 def persistently(call: Callable[[], _T]) -> _T:
@@ -53,7 +61,7 @@ def persistently(call: Callable[[], _T]) -> _T:
                 _silent_since = None
                 raise
             _silent_since = _silent_since or time.monotonic()
-            if time.monotonic() + pause > min(started, _silent_since) + _patience:
+            if time.monotonic() + pause > min(started, _silent_since) + patience():
                 raise
         else:
             _silent_since = None

@@ -8,7 +8,7 @@ from pipeline.evaluation import crf_search, run
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.search_config import SearchConfig
 from pipeline.scenes import CLASSES
-from pipeline.storage import outages
+from pipeline.storage.outages import patience as patience_now
 
 
 class ReachedError(Exception):
@@ -25,7 +25,7 @@ def test_both_wait_for_their_storage(tmp_path, monkeypatch, module, config, work
     where = {"data": f"{tmp_path}/data", "data_format": "camvid", "classes": CLASSES, "output": f"{tmp_path}/out"}
 
     def fetch_labelled(pairs, labels, patience):
-        raise ReachedError(patience, outages._patience)
+        raise ReachedError(patience, patience_now())
 
     monkeypatch.setattr(module, "fetch_labelled", fetch_labelled)
     with pytest.raises(ReachedError) as reached:

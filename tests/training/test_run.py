@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.metrics import SegmentationScore
 from pipeline.scenes import CLASSES as SCENE_CLASSES
 from pipeline.scenes import scene
-from pipeline.storage import outages
+from pipeline.storage.outages import patience as patience_now
 from pipeline.training import run
 from pipeline.training.config import TrainConfig
 from pipeline.training.recipe import Recipe
@@ -142,7 +142,7 @@ def test_a_run_waits_for_its_storage(config, monkeypatch):
         pass
 
     def fit(*_, patience, **__):
-        raise ReachedError(patience, outages._patience)
+        raise ReachedError(patience, patience_now())
 
     loaded = []
     monkeypatch.setattr(run, "load", lambda pairs, labels, patience: loaded.append(patience))
@@ -151,4 +151,4 @@ def test_a_run_waits_for_its_storage(config, monkeypatch):
         run.run(run.prepare(replace(config, storage_timeout=7.0)))
     assert reached.value.args == (7.0, 7.0)
     assert loaded == [7.0, 7.0]
-    assert outages._patience == 0
+    assert patience_now() == 0
