@@ -2,9 +2,8 @@
 
 Prints one table: images/s of jobs/train.py, its data read from storage and augmented; images/s of the bare loop, the
 same steps on tensors that lie in memory; and their ratio. Both have the same network, recipe, processes and threads.
-Rates are from the end of the first step to the end of the last: start, checks and the export are left out. The first
-stretch of the job's batches is made before that, so a measurement has many stretches. Job and loop take turns, `repeat`
-times.
+Rates are from the end of the first step to the end of the last: start, checks and the export are left out. Job and loop
+take turns, `repeat` times.
 """
 
 import dataclasses
@@ -31,7 +30,7 @@ from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.training import Progress, Recipe, train
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import collate, example, share, shuffled
-from pipeline.training.distributed.batches import stretch_steps
+from pipeline.training.distributed.batches import AHEAD, GPU_LOADERS
 from pipeline.training.layouts import Layout, labels, list_pairs
 from pipeline.training.pairs import Pixels, decode, fetch
 
@@ -39,8 +38,8 @@ JOB = Path(__file__).parents[1] / "jobs" / "train.py"
 IN_MEMORY = 4
 """Batches that the bare loop takes in turn."""
 
-STRETCHES = 4
-"""Of the job's batches, the fewest that are made while the time runs."""
+STEPS_A_BATCH_AHEAD = 10
+"""So that nearly all of the job's batches are made while the time runs: those made ahead are there when it starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +69,11 @@ class Training:
         if self.repeat < 1:
             raise ConfigError(f"repeat is {self.repeat}; give 1 at least")
         self.job("")  # refuses what the job would
-        fewest = (1 + STRETCHES) * stretch_steps(self.recipe, 0, self.workers)
-        if self.recipe.iterations < fewest:
+        ahead = AHEAD * (GPU_LOADERS if torch.cuda.is_available() else 1)
+        if self.recipe.iterations < STEPS_A_BATCH_AHEAD * ahead:
             raise ConfigError(
-                f"recipe.iterations is {self.recipe.iterations}; give {fewest} at least, so that {STRETCHES} stretches "
-                "of the job's batches are made while the time runs"
+                f"recipe.iterations is {self.recipe.iterations}; give {STEPS_A_BATCH_AHEAD * ahead} at least: the job "
+                f"makes {ahead} batches ahead, before the time runs"
             )
 
     def job(self, output: str) -> TrainConfig:

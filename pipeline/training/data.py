@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -46,22 +45,6 @@ def collate(examples: list[tuple[Pixels, Pixels]], how: Preprocessing) -> tuple[
     """Pictures (N, 3, crop, crop) float32, preprocessed, and labels (N, crop, crop) uint8."""
     images = [preprocess(image, how) for image, _ in examples]
     return torch.stack(images), torch.stack([torch.from_numpy(mask) for _, mask in examples])
-
-
-def to_table(examples: list[tuple[Pixels, Pixels]]) -> pa.Table:
-    """Examples as raw pixels, a row each: what travels from the tasks that make them to the workers."""
-    return pa.table(
-        {"image": [image.tobytes() for image, _ in examples], "mask": [mask.tobytes() for _, mask in examples]}
-    )
-
-
-def from_table(table: pa.Table, crop: int) -> list[tuple[Pixels, Pixels]]:
-    """The examples (crop, crop, 3) and (crop, crop) that `to_table` was given."""
-    images, masks = (
-        [np.frombuffer(pixels, np.uint8).reshape(shape).copy() for pixels in table[name].to_pylist()]
-        for name, shape in (("image", (crop, crop, 3)), ("mask", (crop, crop)))
-    )
-    return list(zip(images, masks, strict=True))
 
 
 def shuffled(draw: int, count: int, seed: int) -> int:

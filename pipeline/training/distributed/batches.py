@@ -1,25 +1,27 @@
-"""A worker's share of every batch, made by Ray Data ahead of it."""
+"""A worker's share of every batch, made ahead of it by processes of their own."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
+from pipeline.batch.remote import get
 from pipeline.models.card import Preprocessing
-from pipeline.training.background import in_background
-from pipeline.training.data import collate, example, from_table, share, shuffled, to_table
+from pipeline.training.data import collate, example, share, shuffled
 from pipeline.training.distributed.library import Library
-from pipeline.training.distributed.tasks import tables
 from pipeline.training.pairs import Pixels
 from pipeline.training.recipe import Recipe
 
-_STRETCH_BYTES = 64 * 1024 * 1024
-_STRETCH_STEPS = 64
-_TASKS_AT_ONCE = 2
+AHEAD = 8
+"""Batches that each loader is asked for before they are wanted."""
+
+GPU_LOADERS = 4
+"""Of a worker with a GPU, which trains on what several cores augment; beside a CPU that trains, one is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class Batches:
         recipe: batch, crop, augmentation and seed.
         rank: which process this is.
         world: how many share each batch.
+        loaders: the processes that make the batches, on this machine. They hold no CPU: it is the worker's.
     """
 
     library: Library
@@ -39,45 +42,44 @@ class Batches:
     recipe: Recipe
     rank: int
     world: int
+    loaders: int = 1
 
     def __call__(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pictures (N, 3, crop, crop) float32 and labels (N, crop, crop) uint8 of step `start` and all later ones.
+        """Pictures (N, 3, crop, crop) float32 and labels (N, crop, crop) uint8 of step `start` and all later ones."""
+        loaders = [_start_loader(self) for _ in range(self.loaders)]
+        ahead: deque[Any] = deque()
+        for step in range(start, self.recipe.iterations):
+            ahead.append(loaders[step % len(loaders)].examples.remote(step))
+            if len(ahead) > AHEAD * len(loaders):
+                yield self._batch(ahead.popleft())
+        while ahead:
+            yield self._batch(ahead.popleft())
 
-        They are made in stretches of some steps, the next one while this one is trained on; only for the first of them
-        does training wait. Ray Data would make one stream of them all, but its scheduling loop does not sleep while the
-        reader holds it back: it takes a core.
-        """
-        stretches = self._stretches(start)
-        ahead = in_background(partial(self._make, stretches[0])) if stretches else None
-        for following in [*stretches[1:], None]:
-            if ahead is None:
-                return
-            made = ahead.result()
-            ahead = in_background(partial(self._make, following)) if following else None
-            for table in made:
-                yield collate(from_table(ray.get(table), self.recipe.crop), self.how)
+    def _batch(self, made: Any) -> tuple[Tensor, Tensor]:
+        images, masks = map(np.array, get(made))  # copied: what Ray keeps cannot be written to, and tensors can
+        return collate(list(zip(images, masks, strict=True)), self.how)
 
-    def _stretches(self, start: int) -> list[range]:
-        length = stretch_steps(self.recipe, self.rank, self.world)
-        steps = range(start, self.recipe.iterations)
-        return [steps[first : first + length] for first in range(0, len(steps), length)]
 
-    def _make(self, steps: range) -> list[Any]:
-        """References to a table for each step, all on this machine."""
-        made = tables([partial(self._examples, step) for step in steps], _TASKS_AT_ONCE)
-        ray.wait(made, num_returns=len(made), fetch_local=True)
-        return made
+class Loader:
+    """Makes the batches it is asked for."""
 
-    def _examples(self, step: int) -> Iterator[pa.Table]:
-        """The augmented pictures and masks of this process's share of a step."""
-        draws = share(step, self.recipe, self.rank, self.world)
-        yield to_table([example(self._sample, draw, self.how, self.recipe) for draw in draws])
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def examples(self, step: int) -> tuple[Pixels, Pixels]:
+        """Pictures (N, crop, crop, 3) and masks (N, crop, crop), augmented: the process's share of a step."""
+        wanted = self._batches
+        draws = share(step, wanted.recipe, wanted.rank, wanted.world)
+        images, masks = zip(*(example(self._sample, n, wanted.how, wanted.recipe) for n in draws), strict=True)
+        return np.stack(images), np.stack(masks)
 
     def _sample(self, draw: int) -> tuple[Pixels, Pixels]:
-        return self.library.pair(shuffled(draw, len(self.library), self.recipe.seed))
+        library = self._batches.library
+        return library.pair(shuffled(draw, len(library), self._batches.recipe.seed))
 
 
-def stretch_steps(recipe: Recipe, rank: int, world: int) -> int:
-    """How many steps are made in one go: few beside a run's, and enough to be worth the seconds it takes to begin."""
-    a_step = len(share(0, recipe, rank, world)) * recipe.crop**2 * 4  # bytes: R, G, B, label
-    return min(max(_STRETCH_BYTES // a_step, 1), _STRETCH_STEPS)
+def _start_loader(batches: Batches) -> Any:
+    """A Loader on this machine; one that is lost is replaced, and what it was asked for is made again."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Loader)
+    return actor.options(scheduling_strategy=here).remote(batches)

@@ -17,7 +17,7 @@ from ray.train import Checkpoint
 from pipeline import storage
 from pipeline.errors import RunError
 from pipeline.models.deeplab import SegmentationModel
-from pipeline.training.distributed.batches import Batches
+from pipeline.training.distributed.batches import GPU_LOADERS, Batches
 from pipeline.training.distributed.checkpoint_storage import STATE_FILE, read_state
 from pipeline.training.distributed.library import Library
 from pipeline.training.loop import Progress, train
@@ -79,7 +79,14 @@ def _train(job: Job) -> None:
     report = _Report(job, model, rank, world)
     train(
         model,
-        Batches(library=job.training, how=model.card.preprocessing, recipe=job.recipe, rank=rank, world=world),
+        Batches(
+            library=job.training,
+            how=model.card.preprocessing,
+            recipe=job.recipe,
+            rank=rank,
+            world=world,
+            loaders=GPU_LOADERS if device.type == "cuda" else 1,
+        ),
         job.recipe,
         class_weights=class_weights(job.training.pixels, job.recipe.class_balance).to(device),
         checkpoint=_latest_state(job.folder),
