@@ -37,9 +37,10 @@ class Ledger:
         digests = np.concatenate([np.empty(0, _ROW), *(file.digests for file in files)])
         del files  # as large as what follows
         first = np.unique(digests["key"], return_index=True)[1]
-        newest = digests["row"][first]
-        self._done = np.sort(newest)
-        self._failed = np.sort(newest[failed[first]])
+        self._done, self._failed = digests["row"][first], digests["row"][first[failed[first]]]
+        del digests
+        self._done.sort()
+        self._failed.sort()
 
     def __len__(self) -> int:
         return len(self._done)
