@@ -13,7 +13,7 @@ from ray.util.metrics import Counter, Gauge
 
 from pipeline.batch.in_flight import Totals
 from pipeline.batch.resources import Plan
-from pipeline.batch.sink import Receipt
+from pipeline.batch.sink import WRITES_AT_ONCE, Receipt
 
 
 class RunMetrics:
@@ -36,17 +36,25 @@ class RunMetrics:
     def update(self, to_do: int, plan: Plan, totals: Totals, receipts: Sequence[Receipt]) -> None:
         """Export how far the run is: what its stages have done, and what is committed."""
         self._gauge("images_to_do", "images the run has to work on", to_do)
-        workers_of = {"fetch": plan.fetchers, "segment": plan.segmenters, "refine": plan.refiners or plan.segmenters}
+        workers_of = {
+            "fetch": plan.fetchers,
+            "segment": plan.segmenters,
+            "refine": plan.refiners or plan.segmenters,
+            "write": WRITES_AT_ONCE,
+        }
         for stage, workers in workers_of.items():
             self._gauge("workers", "tasks or actors of a stage", workers, stage=stage)
         self._gauge("images_waiting", "images segmented and not yet refined", totals.waiting)
         self._count("images_finished", "images that left the last stage", totals.finished)
         self._count("labels_kept", "labels that took part in refinement, summed over images", totals.kept)
-        for stage, images in totals.images.items():
+        segmented, failed = (sum(getattr(receipt, name) for receipt in receipts) for name in ("segmented", "failed"))
+        written = {"write": segmented + failed}
+        for stage, images in (totals.images | written).items():
             self._count("stage_images", "images that came through a stage", images, stage=stage)
-            seconds = totals.seconds[stage]
+        writing = {"write": sum(receipt.seconds for receipt in receipts)}
+        for stage, seconds in (totals.seconds | writing).items():
             self._count("stage_seconds", "seconds that a stage's workers were busy", seconds, stage=stage)
-        self._count("images_segmented", "masks committed", sum(receipt.segmented for receipt in receipts))
+        self._count("images_segmented", "masks committed", segmented)
         causes = {cause for receipt in receipts for cause in receipt.causes}
         for stage, error in causes:
             failed = sum(receipt.causes[stage, error] for receipt in receipts)

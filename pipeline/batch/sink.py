@@ -1,7 +1,10 @@
 """Finished rows into Parquet files, each committed whole.
 
-The driver holds references to finished blocks, never their bytes. When enough have come together, by size or by time,
-one Ray task near the data concatenates them and puts the files. A repeated task writes the same names again.
+The driver holds references to finished blocks. When enough have come together, by size or by time, one Ray task near
+the data concatenates them and puts the files. A repeated task writes the same names again.
+
+Blocks below 100 KB, which blocks of few masks are, Ray keeps in the memory of the driver itself, and again in the task
+that they are arguments of: three times FILE_BYTES at most.
 """
 
 import io
@@ -9,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -25,16 +28,20 @@ from pipeline.masks import DatasetInfo
 FILE_BYTES = 224 * 1024 * 1024
 """Bytes of finished blocks that make one file; PNGs do not shrink further, so files stay below 256 MiB."""
 
-_WRITES_AT_ONCE = 4
+WRITES_AT_ONCE = 4
 _LOGGED = ("key", "source", "stage", "error", "message")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What one commit put into the output: rows of masks/, and of errors/ by their cause, (stage, error)."""
+    """What one commit put into the output: rows of masks/, and of errors/ by their cause, (stage, error).
+
+    `seconds` is how long it took.
+    """
 
     segmented: int
     causes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seconds: float = 0.0
 
     @property
     def failed(self) -> int:
@@ -76,10 +83,11 @@ class Committer:
                 self._commit()
 
     def commit_if_due(self) -> None:
-        """Commit what has waited long enough."""
+        """Commit what has waited long enough, and take the receipts of what is committed by now."""
         with self._lock:
             if self._blocks and time.monotonic() - self._since >= self.seconds:
                 self._commit()
+            self._settle(allowed=len(self._writing))
 
     def finish(self) -> None:
         """Commit the rest and wait for every file."""
@@ -89,20 +97,22 @@ class Committer:
             self._settle(allowed=0)
 
     def _commit(self) -> None:
-        self._settle(allowed=_WRITES_AT_ONCE - 1)
+        self._settle(allowed=WRITES_AT_ONCE - 1)
         name = f"{self.info.run_id}-{self._files:05d}.parquet"
-        blocks, self._blocks, self._bytes = (
-            self._blocks,
-            [],
-            0,
-        )  # an interrupt may lose them, not repeat them
+        blocks = self._blocks
+        self._blocks, self._bytes = [], 0  # an interrupt may lose them, not repeat them
         self._files += 1
         self._writing.append(_write_files.remote(self.output, name, self.info, self.check, self.patience, *blocks))
 
     def _settle(self, allowed: int) -> None:
-        """Wait until at most `allowed` writes are under way."""
-        while len(self._writing) > allowed:
-            done, self._writing = ray.wait(self._writing)
+        """Take the receipts of writes that are done; wait until at most `allowed` are under way."""
+        while self._writing:
+            too_many = len(self._writing) - allowed
+            done, self._writing = ray.wait(
+                self._writing, num_returns=max(too_many, 1), timeout=None if too_many > 0 else 0
+            )
+            if not done:
+                return
             self.receipts.extend(get(done))
 
 
@@ -112,12 +122,13 @@ def _write_files(
 ) -> Receipt:
     """See write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
     finished = pa.concat_tables(blocks)
+    began = time.monotonic()
     with storage.patient(patience):
         receipt = write_files(output, name, info, finished, check)
     for row in finished.filter(pc.is_valid(finished.column("error"))).select(_LOGGED).to_pylist():
         log("failed", run_id=info.run_id, **row)
     log("committed", run_id=info.run_id, file=name, segmented=receipt.segmented, failed=receipt.failed)
-    return receipt
+    return replace(receipt, seconds=time.monotonic() - began)
 
 
 def write_files(

@@ -148,7 +148,7 @@ def test_a_live_run_exports_all_that_is_asked_for_and_counts_right(cluster: None
     assert found['ray_deeplab_images_failed_total error="ImageError" stage="decode"'] == 1
     assert found["ray_deeplab_images_waiting"] == 0
     assert found["ray_deeplab_error_budget"] == 0.5
-    for stage, images in (("fetch", 13), ("segment", 13), ("refine", 12)):
+    for stage, images in (("fetch", 13), ("segment", 13), ("refine", 12), ("write", 13)):
         assert found[f'ray_deeplab_stage_images_total stage="{stage}"'] == images
         assert found[f'ray_deeplab_stage_seconds_total stage="{stage}"'] > 0
         assert found[f'ray_deeplab_workers stage="{stage}"'] >= 1

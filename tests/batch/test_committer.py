@@ -1,0 +1,44 @@
+"""When finished blocks become files, and what is known of them."""
+
+import time
+from pathlib import Path
+
+import ray
+from dataset import finished_row, info
+
+from pipeline import masks
+from pipeline.batch import rows
+from pipeline.batch.sink import Committer
+
+
+def test_blocks_are_committed_by_size_and_by_time(cluster: None, tmp_path: Path) -> None:
+    committer = Committer(str(tmp_path), info(), 60.0, lambda: None)
+    add(committer, "a", 100 * 2**20)
+    add(committer, "b", 100 * 2**20)
+    committer.commit_if_due()
+    assert committer.receipts == []
+    add(committer, "c", 100 * 2**20)  # more than 224 MiB
+    wait_for_receipts(committer, 1)
+    add(committer, "d", 1)
+    committer.commit_if_due()
+    committer.seconds = 0.0
+    wait_for_receipts(committer, 2)
+    add(committer, "e", 1)
+    committer.finish()
+    assert [receipt.segmented for receipt in committer.receipts] == [3, 1, 1]
+    assert all(receipt.seconds > 0 for receipt in committer.receipts)
+    assert sorted(key for key, _ in masks.read(str(tmp_path))) == list("abcde")
+    assert len(list((tmp_path / "masks").iterdir())) == 3
+
+
+def add(committer: Committer, key: str, size: int) -> None:
+    committer.add(ray.put(rows.table([finished_row(key)], rows.FINISHED)), size)
+
+
+def wait_for_receipts(committer: Committer, count: int) -> None:
+    """Receipts come with the ticks, not only where a run ends."""
+    deadline = time.monotonic() + 60
+    while len(committer.receipts) < count and time.monotonic() < deadline:
+        committer.commit_if_due()
+        time.sleep(0.1)
+    assert len(committer.receipts) == count
