@@ -101,7 +101,7 @@ def test_the_finest_colours_are_numbered_without_a_clash(posterior):
     bilateral_xy=st.floats(1, 100),
     bilateral_rgb=st.floats(1, 50),
     gaussian_xy=st.floats(0.5, 20),
-    weights=st.sampled_from([(3, 0), (0, 4), (3, 4), (1, 10)]),
+    weights=st.sampled_from([(3, 0), (0, 4), (3, 4), (1, 10), (30, 70)]),  # the last: logits above 60
     normalization=st.sampled_from(["symmetric", "after"]),
     levels=st.sampled_from([2, 20, 256]),
     seed=st.integers(0, 99),

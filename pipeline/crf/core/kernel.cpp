@@ -69,11 +69,15 @@ void place_rows(const Buffer<uint32_t>& vertex, uint32_t ring, int labels, Buffe
     if (uint64_t(last) * pairs > ~0u) throw std::overflow_error("too many vertices for so many labels");
 }
 
-KernelView Kernel::view() {
+bool is_far(const Buffer<float>& values) {
     constexpr size_t kCache = 1 << 18;  // floats
+    return values.size() > kCache;
+}
+
+KernelView Kernel::view() {
     const float* weight = lattice.weight.data();
     return {row.data(), row.data(), slice_weight.size() ? slice_weight.data() : weight, weight, values[0].data(),
-            values[1].data(), values[0].size() > kCache};
+            values[1].data(), is_far(values[0])};
 }
 
 void Kernel::clear_row(int y, int labels) {

@@ -27,4 +27,7 @@ struct Kernel {
 // Where the rows of `labels` values of each vertex begin, in pairs of floats; row v of a ring is at v & ring.
 void place_rows(const Buffer<uint32_t>& vertex, uint32_t ring, int labels, Buffer<uint32_t>& row);
 
+// Whether rows of values have to be called for before they are read: all of them are more than a core's own cache holds.
+bool is_far(const Buffer<float>& values);
+
 }  // namespace crf

@@ -10,6 +10,7 @@ namespace {
 // long, and short steps let the processor work on several pixels at once.
 constexpr int kBlock = 16;
 constexpr size_t kAhead = 24;        // chain entries between a prefetch and its use
+constexpr float kMostLogit = 60.0f;  // so that the sum of 256 exponentials is far from the end of a float
 
 // A row of labels is N vectors of W floats; N = 0 leaves the number to run time.
 template <int W, int N>
@@ -72,7 +73,7 @@ template <int W>
 CRF_INLINE float exponentials(Floats<W>* e, int n, float most) {
     Floats<W> total{};
     for (int k = 0; k < n; k++) {
-        e[k] = exp_negative<W>(e[k] - most);
+        e[k] = exponential<W>(e[k] - most);
         total += e[k];
     }
     return sum(total);
@@ -119,15 +120,23 @@ CRF_INLINE void slice(const KernelView& kernel, size_t pixel, int n, Floats<W>* 
     }
 }
 
+template <int W, int Corners>
+CRF_INLINE void prefetch_sliced(const KernelView& kernel, size_t pixel, int n) {
+    for (int c = 0; c < Corners && kernel.far; c++) {
+        prefetch_row<W>(kernel.sliced + size_t(kernel.sliced_row[pixel * Corners + c]) * 2, n);
+    }
+}
+
 template <int W, int N>
 CRF_INLINE void add_messages(const KernelView& gaussian, const KernelView& bilateral, size_t pixel, int n, Floats<W>* e) {
     if (bilateral.sliced_row) {
-        for (int c = 0; c < 6 && bilateral.far; c++) {
-            prefetch_row<W>(bilateral.sliced + size_t(bilateral.sliced_row[(pixel + kBlock) * 6 + c]) * 2, n);
-        }
+        prefetch_sliced<W, 6>(bilateral, pixel + kBlock, n);
         slice<W, N, 6>(bilateral, pixel, n, e);
     }
-    if (gaussian.sliced_row) slice<W, N, 3>(gaussian, pixel, n, e);
+    if (gaussian.sliced_row) {
+        prefetch_sliced<W, 3>(gaussian, pixel + kBlock, n);
+        slice<W, N, 3>(gaussian, pixel, n, e);
+    }
 }
 
 template <int W, int N, int Corners>
@@ -155,69 +164,103 @@ CRF_INLINE void splat_both(const KernelView& gaussian, const KernelView& bilater
     if (gaussian.splatted_row) splat<W, N, 3>(gaussian, pixel, n, q);
 }
 
-// The posterior of a pixel: scale * row; its largest value is `scale`, where row is 1.
-struct Posterior {
-    const float* row;
-    float scale;
+template <int W, int N, bool Sliced>
+CRF_INLINE void logits(const RunView& run, const KernelView& gaussian, const KernelView& bilateral, int i, int n,
+                       Floats<W>* e) {
+    log_probabilities<W, N>(run, i, n, e);
+    if (Sliced) add_messages<W, N>(gaussian, bilateral, run.first + i, n, e);
+}
+
+// The posteriors of a block of pixels: scale * row each.
+template <int W, int N>
+struct Block {
+    alignas(64) float rows[kBlock * Row<W, N>::kMost * W];
+    float scale[kBlock];
 };
 
-// Calls take(i, posterior) for every pixel i of the run.
-template <int W, int N, bool Sliced, class Take>
-CRF_INLINE void for_each_posterior(const RunView& run, const KernelView& gaussian, const KernelView& bilateral, Take take) {
+// The posteriors of `count` pixels from `start` on. The exponentials are of the logits as they are, of which a pixel's
+// largest is at least -log(labels): false where one is too large for that.
+template <int W, int N, bool Sliced>
+CRF_INLINE bool softmax(const RunView& run, const KernelView& gaussian, const KernelView& bilateral, int start, int count,
+                        Block<W, N>& block) {
     const int n = Row<W, N>::vectors(run.labels);
-    alignas(64) float rows[kBlock * Row<W, N>::kMost * W];
-    float most[kBlock], all[kBlock];
-    for (int i = 0; i < kBlock; i++) all[i] = 1.0f;
+    Floats<W> most{};
+    Floats<4> all[kBlock];
+    for (int i = 0; i < count; i++) {
+        Floats<W> e[Row<W, N>::kMost], total{};
+        logits<W, N, Sliced>(run, gaussian, bilateral, start + i, n, e);
+        for (int k = 0; k < n; k++) {
+            most = larger(most, e[k]);
+            e[k] = exponential<W>(e[k]);
+            total += e[k];
+            store<W>(block.rows + (i * n + k) * W, e[k]);
+        }
+        all[i] = folded(total);
+    }
+    for (int i = count; i < kBlock; i++) all[i] = fill<4>(1.0f);
+    for (int i = 0; i < kBlock; i += 4) {
+        store<4>(block.scale + i, 1.0f / sums(all[i], all[i + 1], all[i + 2], all[i + 3]));
+    }
+    return !Sliced || largest(most) <= kMostLogit;
+}
+
+// The same, but the exponentials are of the logits less the pixel's largest, whose place in the row is exactly 1.
+template <int W, int N, bool Sliced>
+CRF_INLINE void softmax_of_any(const RunView& run, const KernelView& gaussian, const KernelView& bilateral, int start,
+                               int count, Block<W, N>& block) {
+    const int n = Row<W, N>::vectors(run.labels);
+    for (int i = 0; i < count; i++) {
+        Floats<W> e[Row<W, N>::kMost];
+        logits<W, N, Sliced>(run, gaussian, bilateral, start + i, n, e);
+        block.scale[i] = 1.0f / exponentials<W>(e, n, largest_of<W>(e, n));
+        for (int k = 0; k < n; k++) store<W>(block.rows + (i * n + k) * W, e[k]);
+    }
+}
+
+template <int W, int N, bool Sliced>
+CRF_INLINE void splat_posteriors(const RunView& run, const KernelView& gaussian, const KernelView& bilateral) {
+    const int n = Row<W, N>::vectors(run.labels);
+    Block<W, N> block;
     for (int start = 0; start < run.count; start += kBlock) {
         const int count = run.count - start < kBlock ? run.count - start : kBlock;
-        for (int i = 0; i < count; i++) {
-            Floats<W> e[Row<W, N>::kMost];
-            log_probabilities<W, N>(run, start + i, n, e);
-            if (Sliced) add_messages<W, N>(gaussian, bilateral, run.first + start + i, n, e);
-            most[i] = largest_of<W>(e, n);
-            for (int k = 0; k < n; k++) store<W>(rows + (i * n + k) * W, e[k]);
+        if (!softmax<W, N, Sliced>(run, gaussian, bilateral, start, count, block)) {
+            softmax_of_any<W, N, Sliced>(run, gaussian, bilateral, start, count, block);
         }
         for (int i = 0; i < count; i++) {
-            Floats<W> e[Row<W, N>::kMost];
-            for (int k = 0; k < n; k++) e[k] = load<W>(rows + (i * n + k) * W);
-            all[i] = exponentials<W>(e, n, most[i]);
-            for (int k = 0; k < n; k++) store<W>(rows + (i * n + k) * W, e[k]);
+            splat_both<W, N>(gaussian, bilateral, run.first + start + i, n, block.rows + i * n * W, block.scale[i]);
         }
-        for (int i = 0; i < kBlock; i++) all[i] = 1.0f / all[i];
-        for (int i = 0; i < count; i++) take(start + i, Posterior{rows + i * n * W, all[i]});
     }
 }
 
 template <int W, int N>
 void first_pass(const RunView& run, KernelView gaussian, KernelView bilateral) {
-    const int n = Row<W, N>::vectors(run.labels);
-    for_each_posterior<W, N, false>(run, gaussian, bilateral, [&](int i, Posterior q) {
-        splat_both<W, N>(gaussian, bilateral, run.first + i, n, q.row, q.scale);
-    });
+    splat_posteriors<W, N, false>(run, gaussian, bilateral);
 }
 
 template <int W, int N>
 void middle_pass(const RunView& run, KernelView gaussian, KernelView bilateral) {
-    const int n = Row<W, N>::vectors(run.labels);
-    for_each_posterior<W, N, true>(run, gaussian, bilateral, [&](int i, Posterior q) {
-        splat_both<W, N>(gaussian, bilateral, run.first + i, n, q.row, q.scale);
-    });
+    splat_posteriors<W, N, true>(run, gaussian, bilateral);
 }
 
-inline void write(const OutputView& output, size_t pixel, int labels, Posterior q) {
+inline void write(const OutputView& output, size_t pixel, int labels, const float* row, float scale) {
     int best = 0;
-    while (best < labels - 1 && q.row[best] != 1.0f) best++;
+    while (best < labels - 1 && row[best] != 1.0f) best++;
     output.label[pixel] = uint8_t(best);
-    output.confidence[pixel] = q.scale;
-    for (int c = 0; c < labels && output.posterior; c++) output.posterior[pixel * labels + c] = q.row[c] * q.scale;
+    output.confidence[pixel] = scale;
+    for (int c = 0; c < labels && output.posterior; c++) output.posterior[pixel * labels + c] = row[c] * scale;
 }
 
 template <int W, int N>
 void last_pass(const RunView& run, KernelView gaussian, KernelView bilateral, const OutputView& output) {
-    const int n = Row<W, N>::vectors(run.labels);
-    for_each_posterior<W, N, true>(run, gaussian, bilateral, [&](int i, Posterior q) {
-        write(output, run.first + i, n * W, q);
-    });
+    const int labels = Row<W, N>::vectors(run.labels) * W;
+    Block<W, N> block;
+    for (int start = 0; start < run.count; start += kBlock) {
+        const int count = run.count - start < kBlock ? run.count - start : kBlock;
+        softmax_of_any<W, N, true>(run, gaussian, bilateral, start, count, block);
+        for (int i = 0; i < count; i++) {
+            write(output, run.first + start + i, labels, block.rows + i * labels, block.scale[i]);
+        }
+    }
 }
 
 template <int W, int N>

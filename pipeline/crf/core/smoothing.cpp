@@ -83,14 +83,17 @@ KernelView Smoothing::view() {
     view.splatted_row = splatted_row_.data();
     view.sliced = values_.data();
     view.splatted = under_way_[0].data();
+    view.far = is_far(values_);
     return view;
 }
 
 void Smoothing::begin_row(int y, int labels) {
     const size_t mask = ring_[0] - 1;
-    for (uint32_t v = kernel_.lattice.used[y]; v < kernel_.lattice.used[y + 1]; v++) {
-        float* row = under_way_[0].data() + (v & mask) * labels;
-        std::fill(row, row + labels, 0.0f);
+    const size_t first = kernel_.lattice.used[y], last = kernel_.lattice.used[y + 1];
+    for (size_t v = first, next; v < last; v = next) {
+        next = std::min(last, (v | mask) + 1);  // where the ring begins anew
+        float* rows = under_way_[0].data() + (v & mask) * labels;
+        std::fill(rows, rows + (next - v) * labels, 0.0f);
     }
 }
 

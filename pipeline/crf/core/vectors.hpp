@@ -69,9 +69,27 @@ CRF_INLINE float sum(Floats<16> v) {
                __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
 }
 
-// exp(x) for x <= 0 to 1e-7 relative; 0 below -40, which no sum can tell and which keeps denormal numbers out.
+// Four floats with the sum of v.
+CRF_INLINE Floats<4> folded(Floats<4> v) { return v; }
+CRF_INLINE Floats<4> folded(Floats<8> v) {
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+}
+CRF_INLINE Floats<4> folded(Floats<16> v) {
+    return folded(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                  __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+
+// The sums of four vectors.
+CRF_INLINE Floats<4> sums(Floats<4> a, Floats<4> b, Floats<4> c, Floats<4> d) {
+    const Floats<4> ab = __builtin_shufflevector(a, b, 0, 4, 2, 6) + __builtin_shufflevector(a, b, 1, 5, 3, 7);
+    const Floats<4> cd = __builtin_shufflevector(c, d, 0, 4, 2, 6) + __builtin_shufflevector(c, d, 1, 5, 3, 7);
+    return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+// exp(x) for x <= 60 to 4e-6 relative, for -1 <= x <= 1 to 1e-7; 0 below -40, which no sum with a term of 1 / 256 can
+// tell and which keeps denormal numbers out.
 template <int W>
-CRF_INLINE Floats<W> exp_negative(Floats<W> x) {
+CRF_INLINE Floats<W> exponential(Floats<W> x) {
     const Floats<W> lowest = fill<W>(-40.0f);
     const Floats<W> t = larger(x, lowest) * 1.44269504f;
     const Floats<W> magic = t + 12582912.0f;  // 1.5 * 2^23: the nearest integer ends up in the low bits
