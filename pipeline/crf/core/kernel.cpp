@@ -58,6 +58,19 @@ void Kernel::make_room(int labels) {
     place_rows(lattice.vertex, ~0u, labels, row);
 }
 
+void Kernel::keep(const std::vector<int>& kept, int labels) {
+    keep_columns(values[0].data(), lattice.vertices, labels, kept, 0.0f, values[0].data());
+    make_room(padded(int(kept.size())));
+}
+
+void keep_columns(const float* from, size_t rows, int labels, const std::vector<int>& kept, float filling, float* to) {
+    const int count = int(kept.size()), some = padded(count);
+    for (size_t row = 0; row < rows; row++) {
+        for (int c = 0; c < count; c++) to[row * some + c] = from[row * labels + kept[c]];
+        for (int c = count; c < some; c++) to[row * some + c] = filling;
+    }
+}
+
 void place_rows(const Buffer<uint32_t>& vertex, uint32_t ring, int labels, Buffer<uint32_t>& row) {
     row.resize(vertex.size());
     const uint32_t pairs = uint32_t(labels / 2);

@@ -16,6 +16,8 @@ struct Kernel {
     void normalize(float weight, bool symmetric);
     // Room for rows of so many labels. Throws std::overflow_error where they cannot be numbered.
     void make_room(int labels);
+    // Of the `labels` that it was blurred for last, keeps some.
+    void keep(const std::vector<int>& kept, int labels);
     // What a pass reads and writes; `first` is the first pixel's number.
     KernelView view();
     // Zeros the vertices that rows [y, y + 1) of pixels use first, while the processor is about to need them.
@@ -23,6 +25,9 @@ struct Kernel {
     // Blurs what was splatted, and makes it what the next pass slices.
     void blur(int labels);
 };
+
+// Of `rows` of so many labels keeps those in `kept`, ascending, and fills them up to padded(kept); `to` may be `from`.
+void keep_columns(const float* from, size_t rows, int labels, const std::vector<int>& kept, float filling, float* to);
 
 // Where the rows of `labels` values of each vertex begin, in pairs of floats; row v of a ring is at v & ring.
 void place_rows(const Buffer<uint32_t>& vertex, uint32_t ring, int labels, Buffer<uint32_t>& row);

@@ -46,6 +46,7 @@ struct RunView {
     const float* log_sum;   // (count) subtracted from the logits; null for 0
     const float* floor;     // (labels) least log probability
     const float* stored;    // (count, labels)
+    float* largest;         // (labels) raised to each label's largest posterior; null where nobody asks
 };
 
 // Where results go; arrays of the whole picture.

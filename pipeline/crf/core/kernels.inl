@@ -149,12 +149,13 @@ CRF_INLINE void splat(const KernelView& kernel, size_t pixel, int n, const Float
     }
 }
 
-// Splats scale * row as `pixel`.
+// Splats scale * row as `pixel`, and raises `largest`, where there is one, to it.
 template <int W, int N>
 CRF_INLINE void splat_both(const KernelView& gaussian, const KernelView& bilateral, size_t pixel, int n, const float* row,
-                           float scale) {
+                           float scale, float* largest) {
     Floats<W> q[Row<W, N>::kMost];
     for (int k = 0; k < n; k++) q[k] = load<W>(row + k * W) * scale;
+    for (int k = 0; k < n && largest; k++) store<W>(largest + k * W, larger(load<W>(largest + k * W), q[k]));
     if (bilateral.splatted_row) {
         for (int c = 0; c < 6 && bilateral.far; c++) {
             prefetch_row<W>(bilateral.splatted + size_t(bilateral.splatted_row[(pixel + kBlock / 2) * 6 + c]) * 2, n);
@@ -227,7 +228,8 @@ CRF_INLINE void splat_posteriors(const RunView& run, const KernelView& gaussian,
             softmax_of_any<W, N, Sliced>(run, gaussian, bilateral, start, count, block);
         }
         for (int i = 0; i < count; i++) {
-            splat_both<W, N>(gaussian, bilateral, run.first + start + i, n, block.rows + i * n * W, block.scale[i]);
+            const float* row = block.rows + i * n * W;
+            splat_both<W, N>(gaussian, bilateral, run.first + start + i, n, row, block.scale[i], run.largest);
         }
     }
 }

@@ -16,12 +16,12 @@ struct Parameters {
     float gaussian_weight, gaussian_xy;
     float bilateral_weight, bilateral_xy, bilateral_rgb;
     bool symmetric;  // normalisation on both sides of a kernel; otherwise after it
-    float prune;     // labels nowhere as probable take no part
+    float prune;     // labels nowhere as probable take no part; twice that on the way
 };
 
 // What became of the picture. Labels are numbered as in `kept`.
 struct Result {
-    std::vector<int> kept;     // the labels that took part, ascending
+    std::vector<int> kept;     // the labels that took part to the end, ascending
     int labels;                // padded(kept), floats in a row of `posterior`
     Buffer<uint8_t> label;     // (pixels)
     Buffer<float> confidence;  // (pixels) posterior of the label
@@ -40,10 +40,13 @@ class MeanField {
   private:
     void place_columns(const Picture& picture, const Grid& grid);
     void choose_labels(const Picture& picture, Grid& grid, float prune);
-    void keep_labels(const Grid& grid);
+    void keep(const Grid& grid, const std::vector<int>& kept);
+    // Between two iterations: goes on without the labels that were nowhere as probable in the last.
+    void drop_labels(const Grid& grid, float least);
     void build_kernels(const Picture& picture, const Parameters& parameters);
     OutputView make_room_for_output(size_t pixels, bool want_posterior);
-    void iterate(const Picture& picture, int iterations, const OutputView& output);
+    void iterate(const Picture& picture, const Grid& grid, const Parameters& parameters);
+    void finish(const Picture& picture, const OutputView& output);
     KernelView gaussian() { return with_gaussian_ ? gaussian_.view() : KernelView{}; }
     KernelView bilateral() { return with_bilateral_ ? bilateral_.view() : KernelView{}; }
     template <class Pass>
@@ -51,7 +54,7 @@ class MeanField {
 
     GridView grid_{};
     std::vector<uint32_t> column_;
-    std::vector<float> share_, grid_row_, floor_;
+    std::vector<float> share_, grid_row_, floor_, largest_;
     Buffer<float> kept_grid_, log_sum_;
     Table table_;
     Smoothing gaussian_;

@@ -77,6 +77,11 @@ void Smoothing::make_room(int labels) {
     place_rows(kernel_.lattice.vertex, uint32_t(ring_[0] - 1), labels, splatted_row_);
 }
 
+void Smoothing::keep(const std::vector<int>& kept, int labels) {
+    keep_columns(values_.data(), kernel_.lattice.vertices, labels, kept, 0.0f, values_.data());
+    make_room(padded(int(kept.size())));
+}
+
 KernelView Smoothing::view() {
     KernelView view = kernel_.view();
     view.sliced_row = sliced_row_.data();
