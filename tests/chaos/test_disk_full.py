@@ -11,7 +11,7 @@ from chaos.breaking import Job, stage
 pytestmark = pytest.mark.long
 
 COUNT = 40
-PICTURE_BYTES = 4_000_000
+PICTURE_BYTES = 12_000_000  # three fetches at once, of up to 64 MiB each, are more than memory and disk
 STORE_BYTES = 80 * 2**20
 
 
