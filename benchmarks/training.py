@@ -1,6 +1,6 @@
 """What training on Ray costs: `python benchmarks/training.py --data URI --data_format camvid`.
 
-Prints one table: images/s of jobs/train.py, its data read from storage and augmented; images/s of the bare loop, the
+Prints one table: images/s of jobs/train.py, its data decoded and augmented; images/s of the bare loop, the
 same steps on tensors that lie in memory; and their ratio. Both have the same network, recipe, processes and threads.
 Rates are from the end of the first step to the end of the last: start, checks and the export are left out. Job and loop
 take turns, `repeat` times.
@@ -30,7 +30,7 @@ from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.training import Progress, Recipe, train
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import collate, example, share, shuffled
-from pipeline.training.distributed.batches import AHEAD, GPU_LOADERS
+from pipeline.training.distributed.batches import AHEAD, loaders_beside
 from pipeline.training.layouts import Layout, labels, list_pairs
 from pipeline.training.pairs import Pixels, decode, fetch
 
@@ -69,7 +69,7 @@ class Training:
         if self.repeat < 1:
             raise ConfigError(f"repeat is {self.repeat}; give 1 at least")
         self.job("")  # refuses what the job would
-        ahead = AHEAD * (GPU_LOADERS if torch.cuda.is_available() else 1)
+        ahead = AHEAD * loaders_beside(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         if self.recipe.iterations < STEPS_A_BATCH_AHEAD * ahead:
             raise ConfigError(
                 f"recipe.iterations is {self.recipe.iterations}; give {STEPS_A_BATCH_AHEAD * ahead} at least: the job "

@@ -47,14 +47,13 @@ class RunMetrics:
         self._gauge("images_waiting", "images segmented and not yet refined", totals.waiting)
         self._count("images_finished", "images that left the last stage", totals.finished)
         self._count("labels_kept", "labels that took part in refinement, summed over images", totals.kept)
-        segmented, failed = (sum(getattr(receipt, name) for receipt in receipts) for name in ("segmented", "failed"))
-        written = {"write": segmented + failed}
+        written = {"write": sum(receipt.segmented + receipt.failed for receipt in receipts)}
         for stage, images in (totals.images | written).items():
             self._count("stage_images", "images that came through a stage", images, stage=stage)
         writing = {"write": sum(receipt.seconds for receipt in receipts)}
         for stage, seconds in (totals.seconds | writing).items():
             self._count("stage_seconds", "seconds that a stage's workers were busy", seconds, stage=stage)
-        self._count("images_segmented", "masks committed", segmented)
+        self._count("images_segmented", "masks committed", sum(receipt.segmented for receipt in receipts))
         causes = {cause for receipt in receipts for cause in receipt.causes}
         for stage, error in causes:
             failed = sum(receipt.causes[stage, error] for receipt in receipts)

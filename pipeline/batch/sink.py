@@ -4,7 +4,7 @@ The driver holds references to finished blocks. When enough have come together, 
 the data concatenates them and puts the files. A repeated task writes the same names again.
 
 Blocks below 100 KB, which blocks of few masks are, Ray keeps in the memory of the driver itself, and again in the task
-that they are arguments of: three times FILE_BYTES at most.
+that they are arguments of: up to three times FILE_BYTES for each file that is being written.
 """
 
 import io

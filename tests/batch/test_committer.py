@@ -20,7 +20,6 @@ def test_blocks_are_committed_by_size_and_by_time(cluster: None, tmp_path: Path)
     add(committer, "c", 100 * 2**20)  # more than 224 MiB
     wait_for_receipts(committer, 1)
     add(committer, "d", 1)
-    committer.commit_if_due()
     committer.seconds = 0.0
     wait_for_receipts(committer, 2)
     add(committer, "e", 1)

@@ -27,8 +27,7 @@ def test_the_default_settings_keep_9999_of_10000_labels(name, params, certainty)
     default = DenseCRF(params).label(image, scores, 8)
     assert (every.best == default.best).mean() >= 0.9999
     probabilities = softmax(upsample(scores, 375, 500, 8))
-    assert every.kept == 21
-    assert default.kept <= (probabilities.max(axis=(1, 2)) >= 1e-2).sum()
+    assert (every.kept, default.kept) == (21, int((probabilities.max(axis=(1, 2)) >= 1e-2).sum()))
 
 
 @pytest.mark.parametrize("labels", [1, 3, 11, 30])

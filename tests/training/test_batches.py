@@ -67,7 +67,8 @@ def test_processes_share_each_batch():
         np.testing.assert_array_equal(np.concatenate([share[part] for share in both]), whole[part])
 
 
-def test_the_benchmark_refuses_a_measurement_without_the_making_of_batches():
+def test_the_benchmark_refuses_a_measurement_without_the_making_of_batches(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     given = {"data": "d", "data_format": "camvid"}
     assert Training(**given).recipe.iterations >= 10 * AHEAD
     with pytest.raises(ConfigError, match="iterations is 79; give 80 at least: the job makes 8 batches ahead"):

@@ -179,8 +179,8 @@ struct Block {
     float scale[kBlock];
 };
 
-// The posteriors of `count` pixels from `start` on. The exponentials are of the logits as they are, of which a pixel's
-// largest is at least -log(labels): false where one is too large for that.
+// The posteriors of `count` pixels from `start` on. The exponentials are of the logits as they are, of which none of a
+// label is below the floor's, log(1e-5): false where one is too large for that.
 template <int W, int N, bool Sliced>
 CRF_INLINE bool softmax(const RunView& run, const KernelView& gaussian, const KernelView& bilateral, int start, int count,
                         Block<W, N>& block) {

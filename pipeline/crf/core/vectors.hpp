@@ -86,7 +86,7 @@ CRF_INLINE Floats<4> sums(Floats<4> a, Floats<4> b, Floats<4> c, Floats<4> d) {
     return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
-// exp(x) for x <= 60 to 4e-6 relative, for -1 <= x <= 1 to 1e-7; 0 below -40, which no sum with a term of 1 / 256 can
+// exp(x) for x <= 60 to 4e-6 relative, for -1 <= x <= 1 to 1e-7; 0 below -40, which no sum with a term of 1e-5 can
 // tell and which keeps denormal numbers out.
 template <int W>
 CRF_INLINE Floats<W> exponential(Floats<W> x) {

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
@@ -20,8 +21,7 @@ from pipeline.training.recipe import Recipe
 AHEAD = 8
 """Batches that each loader is asked for before they are wanted."""
 
-GPU_LOADERS = 4
-"""Of a worker with a GPU, which trains on what several cores augment; beside a CPU that trains, one is enough."""
+_GPU_LOADERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,11 @@ class Loader:
     def _sample(self, draw: int) -> tuple[Pixels, Pixels]:
         library = self._batches.library
         return library.pair(shuffled(draw, len(library), self._batches.recipe.seed))
+
+
+def loaders_beside(device: torch.device) -> int:
+    """A GPU trains on what several cores augment; beside a CPU that trains, one loader is enough."""
+    return _GPU_LOADERS if device.type == "cuda" else 1
 
 
 def _start_loader(batches: Batches) -> Any:

@@ -17,7 +17,7 @@ from ray.train import Checkpoint
 from pipeline import storage
 from pipeline.errors import RunError
 from pipeline.models.deeplab import SegmentationModel
-from pipeline.training.distributed.batches import GPU_LOADERS, Batches
+from pipeline.training.distributed.batches import Batches, loaders_beside
 from pipeline.training.distributed.checkpoint_storage import STATE_FILE, read_state
 from pipeline.training.distributed.library import Library
 from pipeline.training.loop import Progress, train
@@ -85,7 +85,7 @@ def _train(job: Job) -> None:
             recipe=job.recipe,
             rank=rank,
             world=world,
-            loaders=GPU_LOADERS if device.type == "cuda" else 1,
+            loaders=loaders_beside(device),
         ),
         job.recipe,
         class_weights=class_weights(job.training.pixels, job.recipe.class_balance).to(device),
