@@ -16,6 +16,13 @@ from servers import credentials, free_port, new_bucket, seaweedfs
 from pipeline.storage import access
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where two processes share the tests, one has all that need the Ray instance; the others go by file."""
+    for item in items:
+        alone = "cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if alone else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An S3 server on loopback; the AWS_* variables of this process point at it."""

@@ -159,6 +159,19 @@ def test_bfloat16_is_close(model: SegmentationModel) -> None:
     assert 0 < np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "gains"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True, "avx512_f": True}, False), ({}, False)],
+)
+def test_bfloat16_is_taken_where_the_processor_multiplies_it(
+    near_sighted: SegmentationModel, monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], gains: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert Predictor(near_sighted, Inference()).bfloat16 == gains
+    assert Predictor(near_sighted, Inference(precision="bfloat16")).bfloat16
+    assert not Predictor(near_sighted, Inference(precision="float32")).bfloat16
+
+
 def test_scores_saturate(near_sighted: SegmentationModel) -> None:
     with torch.no_grad():
         bias: Tensor = near_sighted.head.bias

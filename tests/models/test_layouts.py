@@ -232,12 +232,18 @@ class BackboneTester(TrunkTester):
 
 class TestTorchvisionResNet50(BackboneTester):
     preprocessing = IMAGENET_PREPROCESSING
+    trunk: ClassVar = "resnet50"
 
     def state(self) -> State:
-        return torchvision_resnet_state("resnet50")
+        return torchvision_resnet_state(self.trunk)
 
     def reference(self, state: State, x: Tensor) -> Tensor:
-        return torchvision_trunk(state, x, BLOCKS["resnet50"])
+        return torchvision_trunk(state, x, BLOCKS[self.trunk])
+
+
+class TestTorchvisionResNet101(TestTorchvisionResNet50):
+    architecture = "deeplabv2-resnet101-aspp"
+    trunk = "resnet101"
 
 
 class TestTorchvisionVGG16(BackboneTester):
