@@ -52,6 +52,8 @@ class Training:
         classes: as the job takes it.
         model: as the job takes it.
         workers: processes.
+        cores: that networks train on, job and loop alike; Ray is told of no more, and has the machine's others for what
+            makes the batches and for itself. 0 for all.
         recipe: as the job takes it; its iterations are one measurement.
         repeat: how often job and loop take turns.
     """
@@ -61,6 +63,7 @@ class Training:
     classes: tuple[str, ...] | None = None
     model: str = "light"
     workers: int = 1
+    cores: int = 0
     recipe: Recipe = field(default_factory=lambda: Recipe(iterations=320, batch=4, crop=257, freeze_bn=False))
     repeat: int = 3
 
@@ -68,6 +71,9 @@ class Training:
         """Raise ConfigError for what cannot be measured."""
         if self.repeat < 1:
             raise ConfigError(f"repeat is {self.repeat}; give 1 at least")
+        there = os.cpu_count() or 1
+        if self.cores and not self.workers <= self.cores <= there:
+            raise ConfigError(f"cores is {self.cores}; give one for each worker, at most {there}, or 0 for all")
         self.job("")  # refuses what the job would
         ahead = AHEAD * loaders_beside(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         if self.recipe.iterations < STEPS_A_BATCH_AHEAD * ahead:
@@ -109,8 +115,9 @@ def measure(config: Training, folder: Path) -> None:
     for turn in range(config.repeat):
         print(f"turn {turn + 1} of {config.repeat}: the job, then the bare loop", file=sys.stderr, flush=True)
         job = config.job(str(folder / "output"))
-        jobs.append(run_job(job, folder))
-        loops.append(run_loop(job, folder))
+        cores = config.cores or os.cpu_count() or 1
+        jobs.append(run_job(job, cores, folder))
+        loops.append(run_loop(job, cores, folder))
     ratios = [job / loop for job, loop in zip(jobs, loops, strict=True)]
     rows = [
         (what, number(median(values)), number(min(values)), number(max(values)), unit)
@@ -122,32 +129,36 @@ def measure(config: Training, folder: Path) -> None:
     ]
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     print(f"{config.data_format} at {storage.redact(config.data)}, model {config.model}, {config.recipe}")
-    print(f"machine: {os.cpu_count()} cores, {', '.join(gpus) or 'no GPU'}; turns {config.repeat}\n")
+    having = f"{os.cpu_count()} cores, {config.cores or 'all'} to train on"
+    print(f"machine: {having}, {', '.join(gpus) or 'no GPU'}; turns {config.repeat}\n")
     print(markdown(("what", "median", "min", "max", "unit"), rows))
 
 
-def run_job(job: TrainConfig, folder: Path) -> float:
+def run_job(job: TrainConfig, cores: int, folder: Path) -> float:
     """Images/s of the job as a person starts it. Raises RunError when it fails."""
     settings = folder / "job.yaml"
     settings.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(job)))))
-    done = subprocess.run([sys.executable, str(JOB), "--config", str(settings)], capture_output=True, text=True)
+    command = [sys.executable, str(JOB), "--config", str(settings)]
+    environment = os.environ | {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": cores})}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RunError(f"the job ended with exit code {done.returncode}: {done.stderr[-2000:]}")
     return float(json.loads(done.stdout.splitlines()[-1])["images_per_second"])
 
 
-def run_loop(job: TrainConfig, folder: Path) -> float:
+def run_loop(job: TrainConfig, cores: int, folder: Path) -> float:
     """Images/s of the plain loop in as many processes as the job has workers."""
     workers, _ = job.worker_range
     meeting = folder / f"meeting-{secrets.token_hex(4)}"
-    spawn(_loop, args=(workers, job, str(meeting)), nprocs=workers)  # type: ignore[no-untyped-call]
+    threads = 1 if torch.cuda.is_available() else max(cores // workers, 1)
+    spawn(_loop, args=(workers, job, threads, str(meeting)), nprocs=workers)  # type: ignore[no-untyped-call]
     return float(meeting.with_suffix(".rate").read_text())
 
 
-def _loop(rank: int, workers: int, job: TrainConfig, meeting: str) -> None:
+def _loop(rank: int, workers: int, job: TrainConfig, threads: int, meeting: str) -> None:
     gpu = torch.cuda.is_available()
     device = torch.device("cuda", rank) if gpu else torch.device("cpu")
-    torch.set_num_threads(1 if gpu else max((os.cpu_count() or 1) // workers, 1))
+    torch.set_num_threads(threads)
     if workers > 1:
         backend = "nccl" if gpu else "gloo"
         torch.distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=workers)
