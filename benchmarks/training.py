@@ -115,9 +115,8 @@ def measure(config: Training, folder: Path) -> None:
     for turn in range(config.repeat):
         print(f"turn {turn + 1} of {config.repeat}: the job, then the bare loop", file=sys.stderr, flush=True)
         job = config.job(str(folder / "output"))
-        cores = config.cores or os.cpu_count() or 1
-        jobs.append(run_job(job, cores, folder))
-        loops.append(run_loop(job, cores, folder))
+        jobs.append(run_job(job, config.cores, folder))
+        loops.append(run_loop(job, config.cores, folder))
     ratios = [job / loop for job, loop in zip(jobs, loops, strict=True)]
     rows = [
         (what, number(median(values)), number(min(values)), number(max(values)), unit)
@@ -139,8 +138,8 @@ def run_job(job: TrainConfig, cores: int, folder: Path) -> float:
     settings = folder / "job.yaml"
     settings.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(job)))))
     command = [sys.executable, str(JOB), "--config", str(settings)]
-    environment = os.environ | {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": cores})}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    told = {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": cores})} if cores else {}
+    done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True)
     if done.returncode:
         raise RunError(f"the job ended with exit code {done.returncode}: {done.stderr[-2000:]}")
     return float(json.loads(done.stdout.splitlines()[-1])["images_per_second"])
@@ -150,7 +149,7 @@ def run_loop(job: TrainConfig, cores: int, folder: Path) -> float:
     """Images/s of the plain loop in as many processes as the job has workers."""
     workers, _ = job.worker_range
     meeting = folder / f"meeting-{secrets.token_hex(4)}"
-    threads = 1 if torch.cuda.is_available() else max(cores // workers, 1)
+    threads = 1 if torch.cuda.is_available() else max((cores or os.cpu_count() or 1) // workers, 1)
     spawn(_loop, args=(workers, job, threads, str(meeting)), nprocs=workers)  # type: ignore[no-untyped-call]
     return float(meeting.with_suffix(".rate").read_text())
 

@@ -17,7 +17,7 @@ from pipeline.storage import access
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two processes share the tests, one has all that need the Ray instance; the others go by file."""
+    """Where two processes share the tests, one has all that need the Ray instance; the others go by file name."""
     for item in items:
         alone = "cluster" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("ray" if alone else item.path.stem))
