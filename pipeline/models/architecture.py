@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from pipeline.errors import ConfigError
 
 OUTPUT_STRIDE = 8
-DECODER_STRIDE = 4
+DECODER_STRIDE = 2
 DECODER_STEP = 16
 MAX_RATE = 1024
 
@@ -44,7 +44,7 @@ class Architecture:
     head: `aspp` sums one branch for each atrous rate; `largefov` is a single branch; `pointwise` a single 1x1
         convolution (the COCO initialisation); `deeplabv3` the later paper's head, with batch normalisation and image
         pooling; `decoder` sums branches as `aspp` does, at stride 16, and joins finer features to them on the way to
-        stride 4. On VGG-16, `aspp` and `largefov` have the fc6-fc7-fc8 branches of the paper.
+        stride 2. On VGG-16, `aspp` and `largefov` have the fc6-fc7-fc8 branches of the paper.
     resnet: behaviour of a ResNet trunk; None for the other trunks.
     """
 

@@ -7,6 +7,7 @@ valid: at output stride 8 every fourth feature of this trunk is a feature of the
 TensorFlow pads "SAME": at the valid sizes 8m+1 every strided layer sees an odd size, where SAME is symmetric padding.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,17 +115,18 @@ class EfficientNetLite0(nn.Module):
 
 
 class EfficientNetLite0Pyramid(EfficientNetLite0):
-    """(N, 3, H, W) of sizes 16m+1 -> features at strides 4 (24 channels), 8 (40) and 16 (320)."""
+    """(N, 3, H, W) of sizes 16m+1 -> features at strides 2 (16 channels), 4 (24), 8 (40) and 16 (320)."""
 
-    levels = (24, 40, 320)
+    levels = (16, 24, 40, 320)
 
     def __init__(self) -> None:
         super().__init__(STAGES_TO_16)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """The features of preprocessed pictures, the finest first."""
-        first, second = (sum(stage.blocks for stage in STAGES_TO_16[:n]) for n in (2, 3))
-        at4: Tensor = self.blocks[:first](self.stem(x))
-        at8: Tensor = self.blocks[first:second](at4)
-        at16: Tensor = self.blocks[second:](at8)
-        return at4, at8, at16
+        first, second, third = itertools.accumulate(stage.blocks for stage in STAGES_TO_16[:3])
+        at2: Tensor = self.blocks[:first](self.stem(x))
+        at4: Tensor = self.blocks[first:second](at2)
+        at8: Tensor = self.blocks[second:third](at4)
+        at16: Tensor = self.blocks[third:](at8)
+        return at2, at4, at8, at16

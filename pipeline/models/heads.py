@@ -12,7 +12,7 @@ from pipeline.models.layers import ConvBatchNorm
 INIT_STD = 0.01
 FC_CHANNELS = 1024
 DEEPLABV3_CHANNELS = 256
-DECODER_CHANNELS = (128, 64)
+DECODER_CHANNELS = (32, 32, 64, 128)  # at strides 2, 4, 8 and 16
 
 
 class BranchSum(nn.Module):
@@ -102,31 +102,35 @@ class DeepLabV3Head(nn.Module):
 
 
 class Decoder(nn.Module):
-    """ASPP at stride 16, brought to stride 4 in two steps that each join the trunk's own features of that stride.
+    """ASPP at stride 16, brought to stride 2 in steps that each join the trunk's own features of twice as fine a grid.
 
     The sum of atrous branches is that of DeepLab v2. The way back to finer features is that of DeepLab v3+ (arXiv
-    1802.02611, figure 2), with a step more.
+    1802.02611, figure 2), in a step for each level.
     """
 
     def __init__(self, levels: Sequence[int], classes: int, rates: Sequence[int]) -> None:
-        """Take features of `levels` channels, the finest first."""
+        """Take features of `levels` channels, the finest first: as many as DECODER_CHANNELS."""
         super().__init__()
-        fine, middle, coarse = levels
-        wide, narrow = DECODER_CHANNELS
-        self.branches = nn.ModuleList(ConvBatchNorm(coarse, wide, 3, dilation=rate) for rate in rates)
-        self.lateral8 = ConvBatchNorm(middle, wide, 1)
-        self.smooth8 = ConvBatchNorm(wide, narrow, 3, activation=nn.ReLU(inplace=True))
-        self.lateral4 = ConvBatchNorm(fine, narrow, 1)
-        self.smooth4 = ConvBatchNorm(narrow, narrow, 3, activation=nn.ReLU(inplace=True))
-        self.classifier = nn.Conv2d(narrow, classes, 1)
+        *finer, coarse = levels
+        channels = DECODER_CHANNELS
+        self.branches = nn.ModuleList(ConvBatchNorm(coarse, channels[-1], 3, dilation=rate) for rate in rates)
+        self.laterals = nn.ModuleList(
+            ConvBatchNorm(level, wide, 1) for level, wide in zip(finer, channels[1:], strict=True)
+        )
+        self.smooths = nn.ModuleList(
+            ConvBatchNorm(wide, narrow, 3, activation=nn.ReLU(inplace=True))
+            for wide, narrow in zip(channels[1:], channels, strict=False)
+        )
+        self.classifier = nn.Conv2d(channels[0], classes, 1)
         init_head(self)
 
-    def forward(self, features: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Features at strides 4, 8 and 16, each grid twice the next less one, -> (N, classes, h, w) at stride 4."""
-        at4, at8, at16 = features
-        context: Tensor = sum(branch(at16) for branch in self.branches)  # (N, wide, h/4, w/4)
-        x = self.smooth8(torch.relu(_twice(torch.relu(context)) + self.lateral8(at8)))  # (N, narrow, h/2, w/2)
-        x = self.smooth4(torch.relu(_twice(x) + self.lateral4(at4)))  # (N, narrow, h, w)
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Features of each level, each grid twice the next less one, -> (N, classes, h, w) on the finest grid."""
+        *finer, coarse = features
+        x: Tensor = sum(branch(coarse) for branch in self.branches)
+        x = torch.relu(x)
+        for level, lateral, smooth in reversed(list(zip(finer, self.laterals, self.smooths, strict=True))):
+            x = smooth(torch.relu(_twice(x) + lateral(level)))
         scores: Tensor = self.classifier(x)
         return scores
 

@@ -63,15 +63,16 @@ def test_image_pooling_is_the_mean_everywhere() -> None:
 def test_the_decoder_joins_features_of_one_place() -> None:
     """A point of the coarse grid, and the finer points at the same pixel, move the scores around that pixel alone."""
     torch.manual_seed(0)
-    head = Decoder((24, 40, 320), 3, (1, 2)).eval()
-    grids = [torch.zeros(1, channels, side, side) for channels, side in ((24, 33), (40, 17), (320, 9))]
-    still = head(tuple(grids))
-    assert still.shape == (1, 3, 33, 33)
-    reach = {0: 2, 1: 2 + 4, 2: 2 + 4 + 12}  # in points of the finest grid: each 3x3, widened by what lies between
-    for level, point in enumerate((16, 8, 4)):
+    levels = (16, 24, 40, 320)
+    head = Decoder(levels, 3, (1, 2)).eval()
+    grids = [torch.zeros(1, channels, side, side) for channels, side in zip(levels, (65, 33, 17, 9), strict=True)]
+    still = head(grids)
+    assert still.shape == (1, 3, 65, 65)
+    reach = (1, 4, 10, 30)  # in points of the finest grid: twice as many, 1 more and 1 for the 3x3 at each step
+    for level, point in enumerate((32, 16, 8, 4)):
         moved = [grid.clone() for grid in grids]
         moved[level][0, :, point, point] = 100.0
-        rows, columns = (head(tuple(moved)) - still)[0].abs().sum(0).nonzero().T
+        rows, columns = (head(moved) - still)[0].abs().sum(0).nonzero().T
         for found in (rows, columns):
-            assert found.float().mean().item() == pytest.approx(16, abs=0.5)
-            assert 0 < found.max() - 16 <= reach[level]
+            assert found.float().mean().item() == pytest.approx(32, abs=0.5)
+            assert found.max() - 32 == reach[level]
