@@ -85,5 +85,5 @@ def test_every_frame_becomes_a_mask(put: Callable[[str], None], backend: Literal
     found = dict(masks.read(f"{bucket}/out"))
     assert {key.removesuffix(".png") for key in found} == set(frames())
     assert {mask.shape for mask in found.values()} == {(360, 480)}
-    assert share_right(found) > 0.92  # as trained: 0.934, and 0.937 after the CRF
+    assert share_right(found) > 0.93  # as trained: 0.940, and 0.944 after the CRF
     assert not list(storage.list_files(f"{bucket}/out/{ERRORS_FOLDER}"))
