@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -112,16 +113,15 @@ class Decoder(nn.Module):
         """Take features of `levels` channels, the finest first: as many as DECODER_CHANNELS."""
         super().__init__()
         *finer, coarse = levels
-        channels = DECODER_CHANNELS
-        self.branches = nn.ModuleList(ConvBatchNorm(coarse, channels[-1], 3, dilation=rate) for rate in rates)
+        steps = list(pairwise(DECODER_CHANNELS))
+        self.branches = nn.ModuleList(ConvBatchNorm(coarse, DECODER_CHANNELS[-1], 3, dilation=rate) for rate in rates)
         self.laterals = nn.ModuleList(
-            ConvBatchNorm(level, wide, 1) for level, wide in zip(finer, channels[1:], strict=True)
+            ConvBatchNorm(level, wide, 1) for level, (_, wide) in zip(finer, steps, strict=True)
         )
         self.smooths = nn.ModuleList(
-            ConvBatchNorm(wide, narrow, 3, activation=nn.ReLU(inplace=True))
-            for wide, narrow in zip(channels[1:], channels, strict=False)
+            ConvBatchNorm(wide, narrow, 3, activation=nn.ReLU(inplace=True)) for narrow, wide in steps
         )
-        self.classifier = nn.Conv2d(channels[0], classes, 1)
+        self.classifier = nn.Conv2d(DECODER_CHANNELS[0], classes, 1)
         init_head(self)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
