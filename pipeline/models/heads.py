@@ -127,10 +127,10 @@ class Decoder(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Features of each level, each grid twice the next less one, -> (N, classes, h, w) on the finest grid."""
         *finer, coarse = features
-        x: Tensor = sum(branch(coarse) for branch in self.branches)
-        x = torch.relu(x)
+        context: Tensor = sum(branch(coarse) for branch in self.branches)
+        x = torch.relu(context)  # (N, 128, h/8, w/8)
         for level, lateral, smooth in reversed(list(zip(finer, self.laterals, self.smooths, strict=True))):
-            x = smooth(torch.relu(_twice(x) + lateral(level)))
+            x = smooth(torch.relu(_twice(x) + lateral(level)))  # (N, 64, h/4, w/4), (N, 32, h/2, w/2), (N, 32, h, w)
         scores: Tensor = self.classifier(x)
         return scores
 

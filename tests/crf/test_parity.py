@@ -81,7 +81,7 @@ def test_a_checkerboard_of_certain_pixels(posterior, params):
     assert_parity(posterior, params, image, probabilities)
 
 
-@pytest.mark.parametrize("labels", [1, 2, 4, 5, 8, 9, 16, 17, 21, 24, 25, 30, 32, 33, 182])
+@pytest.mark.parametrize("labels", [1, 2, 4, 5, 8, 9, 11, 16, 17, 21, 24, 25, 30, 32, 33, 182])
 def test_label_counts(posterior, labels):
     image = picture()
     assert_parity(posterior, RELEASED, image, probabilities_for(image, labels))
