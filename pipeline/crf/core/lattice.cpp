@@ -128,23 +128,53 @@ void fill_features(const Picture& picture, float xy, float rgb, int y, int padde
     }
 }
 
+// Room for the work on an axis.
+struct Links {
+    Buffer<uint32_t> likely;  // vertices that seem to have a neighbour, later those where chains begin
+    Buffer<uint64_t> wanted;  // the names of these neighbours
+    Buffer<int32_t> next;     // (vertices) neighbour; -1 where there is none
+    Buffer<uint8_t> follows;  // (vertices) 1 where it is another's neighbour
+};
+
+// Finds each vertex's neighbour along an axis. Returns how many are in links.likely.
 template <int D>
-void string_together(const Table& table, const Numbering<D>& numbering, int axis, Buffer<int32_t>& next,
-                     std::vector<bool>& follows, Chain& chain) {
+size_t link(const Table& table, const Numbering<D>& numbering, int axis, Links& links) {
     const size_t count = table.size();
-    next.resize(count);
-    follows.assign(count, false);
-    for (size_t v = 0; v < count; v++) {
-        if (v + kSlotAhead < count) table.prefetch_slot(numbering.neighbour(table.name(v + kSlotAhead), axis));
-        if (v + kNameAhead < count) table.prefetch_name(numbering.neighbour(table.name(v + kNameAhead), axis));
-        next[v] = table.find(numbering.neighbour(table.name(v), axis));
-        if (next[v] >= 0) follows[next[v]] = true;
+    links.likely.resize(count);
+    links.wanted.resize(count);
+    links.next.resize(count);
+    links.follows.resize(count);
+    std::fill(links.next.begin(), links.next.end(), -1);
+    std::fill(links.follows.begin(), links.follows.end(), uint8_t(0));
+    size_t likely = 0;
+    for (size_t v = 0; v < count; v++) {  // half have none: no branch, as the processor could not guess it
+        const uint64_t name = numbering.neighbour(table.name(v), axis);
+        links.likely[likely] = uint32_t(v);
+        links.wanted[likely] = name;
+        likely += table.may_have(name);
     }
-    chain.resize(count);
+    for (size_t i = 0; i < likely; i++) {
+        if (i + kSlotAhead < likely) table.prefetch_slot(links.wanted[i + kSlotAhead]);
+        if (i + kNameAhead < likely) table.prefetch_name(links.wanted[i + kNameAhead]);
+        const int32_t found = table.find(links.wanted[i]);
+        links.next[links.likely[i]] = found;
+        if (found >= 0) links.follows[found] = 1;
+    }
+    return likely;
+}
+
+void string_together(Links& links, size_t likely, Chain& chain) {
+    const int32_t* next = links.next.data();
+    size_t starts = 0;
+    for (size_t i = 0; i < likely; i++) {
+        const uint32_t v = links.likely[i];
+        links.likely[starts] = v;
+        starts += (next[v] >= 0) & !links.follows[v];
+    }
+    chain.resize(links.next.size());
     size_t length = 0;
-    for (size_t v = 0; v < count; v++) {
-        if (follows[v] || next[v] < 0) continue;
-        int32_t at = int32_t(v);
+    for (size_t i = 0; i < starts; i++) {
+        int32_t at = int32_t(links.likely[i]);
         for (; next[at] >= 0; at = next[at]) chain[length++] = uint32_t(at) * 2 + 1;
         chain[length++] = uint32_t(at) * 2;
     }
@@ -188,9 +218,8 @@ void build(const Picture& picture, float xy, float rgb, Table& table, Lattice& l
     lattice.used[picture.height] = uint32_t(table.size());
     lattice.vertices = table.size();
     lattice.chain.resize(C);
-    Buffer<int32_t> next;
-    std::vector<bool> follows;
-    for (int axis = 0; axis < C; axis++) string_together<D>(table, numbering, axis, next, follows, lattice.chain[axis]);
+    Links links;
+    for (int axis = 0; axis < C; axis++) string_together(links, link<D>(table, numbering, axis, links), lattice.chain[axis]);
 }
 
 }  // namespace
@@ -208,6 +237,14 @@ void Table::resize(int bits) {
     mask_ = (size_t(1) << bits) - 1;
     slots_.resize(mask_ + 1);
     std::fill(slots_.begin(), slots_.end(), -1);
+    seen_.resize(((mask_ + 1) << kBitsOfSlot) / 64);
+    std::fill(seen_.begin(), seen_.end(), uint64_t(0));
+}
+
+void Table::place(uint64_t name, size_t slot, int32_t vertex) {
+    slots_[slot] = vertex;
+    const size_t at = bit(name);
+    seen_[at / 64] |= uint64_t(1) << at % 64;
 }
 
 uint32_t Table::insert(uint64_t name) {
@@ -215,7 +252,7 @@ uint32_t Table::insert(uint64_t name) {
     for (; slots_[at] >= 0; at = (at + 1) & mask_) {
         if (names_[slots_[at]] == name) return uint32_t(slots_[at]);
     }
-    slots_[at] = int32_t(size_);
+    place(name, at, int32_t(size_));
     names_.push_back(name);
     if (++size_ * 2 > mask_) grow();
     return uint32_t(size_ - 1);
@@ -232,7 +269,7 @@ void Table::grow() {
     for (size_t vertex = 0; vertex < size_; vertex++) {
         size_t at = slot(names_[vertex]);
         while (slots_[at] >= 0) at = (at + 1) & mask_;
-        slots_[at] = int32_t(vertex);
+        place(names_[vertex], at, int32_t(vertex));
     }
 }
 
