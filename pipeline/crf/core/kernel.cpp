@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 
 namespace crf {
 namespace {
@@ -54,13 +53,48 @@ void Kernel::normalize(float weight, bool symmetric) {
 }
 
 void Kernel::make_room(int labels) {
-    for (Buffer<float>& half : values) half.resize(lattice.vertices * labels);
-    place_rows(lattice.vertex, ~0u, labels, row);
+    for (Rows& half : values) half.make_room(lattice.vertices, labels);
 }
 
-void Kernel::keep(const std::vector<int>& kept, int labels) {
-    keep_columns(values[0].data(), lattice.vertices, labels, kept, 0.0f, values[0].data());
-    make_room(padded(int(kept.size())));
+void Kernel::keep(const std::vector<int>& kept) {
+    values[0].keep(kept);
+    values[1].make_room(lattice.vertices, values[0].labels);
+}
+
+KernelView Kernel::view() {
+    const float* weight = lattice.weight.data();
+    return {lattice.vertex.data(), slice_weight.size() ? slice_weight.data() : weight, weight, values[0].view(),
+            values[1].view(), values[0].far()};
+}
+
+void Kernel::clear_row(int y) { values[1].clear(lattice.used[y], lattice.used[y + 1]); }
+
+void Kernel::blur() {
+    const RowsView rows = values[1].view();
+    for (const Chain& chain : lattice.chain) kernels().blur(chain.data(), chain.size(), values[1].labels, rows);
+    std::swap(values[0], values[1]);
+}
+
+void Rows::make_room(size_t count_, int labels_) {
+    count = count_;
+    labels = labels_;
+    values.resize(count * labels);
+}
+
+void Rows::clear(size_t first, size_t last) {
+    std::fill(values.data() + first * labels, values.data() + last * labels, 0.0f);
+}
+
+void Rows::keep(const std::vector<int>& kept) {
+    keep_columns(values.data(), count, labels, kept, 0.0f, values.data());
+    make_room(count, padded(int(kept.size())));
+}
+
+RowsView Rows::view(uint32_t ring) { return {values.data(), ring}; }
+
+bool Rows::far() const {
+    constexpr size_t kCache = 1 << 18;  // floats
+    return count * labels > kCache;
 }
 
 void keep_columns(const float* from, size_t rows, int labels, const std::vector<int>& kept, float filling, float* to) {
@@ -69,38 +103,6 @@ void keep_columns(const float* from, size_t rows, int labels, const std::vector<
         for (int c = 0; c < count; c++) to[row * some + c] = from[row * labels + kept[c]];
         for (int c = count; c < some; c++) to[row * some + c] = filling;
     }
-}
-
-void place_rows(const Buffer<uint32_t>& vertex, uint32_t ring, int labels, Buffer<uint32_t>& row) {
-    row.resize(vertex.size());
-    const uint32_t pairs = uint32_t(labels / 2);
-    uint32_t last = 0;
-    for (size_t i = 0; i < vertex.size(); i++) {
-        last = std::max(last, vertex[i] & ring);
-        row[i] = (vertex[i] & ring) * pairs;
-    }
-    if (uint64_t(last) * pairs > ~0u) throw std::overflow_error("too many vertices for so many labels");
-}
-
-bool is_far(const Buffer<float>& values) {
-    constexpr size_t kCache = 1 << 18;  // floats
-    return values.size() > kCache;
-}
-
-KernelView Kernel::view() {
-    const float* weight = lattice.weight.data();
-    return {row.data(), row.data(), slice_weight.size() ? slice_weight.data() : weight, weight, values[0].data(),
-            values[1].data(), is_far(values[0])};
-}
-
-void Kernel::clear_row(int y, int labels) {
-    std::fill(values[1].data() + size_t(lattice.used[y]) * labels, values[1].data() + size_t(lattice.used[y + 1]) * labels,
-              0.0f);
-}
-
-void Kernel::blur(int labels) {
-    for (const Chain& chain : lattice.chain) kernels().blur(chain.data(), chain.size(), labels, values[1].data());
-    std::swap(values[0], values[1]);
 }
 
 }  // namespace crf

@@ -7,24 +7,26 @@
 
 namespace crf {
 
-// One kernel of the energy during a pass. A row of values holds all labels of one lattice vertex. Where a row begins is
-// counted in pairs of floats: what a processor can multiply by 8 while it forms an address.
-struct KernelView {
-    const uint32_t* sliced_row;    // (pixels, corners) row of each vertex around a pixel; null where the kernel is absent
-    const uint32_t* splatted_row;  // (pixels, corners)
-    const float* slice_weight;     // (pixels, corners)
-    const float* splat_weight;     // (pixels, corners)
-    const float* sliced;           // blurred values of the last iteration
-    float* splatted;               // sums for the next iteration
-    bool far;                      // its values do not fit the processor's cache
+// Values of lattice vertices, a row for each. The row of vertex v is at v & ring.
+struct RowsView {
+    float* values;  // (rows, labels)
+    uint32_t ring;
 };
 
-// A step of a blur between rings of rows: row v of a ring of size n is at v & (n - 1).
+// One kernel of the energy during a pass.
+struct KernelView {
+    const uint32_t* vertex;     // (pixels, corners) vertices around each pixel; null where the kernel is absent
+    const float* slice_weight;  // (pixels, corners)
+    const float* splat_weight;  // (pixels, corners)
+    RowsView sliced;            // blurred values of the last iteration
+    RowsView splatted;          // sums for the next iteration
+    bool far;                   // its values do not fit the processor's cache
+};
+
+// A step of a blur from ring to ring.
 struct BlurStep {
-    const uint32_t *before, *after;  // (vertices) neighbours along the axis; kNone where there is none
-    const float* from;
-    float* to;
-    uint32_t from_ring, to_ring;
+    const uint32_t *before, *after;  // (vertices) where in `from` the neighbours along the axis are
+    RowsView from, to;
 };
 
 // Logits between grid points: pixel (y, x) reads the grid at ((y + top) / stride, column[x] + share[x]).
@@ -72,8 +74,8 @@ struct Kernels {
     void (*last_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, const OutputView&);
     // to[v] = from[v] + (from[before[v]] + from[after[v]]) / 2 for v in [first, last).
     void (*blur_step)(const BlurStep&, uint32_t first, uint32_t last, int labels);
-    // values[v] += (values[previous] + values[next]) / 2 along chains, in place.
-    void (*blur)(const uint32_t* chain, size_t length, int labels, float* values);
+    // rows[v] += (rows[previous] + rows[next]) / 2 along chains, in place.
+    void (*blur)(const uint32_t* chain, size_t length, int labels, const RowsView& rows);
 };
 
 const Kernels& kernels();                           // the best this processor can run, or what was chosen

@@ -44,6 +44,12 @@ CRF_INLINE void interpolate(const RunView& run, int i, int n, Floats<W>* e) {
     }
 }
 
+// Row number `row` of those that are there, with n vectors.
+template <int W>
+CRF_INLINE float* row_at(const RowsView& rows, size_t row, int n) {
+    return rows.values + row * (n * W);
+}
+
 template <int W>
 CRF_INLINE void prefetch_row(const float* row, int n) {
     for (int line = 0; line < n * W; line += 16) __builtin_prefetch(row + line);
@@ -112,10 +118,10 @@ float logs(const float* in, size_t count, float floor, float* out, float most) {
 
 template <int W, int N, int Corners>
 CRF_INLINE void slice(const KernelView& kernel, size_t pixel, int n, Floats<W>* e) {
-    const uint32_t* start = kernel.sliced_row + pixel * Corners;
+    const uint32_t* vertex = kernel.vertex + pixel * Corners;
     const float* weight = kernel.slice_weight + pixel * Corners;
     for (int c = 0; c < Corners; c++) {
-        const float* row = kernel.sliced + size_t(start[c]) * 2;
+        const float* row = row_at<W>(kernel.sliced, vertex[c], n);
         for (int k = 0; k < n; k++) e[k] += load<W>(row + k * W) * weight[c];
     }
 }
@@ -123,17 +129,17 @@ CRF_INLINE void slice(const KernelView& kernel, size_t pixel, int n, Floats<W>* 
 template <int W, int Corners>
 CRF_INLINE void prefetch_sliced(const KernelView& kernel, size_t pixel, int n) {
     for (int c = 0; c < Corners && kernel.far; c++) {
-        prefetch_row<W>(kernel.sliced + size_t(kernel.sliced_row[pixel * Corners + c]) * 2, n);
+        prefetch_row<W>(row_at<W>(kernel.sliced, kernel.vertex[pixel * Corners + c], n), n);
     }
 }
 
 template <int W, int N>
 CRF_INLINE void add_messages(const KernelView& gaussian, const KernelView& bilateral, size_t pixel, int n, Floats<W>* e) {
-    if (bilateral.sliced_row) {
+    if (bilateral.vertex) {
         prefetch_sliced<W, 6>(bilateral, pixel + kBlock, n);
         slice<W, N, 6>(bilateral, pixel, n, e);
     }
-    if (gaussian.sliced_row) {
+    if (gaussian.vertex) {
         prefetch_sliced<W, 3>(gaussian, pixel + kBlock, n);
         slice<W, N, 3>(gaussian, pixel, n, e);
     }
@@ -141,10 +147,10 @@ CRF_INLINE void add_messages(const KernelView& gaussian, const KernelView& bilat
 
 template <int W, int N, int Corners>
 CRF_INLINE void splat(const KernelView& kernel, size_t pixel, int n, const Floats<W>* q) {
-    const uint32_t* start = kernel.splatted_row + pixel * Corners;
+    const uint32_t* vertex = kernel.vertex + pixel * Corners;
     const float* weight = kernel.splat_weight + pixel * Corners;
     for (int c = 0; c < Corners; c++) {
-        float* row = kernel.splatted + size_t(start[c]) * 2;
+        float* row = row_at<W>(kernel.splatted, vertex[c] & kernel.splatted.ring, n);
         for (int k = 0; k < n; k++) store<W>(row + k * W, load<W>(row + k * W) + q[k] * weight[c]);
     }
 }
@@ -156,13 +162,13 @@ CRF_INLINE void splat_both(const KernelView& gaussian, const KernelView& bilater
     Floats<W> q[Row<W, N>::kMost];
     for (int k = 0; k < n; k++) q[k] = load<W>(row + k * W) * scale;
     for (int k = 0; k < n && largest; k++) store<W>(largest + k * W, larger(load<W>(largest + k * W), q[k]));
-    if (bilateral.splatted_row) {
+    if (bilateral.vertex) {
         for (int c = 0; c < 6 && bilateral.far; c++) {
-            prefetch_row<W>(bilateral.splatted + size_t(bilateral.splatted_row[(pixel + kBlock / 2) * 6 + c]) * 2, n);
+            prefetch_row<W>(row_at<W>(bilateral.splatted, bilateral.vertex[(pixel + kBlock / 2) * 6 + c], n), n);
         }
         splat<W, N, 6>(bilateral, pixel, n, q);
     }
-    if (gaussian.splatted_row) splat<W, N, 3>(gaussian, pixel, n, q);
+    if (gaussian.vertex) splat<W, N, 3>(gaussian, pixel, n, q);
 }
 
 template <int W, int N, bool Sliced>
@@ -268,34 +274,34 @@ void last_pass(const RunView& run, KernelView gaussian, KernelView bilateral, co
 template <int W, int N>
 void blur_step(const BlurStep& step, uint32_t first, uint32_t last, int labels) {
     const int n = Row<W, N>::vectors(labels);
-    alignas(64) static const float zeros[kMaxLabels] = {};
+    const RowsView from = step.from, to = step.to;
     for (uint32_t v = first; v < last; v++) {
-        const uint32_t before = step.before[v], after = step.after[v];
-        const float* here = step.from + size_t(v & step.from_ring) * n * W;
-        const float* a = before == kNone ? zeros : step.from + size_t(before & step.from_ring) * n * W;
-        const float* b = after == kNone ? zeros : step.from + size_t(after & step.from_ring) * n * W;
-        float* to = step.to + size_t(v & step.to_ring) * n * W;
+        const float *before = row_at<W>(from, step.before[v], n), *after = row_at<W>(from, step.after[v], n);
+        const float* here = row_at<W>(from, v & from.ring, n);
+        float* there = row_at<W>(to, v & to.ring, n);
         for (int k = 0; k < n; k++) {
-            store<W>(to + k * W, load<W>(here + k * W) + (load<W>(a + k * W) + load<W>(b + k * W)) * 0.5f);
+            const Floats<W> beside = load<W>(before + k * W) + load<W>(after + k * W);
+            store<W>(there + k * W, load<W>(here + k * W) + beside * 0.5f);
         }
     }
 }
 
 template <int W, int N>
-void blur(const uint32_t* chain, size_t length, int labels, float* values) {
+void blur(const uint32_t* chain, size_t length, int labels, RowsView rows) {
     if (length == 0) return;
+    static const float share[2] = {0.0f, 0.5f};  // read, as half of the branches would be guessed wrong
     const int n = Row<W, N>::vectors(labels);
     Floats<W> before[Row<W, N>::kMost], here[Row<W, N>::kMost];
-    float* row = values + size_t(chain[0] >> 1) * n * W;
+    float* row = row_at<W>(rows, chain[0] >> 1, n);
     for (int k = 0; k < n; k++) {
         before[k] = Floats<W>{};
         here[k] = load<W>(row + k * W);
     }
     float from = 0.0f;
     for (size_t i = 0; i + 1 < length; i++) {
-        prefetch_row<W>(values + size_t(chain[i + kAhead] >> 1) * n * W, n);
-        const float to = (chain[i] & 1) ? 0.5f : 0.0f;
-        float* next_row = values + size_t(chain[i + 1] >> 1) * n * W;
+        prefetch_row<W>(row_at<W>(rows, chain[i + kAhead] >> 1, n), n);
+        const float to = share[chain[i] & 1];
+        float* next_row = row_at<W>(rows, chain[i + 1] >> 1, n);
         for (int k = 0; k < n; k++) {
             const Floats<W> next = load<W>(next_row + k * W);
             store<W>(row + k * W, here[k] + before[k] * from + next * to);
@@ -335,8 +341,8 @@ const Kernels table = {
     [](const BlurStep& step, uint32_t first, uint32_t last, int labels) {
         CRF_BY_LABELS(blur_step, labels, step, first, last, labels)
     },
-    [](const uint32_t* chain, size_t length, int labels, float* values) {
-        CRF_BY_LABELS(blur, labels, chain, length, labels, values)
+    [](const uint32_t* chain, size_t length, int labels, const RowsView& rows) {
+        CRF_BY_LABELS(blur, labels, chain, length, labels, rows)
     },
 };
 

@@ -132,13 +132,13 @@ void MeanField::iterate(const Picture& picture, const Grid& grid, const Paramete
         largest_.assign(labels, 0.0f);
         for_each_row(picture, [&](int y, RunView run) {
             run.largest = may_drop ? largest_.data() : nullptr;
-            if (with_gaussian_) gaussian_.begin_row(y, labels);
-            if (with_bilateral_) bilateral_.clear_row(y, labels);
+            if (with_gaussian_) gaussian_.begin_row(y);
+            if (with_bilateral_) bilateral_.clear_row(y);
             if (iteration == 0) k.first_pass(run, g, b);
             else k.middle_pass(run, g, b);
-            if (with_gaussian_) gaussian_.end_row(y, labels);
+            if (with_gaussian_) gaussian_.end_row(y);
         });
-        if (with_bilateral_) bilateral_.blur(labels);
+        if (with_bilateral_) bilateral_.blur();
         if (may_drop) drop_labels(grid, kStillWeak * p.prune);
     }
 }
@@ -147,8 +147,8 @@ void MeanField::drop_labels(const Grid& grid, float least) {
     const int labels = result_.labels;
     const std::vector<int> kept = probable(largest_, result_.kept.size(), least);
     if (padded(int(kept.size())) == labels) return;  // rows would be no shorter
-    if (with_gaussian_) gaussian_.keep(kept, labels);
-    if (with_bilateral_) bilateral_.keep(kept, labels);
+    if (with_gaussian_) gaussian_.keep(kept);
+    if (with_bilateral_) bilateral_.keep(kept);
     keep(grid, kept);
 }
 

@@ -25,7 +25,6 @@ size_t power_of_two(size_t least) {
 }  // namespace
 
 void Smoothing::build(const Picture& picture, float xy, float weight, bool symmetric, Table& table) {
-    labels_ = 0;
     build_gaussian(picture, xy, table, kernel_.lattice);
     kernel_.normalize(weight, symmetric);
     const Lattice& lattice = kernel_.lattice;
@@ -42,7 +41,14 @@ void Smoothing::build(const Picture& picture, float xy, float weight, bool symme
         size_t most = 1;
         for (int y = 0; y < picture.height; y++) most = std::max<size_t>(most, begun[y] - oldest[y ? at.done[y - 1] : 0]);
         ring_[axis] = power_of_two(most);
+        place_in_ring(axis_[axis], ring_[axis]);
         ready = begun = at.done;
+    }
+}
+
+void Smoothing::place_in_ring(Axis& axis, size_t ring) {
+    for (Buffer<uint32_t>* neighbours : {&axis.before, &axis.after}) {
+        for (uint32_t& at : *neighbours) at = uint32_t(at == kNone ? ring : at & (ring - 1));
     }
 }
 
@@ -69,47 +75,47 @@ void Smoothing::link(int axis, const std::vector<uint32_t>& ready) {
 }
 
 void Smoothing::make_room(int labels) {
-    values_.resize(kernel_.lattice.vertices * labels);
-    for (int axis = 0; axis < kAxes; axis++) under_way_[axis].resize(ring_[axis] * labels);
-    if (labels == labels_) return;
-    labels_ = labels;
-    place_rows(kernel_.lattice.vertex, ~0u, labels, sliced_row_);
-    place_rows(kernel_.lattice.vertex, uint32_t(ring_[0] - 1), labels, splatted_row_);
+    values_.make_room(kernel_.lattice.vertices, labels);
+    make_room_under_way();
 }
 
-void Smoothing::keep(const std::vector<int>& kept, int labels) {
-    keep_columns(values_.data(), kernel_.lattice.vertices, labels, kept, 0.0f, values_.data());
-    make_room(padded(int(kept.size())));
+void Smoothing::keep(const std::vector<int>& kept) {
+    values_.keep(kept);
+    make_room_under_way();
 }
+
+void Smoothing::make_room_under_way() {
+    for (int axis = 0; axis < kAxes; axis++) {
+        under_way_[axis].make_room(ring_[axis] + 1, values_.labels);
+        under_way_[axis].clear(ring_[axis], ring_[axis] + 1);
+    }
+}
+
+RowsView Smoothing::ring(int axis) { return under_way_[axis].view(uint32_t(ring_[axis] - 1)); }
 
 KernelView Smoothing::view() {
     KernelView view = kernel_.view();
-    view.sliced_row = sliced_row_.data();
-    view.splatted_row = splatted_row_.data();
-    view.sliced = values_.data();
-    view.splatted = under_way_[0].data();
-    view.far = is_far(values_);
+    view.sliced = values_.view();
+    view.splatted = ring(0);
+    view.far = values_.far();
     return view;
 }
 
-void Smoothing::begin_row(int y, int labels) {
+void Smoothing::begin_row(int y) {
     const size_t mask = ring_[0] - 1;
     const size_t first = kernel_.lattice.used[y], last = kernel_.lattice.used[y + 1];
     for (size_t v = first, next; v < last; v = next) {
         next = std::min(last, (v | mask) + 1);  // where the ring begins anew
-        float* rows = under_way_[0].data() + (v & mask) * labels;
-        std::fill(rows, rows + (next - v) * labels, 0.0f);
+        under_way_[0].clear(v & mask, (v & mask) + (next - v));
     }
 }
 
-void Smoothing::end_row(int y, int labels) {
+void Smoothing::end_row(int y) {
     for (int axis = 0; axis < kAxes; axis++) {
         const Axis& at = axis_[axis];
-        const bool last = axis + 1 == kAxes;
-        BlurStep step{at.before.data(), at.after.data(), under_way_[axis].data(),
-                      last ? values_.data() : under_way_[axis + 1].data(), uint32_t(ring_[axis] - 1),
-                      last ? ~0u : uint32_t(ring_[axis + 1] - 1)};
-        kernels().blur_step(step, y ? at.done[y - 1] : 0, at.done[y], labels);
+        const RowsView to = axis + 1 < kAxes ? ring(axis + 1) : values_.view();
+        kernels().blur_step({at.before.data(), at.after.data(), ring(axis), to}, y ? at.done[y - 1] : 0, at.done[y],
+                            values_.labels);
     }
 }
 
