@@ -15,11 +15,11 @@ std::vector<float> filtered_ones(const Lattice& lattice) {
     for (const Chain& chain : lattice.chain) {
         float before = 0.0f;
         for (size_t i = 0; i < chain.size(); i++) {
+            const uint32_t linked = chain[i] & 1;  // to the next entry; the last is not
             float& here = values[chain[i] >> 1];
-            const float old = here;
-            const bool linked = chain[i] & 1;
-            here = old + 0.5f * (before + (linked ? values[chain[i + 1] >> 1] : 0.0f));
-            before = linked ? old : 0.0f;
+            const float old = here, next = values[chain[i + linked] >> 1];
+            here = old + 0.5f * (before + next * float(linked));
+            before = old * float(linked);
         }
     }
     return values;
@@ -57,8 +57,8 @@ void Kernel::make_room(int labels) {
 }
 
 void Kernel::keep(const std::vector<int>& kept) {
-    values[0].keep(kept);
-    values[1].make_room(lattice.vertices, values[0].labels);
+    values[1].keep(kept);
+    values[0].make_room(lattice.vertices, values[1].labels);
 }
 
 KernelView Kernel::view() {

@@ -31,7 +31,7 @@ struct Kernel {
     // Splits weight and normalisation between the two sides of the filter.
     void normalize(float weight, bool symmetric);
     void make_room(int labels);
-    // Of the labels that it was blurred for last, keeps some.
+    // Of the labels that were splatted, keeps some.
     void keep(const std::vector<int>& kept);
     // What a pass reads and writes.
     KernelView view();

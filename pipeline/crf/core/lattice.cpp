@@ -15,10 +15,13 @@ constexpr double kFarthest = 32760;  // beyond, floats are too coarse for coordi
 constexpr size_t kMostVertices = 0x7fffffff;  // a chain keeps a vertex and a flag in 32 bits
 constexpr int kSlotAhead = 24, kNameAhead = 12;  // look-ups between a prefetch and its use
 
-// A vertex's coordinates are congruent modulo corners, so it is named by that remainder and D quotients. Its
+// A vertex's coordinates are congruent modulo corners, so it is named by that remainder and D quotients: their number in
+// a mixed base, times an odd constant modulo 2^64, which no two share and which makes the highest bits look random. Its
 // neighbour's name along an axis differs by one of two constants.
 template <int D>
 struct Numbering {
+    static constexpr uint64_t kOne = 0x9e3779b97f4a7c15u;  // of the remainder in the name: 2^64 over the golden ratio
+
     float scale[D];
     int32_t lowest[D];
     uint64_t step[D + 1];       // of quotient i in the name; 0 for the last coordinate, which the others imply
@@ -42,7 +45,7 @@ struct Numbering {
             }
             lowest[i] = int32_t(std::floor(low / (D + 1))) - 4;
             const double count = std::ceil(high / (D + 1)) + 4 - lowest[i];
-            step[i] = uint64_t(total);
+            step[i] = uint64_t(total) * kOne;
             total *= count;
             if (!(total < 9e18)) throw std::overflow_error("too many standard deviations");
         }
@@ -50,10 +53,10 @@ struct Numbering {
         for (int i = 0; i < D; i++) all_steps += step[i];
     }
 
-    // Name of the neighbour whose coordinate `axis` is D higher and whose others are 1 lower.
-    uint64_t neighbour(uint64_t name, int axis) const {
-        return name % (D + 1) ? name - 1 + step[axis] : name + D - all_steps + step[axis];
-    }
+    // From a name to that of the neighbour whose coordinate `axis` is D higher and whose others are 1 lower, where the
+    // remainder is 0 and where it is not.
+    uint64_t to_neighbour_of_0(int axis) const { return step[axis] - all_steps + D * kOne; }
+    uint64_t to_neighbour(int axis) const { return step[axis] - kOne; }
 };
 
 inline Floats nearest(Floats v) { return (v + 12582912.0f) - 12582912.0f; }  // half to even, below 2^22
@@ -111,7 +114,7 @@ void locate(const Numbering<D>& numbering, const float* feature, int width, int 
             for (int r = 0; r < C; r++) {
                 name[(x + lane) * C + r] = at;
                 weight[(x + lane) * C + r] = share[r][lane];
-                at += 1 - by_rank[D - r];
+                at += Numbering<D>::kOne - by_rank[D - r];
             }
         }
     }
@@ -130,11 +133,19 @@ void fill_features(const Picture& picture, float xy, float rgb, int y, int padde
 
 // Room for the work on an axis.
 struct Links {
+    Buffer<uint8_t> is_0;     // (vertices) 1 where the remainder of the coordinates is 0
     Buffer<uint32_t> likely;  // vertices that seem to have a neighbour, later those where chains begin
     Buffer<uint64_t> wanted;  // the names of these neighbours
     Buffer<int32_t> next;     // (vertices) neighbour; -1 where there is none
     Buffer<uint8_t> follows;  // (vertices) 1 where it is another's neighbour
 };
+
+// The vertices around a pixel come in the order of their remainders.
+void mark_remainder_0(const Lattice& lattice, Buffer<uint8_t>& is_0) {
+    is_0.resize(lattice.vertices);
+    std::fill(is_0.begin(), is_0.end(), uint8_t(0));
+    for (size_t i = 0; i < lattice.vertex.size(); i += lattice.corners) is_0[lattice.vertex[i]] = 1;
+}
 
 // Finds each vertex's neighbour along an axis. Returns how many are in links.likely.
 template <int D>
@@ -147,8 +158,9 @@ size_t link(const Table& table, const Numbering<D>& numbering, int axis, Links& 
     std::fill(links.next.begin(), links.next.end(), -1);
     std::fill(links.follows.begin(), links.follows.end(), uint8_t(0));
     size_t likely = 0;
+    const uint64_t step = numbering.to_neighbour(axis), more_for_0 = numbering.to_neighbour_of_0(axis) - step;
     for (size_t v = 0; v < count; v++) {  // half have none: no branch, as the processor could not guess it
-        const uint64_t name = numbering.neighbour(table.name(v), axis);
+        const uint64_t name = table.name(v) + step + (links.is_0[v] ? more_for_0 : 0);
         links.likely[likely] = uint32_t(v);
         links.wanted[likely] = name;
         likely += table.may_have(name);
@@ -208,70 +220,25 @@ void build(const Picture& picture, float xy, float rgb, Table& table, Lattice& l
             vertex[i] = table.insert(name[i]);
         }
     }
+    uint32_t also_0 = lattice.vertex[0];
     if (D == 5 && pixels % 4) {
         // pydensecrf fills up its last four pixels with zeros, and the vertices around these take part in the blurs
         std::fill(feature.begin(), feature.end(), 0.0f);
         float weight[C];
         locate<D>(numbering, feature.data(), 1, padded_width, name.data(), weight);
-        for (int r = 0; r < C; r++) table.insert(name[r]);
+        also_0 = table.insert(name[0]);
+        for (int r = 1; r < C; r++) table.insert(name[r]);
     }
     lattice.used[picture.height] = uint32_t(table.size());
     lattice.vertices = table.size();
     lattice.chain.resize(C);
     Links links;
+    mark_remainder_0(lattice, links.is_0);
+    links.is_0[also_0] = 1;
     for (int axis = 0; axis < C; axis++) string_together(links, link<D>(table, numbering, axis, links), lattice.chain[axis]);
 }
 
 }  // namespace
-
-void Table::clear(size_t expected) {
-    size_ = 0;
-    names_.clear();
-    int bits = 10;
-    while ((size_t(1) << bits) < expected * 2) bits++;
-    resize(bits);
-}
-
-void Table::resize(int bits) {
-    shift_ = 64 - bits;
-    mask_ = (size_t(1) << bits) - 1;
-    slots_.resize(mask_ + 1);
-    std::fill(slots_.begin(), slots_.end(), -1);
-    seen_.resize(((mask_ + 1) << kBitsOfSlot) / 64);
-    std::fill(seen_.begin(), seen_.end(), uint64_t(0));
-}
-
-void Table::place(uint64_t name, size_t slot, int32_t vertex) {
-    slots_[slot] = vertex;
-    const size_t at = bit(name);
-    seen_[at / 64] |= uint64_t(1) << at % 64;
-}
-
-uint32_t Table::insert(uint64_t name) {
-    size_t at = slot(name);
-    for (; slots_[at] >= 0; at = (at + 1) & mask_) {
-        if (names_[slots_[at]] == name) return uint32_t(slots_[at]);
-    }
-    place(name, at, int32_t(size_));
-    names_.push_back(name);
-    if (++size_ * 2 > mask_) grow();
-    return uint32_t(size_ - 1);
-}
-
-int32_t Table::find(uint64_t name) const {
-    size_t at = slot(name);
-    while (slots_[at] >= 0 && names_[slots_[at]] != name) at = (at + 1) & mask_;
-    return slots_[at];
-}
-
-void Table::grow() {
-    resize(64 - shift_ + 1);
-    for (size_t vertex = 0; vertex < size_; vertex++) {
-        size_t at = slot(names_[vertex]);
-        while (slots_[at] >= 0) at = (at + 1) & mask_;
-        place(names_[vertex], at, int32_t(vertex));
-    }
-}
 
 float Lattice::alpha() const { return 1.0f / (1.0f + std::pow(2.0f, -float(corners - 1))); }
 

@@ -138,8 +138,8 @@ void MeanField::iterate(const Picture& picture, const Grid& grid, const Paramete
             else k.middle_pass(run, g, b);
             if (with_gaussian_) gaussian_.end_row(y);
         });
-        if (with_bilateral_) bilateral_.blur();
         if (may_drop) drop_labels(grid, kStillWeak * p.prune);
+        if (with_bilateral_) bilateral_.blur();
     }
 }
 
