@@ -52,7 +52,7 @@ def main(setting: str) -> None:
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process. The usual ru_maxrss would begin with that of the process which started it."""
+    """Peak resident memory of this process; ru_maxrss would begin with that of the process which started it."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) * 1024
 
