@@ -83,7 +83,6 @@ std::vector<const Kernels*> runnable_kernels();      // all it can run, the best
 void use_kernels(const char* name);                  // for tests; throws std::invalid_argument
 
 constexpr int kMaxLabels = 256;
-constexpr uint32_t kNone = ~0u;
 constexpr float kNever = -1e30f;  // log probability of labels that only fill a row up
 
 // Labels in a row of values: rounded up to a number the vector code is made for.

@@ -1,6 +1,7 @@
-// The mean field's passes over pixels and vertices, compiled once for every instruction set.
+// The mean field's passes over pixels, compiled once for every instruction set; those over vertices are in rows.inl.
 // CRF_WIDTH is the number of floats in the set's widest vector; CRF_NAME is its name.
 #include "kernels.hpp"
+#include "rows.inl"
 #include "vectors.hpp"
 
 namespace crf {
@@ -9,15 +10,7 @@ namespace {
 // Pixels are worked on a block at a time, one step for the whole block after the other: a pixel's chain of operations is
 // long, and short steps let the processor work on several pixels at once.
 constexpr int kBlock = 16;
-constexpr size_t kAhead = 24;        // chain entries between a prefetch and its use
 constexpr float kMostLogit = 60.0f;  // so that the sum of 256 exponentials is far from the end of a float
-
-// A row of labels is N vectors of W floats; N = 0 leaves the number to run time.
-template <int W, int N>
-struct Row {
-    static constexpr int kMost = N ? N : kMaxLabels / W;
-    static int vectors(int labels) { return N ? N : labels / W; }
-};
 
 template <int W, int N>
 void grid_row(const GridView& grid, int labels, int y, float* out) {
@@ -42,17 +35,6 @@ CRF_INLINE void interpolate(const RunView& run, int i, int n, Floats<W>* e) {
         const Floats<W> a = load<W>(left + k * W), b = load<W>(right + k * W);
         e[k] = a + (b - a) * share;
     }
-}
-
-// Row number `row` of those that are there, with n vectors.
-template <int W>
-CRF_INLINE float* row_at(const RowsView& rows, size_t row, int n) {
-    return rows.values + row * (n * W);
-}
-
-template <int W>
-CRF_INLINE void prefetch_row(const float* row, int n) {
-    for (int line = 0; line < n * W; line += 16) __builtin_prefetch(row + line);
 }
 
 template <int W, int N>
@@ -269,49 +251,6 @@ void last_pass(const RunView& run, KernelView gaussian, KernelView bilateral, co
             write(output, run.first + start + i, labels, block.rows + i * labels, block.scale[i]);
         }
     }
-}
-
-template <int W, int N>
-void blur_step(const BlurStep& step, uint32_t first, uint32_t last, int labels) {
-    const int n = Row<W, N>::vectors(labels);
-    const RowsView from = step.from, to = step.to;
-    for (uint32_t v = first; v < last; v++) {
-        const float *before = row_at<W>(from, step.before[v], n), *after = row_at<W>(from, step.after[v], n);
-        const float* here = row_at<W>(from, v & from.ring, n);
-        float* there = row_at<W>(to, v & to.ring, n);
-        for (int k = 0; k < n; k++) {
-            const Floats<W> beside = load<W>(before + k * W) + load<W>(after + k * W);
-            store<W>(there + k * W, load<W>(here + k * W) + beside * 0.5f);
-        }
-    }
-}
-
-template <int W, int N>
-void blur(const uint32_t* chain, size_t length, int labels, RowsView rows) {
-    if (length == 0) return;
-    static const float share[2] = {0.0f, 0.5f};  // read, as half of the branches would be guessed wrong
-    const int n = Row<W, N>::vectors(labels);
-    Floats<W> before[Row<W, N>::kMost], here[Row<W, N>::kMost];
-    float* row = row_at<W>(rows, chain[0] >> 1, n);
-    for (int k = 0; k < n; k++) {
-        before[k] = Floats<W>{};
-        here[k] = load<W>(row + k * W);
-    }
-    float from = 0.0f;
-    for (size_t i = 0; i + 1 < length; i++) {
-        prefetch_row<W>(row_at<W>(rows, chain[i + kAhead] >> 1, n), n);
-        const float to = share[chain[i] & 1];
-        float* next_row = row_at<W>(rows, chain[i + 1] >> 1, n);
-        for (int k = 0; k < n; k++) {
-            const Floats<W> next = load<W>(next_row + k * W);
-            store<W>(row + k * W, here[k] + before[k] * from + next * to);
-            before[k] = here[k];
-            here[k] = next;
-        }
-        row = next_row;
-        from = to;
-    }
-    for (int k = 0; k < n; k++) store<W>(row + k * W, here[k] + before[k] * from);
 }
 
 constexpr int kWide = CRF_WIDTH;

@@ -5,6 +5,8 @@
 namespace crf {
 namespace {
 
+constexpr uint32_t kNone = ~0u;  // in place of a neighbour
+
 // Vertices that no row after y uses, for each y: (rows), ascending.
 std::vector<uint32_t> complete_after_rows(const Lattice& lattice, int rows) {
     const size_t row = lattice.vertex.size() / rows;
