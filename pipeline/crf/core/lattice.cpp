@@ -220,13 +220,13 @@ void build(const Picture& picture, float xy, float rgb, Table& table, Lattice& l
             vertex[i] = table.insert(name[i]);
         }
     }
-    uint32_t also_0 = lattice.vertex[0];
+    uint32_t filled_up = lattice.vertex[0];  // a vertex of remainder 0
     if (D == 5 && pixels % 4) {
         // pydensecrf fills up its last four pixels with zeros, and the vertices around these take part in the blurs
         std::fill(feature.begin(), feature.end(), 0.0f);
         float weight[C];
         locate<D>(numbering, feature.data(), 1, padded_width, name.data(), weight);
-        also_0 = table.insert(name[0]);
+        filled_up = table.insert(name[0]);
         for (int r = 1; r < C; r++) table.insert(name[r]);
     }
     lattice.used[picture.height] = uint32_t(table.size());
@@ -234,7 +234,7 @@ void build(const Picture& picture, float xy, float rgb, Table& table, Lattice& l
     lattice.chain.resize(C);
     Links links;
     mark_remainder_0(lattice, links.is_0);
-    links.is_0[also_0] = 1;
+    links.is_0[filled_up] = 1;
     for (int axis = 0; axis < C; axis++) string_together(links, link<D>(table, numbering, axis, links), lattice.chain[axis]);
 }
 
