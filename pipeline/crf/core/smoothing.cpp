@@ -81,8 +81,8 @@ void Smoothing::make_room(int labels) {
     make_room_under_way();
 }
 
-void Smoothing::keep(const std::vector<int>& kept) {
-    values_.keep(kept);
+void Smoothing::join(const Columns& columns) {
+    values_.join(columns);
     make_room_under_way();
 }
 
