@@ -56,9 +56,7 @@ CRF_INLINE void log_probabilities(const RunView& run, int i, int n, Floats<W>* e
     own_log_probabilities<W, N>(run, i, n, e);
     if (!run.joined) return;
     const float* first = run.joined + size_t(i) * (n * W - run.shared) - run.shared;  // where column 0 would be
-    for (int k = run.shared / W; k < n; k++) {
-        e[k] = lanes<W>() >= run.shared - k * W ? load<W>(first + k * W) : e[k];
-    }
+    for (int k = 0; k < n; k++) e[k] = lanes<W>() >= run.shared - k * W ? load<W>(first + k * W) : e[k];
 }
 
 template <int W, int N>
