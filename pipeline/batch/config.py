@@ -24,8 +24,8 @@ class RefineConfig:
             none: the plain argmax of the upsampled scores.
         device: where it is done. On cuda each GPU's actor segments and refines by itself; auto does so where too few
             CPUs are left for each GPU, and the plan says which.
-        prune: labels whose probability is below it everywhere in a picture are left out, and on CPUs labels that hardly
-            meet share a message; 0 works out every label by itself.
+        prune: labels whose probability is below it everywhere in a picture are left out, on CPUs also those below
+            twice that after a step of the mean field; 0 keeps all.
         params: the CRF's parameters; by default those of the model's card.
     """
 

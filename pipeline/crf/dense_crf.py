@@ -38,9 +38,9 @@ class DenseCRF:
         Args:
             params: the energy and the number of iterations.
             backend: native, the project's own core; pydensecrf, which it agrees with; or cuda, on the GPU.
-            prune: labels whose probability is below it at every pixel take no part and get the posterior 0; native then
-                also lets labels that hardly meet share a message (see docs/architecture.md). At the default 99.99% of a
-                photograph's pixels keep their label; 0 works out every label by itself. pydensecrf always does.
+            prune: labels whose probability is below it at every pixel take no part and get the posterior 0; native goes
+                on without those, too, whose posterior is below twice that after a step. At the default 99.99% of a
+                photograph's pixels keep their label; 0 keeps all labels. pydensecrf always does.
 
         Raises:
             ConfigError: no backend of that name, or prune is no probability.

@@ -10,7 +10,7 @@ from pipeline.crf.refinement import Labelling
 from pipeline.errors import CRFError
 from pipeline.scores import Floats
 
-_INTERFACE = 3
+_INTERFACE = 2
 """Of dense_crf_core; pipeline/crf/core/module.cpp has the same number."""
 
 
@@ -35,11 +35,6 @@ class NativeCRF:
             symmetric=params.normalization == "symmetric",
             prune=prune,
         )
-
-    @property
-    def columns(self) -> int:
-        """Columns that the last picture's labels had in the end; fewer than the labels where some shared one."""
-        return int(self._core.columns)
 
     def posterior(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:
         """Posterior (C, H, W) float32 of image (H, W, 3) and probabilities (C, H, W); see DenseCRF."""

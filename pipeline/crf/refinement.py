@@ -13,7 +13,7 @@ class Labelling(NamedTuple):
     Attributes:
         best: (H, W) uint8, the most probable label, the first of equals.
         posterior: (H, W) float32, its posterior.
-        kept: labels that took part.
+        kept: labels that took part to the end.
     """
 
     best: NDArray[np.uint8]
@@ -30,7 +30,7 @@ class Refinement:
         confidence: mean over the pixels of the winning label's posterior, in [0, 1].
         pixels: (C,) int64, pixels won by each label.
         class_confidence: (C,) float32, mean posterior of a label over the pixels it won; 0 where it won none.
-        kept: labels that took part in the CRF, in the tile that had most; C where there was no CRF.
+        kept: labels that took part in the CRF to its end, in the tile that had most; C where there was no CRF.
     """
 
     mask: NDArray[np.uint8]

@@ -56,8 +56,8 @@ void Kernel::make_room(int labels) {
     for (Rows& half : values) half.make_room(lattice.vertices, labels);
 }
 
-void Kernel::join(const Columns& columns) {
-    values[1].join(columns);
+void Kernel::keep(const std::vector<int>& kept) {
+    values[1].keep(kept);
     values[0].make_room(lattice.vertices, values[1].labels);
 }
 
@@ -85,9 +85,9 @@ void Rows::clear(size_t first, size_t last) {
     std::fill(values.data() + first * labels, values.data() + last * labels, 0.0f);
 }
 
-void Rows::join(const Columns& columns) {
-    add_columns(values.data(), count, labels, columns, values.data());
-    make_room(count, padded(int(columns.size())));
+void Rows::keep(const std::vector<int>& kept) {
+    keep_columns(values.data(), count, labels, kept, 0.0f, values.data());
+    make_room(count, padded(int(kept.size())));
 }
 
 RowsView Rows::view(uint32_t ring) { return {values.data(), ring}; }
@@ -95,6 +95,14 @@ RowsView Rows::view(uint32_t ring) { return {values.data(), ring}; }
 bool Rows::far() const {
     constexpr size_t kCache = 1 << 18;  // floats
     return count * labels > kCache;
+}
+
+void keep_columns(const float* from, size_t rows, int labels, const std::vector<int>& kept, float filling, float* to) {
+    const int count = int(kept.size()), some = padded(count);
+    for (size_t row = 0; row < rows; row++) {
+        for (int c = 0; c < count; c++) to[row * some + c] = from[row * labels + kept[c]];
+        for (int c = count; c < some; c++) to[row * some + c] = filling;
+    }
 }
 
 }  // namespace crf

@@ -3,7 +3,6 @@
 
 #include "kernels.hpp"
 #include "lattice.hpp"
-#include "sharing.hpp"
 
 namespace crf {
 
@@ -17,7 +16,8 @@ struct Rows {
     void make_room(size_t count, int labels);
     // Zeros rows [first, last).
     void clear(size_t first, size_t last);
-    void join(const Columns& columns);
+    // Of the labels keeps those in `kept`, ascending.
+    void keep(const std::vector<int>& kept);
     RowsView view(uint32_t ring = ~0u);
     // Whether they have to be called for before they are read: all are more than a core's own cache holds.
     bool far() const;
@@ -31,8 +31,8 @@ struct Kernel {
     // Splits weight and normalisation between the two sides of the filter.
     void normalize(float weight, bool symmetric);
     void make_room(int labels);
-    // Joins columns of what was splatted.
-    void join(const Columns& columns);
+    // Of the labels that were splatted, keeps some.
+    void keep(const std::vector<int>& kept);
     // What a pass reads and writes.
     KernelView view();
     // Zeros the vertices that row y of the pixels is the first to use, while the processor is about to need them.
@@ -40,5 +40,8 @@ struct Kernel {
     // Blurs what was splatted, and makes it what the next pass slices.
     void blur();
 };
+
+// Of `rows` of so many labels keeps those in `kept`, ascending, and fills them up to padded(kept); `to` may be `from`.
+void keep_columns(const float* from, size_t rows, int labels, const std::vector<int>& kept, float filling, float* to);
 
 }  // namespace crf

@@ -48,18 +48,7 @@ struct RunView {
     const float* log_sum;   // (count) subtracted from the logits; null for 0
     const float* floor;     // (labels) least log probability
     const float* stored;    // (count, labels)
-    int shared;             // the column from which on they are in `joined`
-    const float* joined;    // (count, labels - shared) log probabilities; null where each column is a label's own
-    float weight;           // of the kernels together: about what a message is at most
-    float* meeting;         // (labels, labels), sums over some of the pixels; null where nobody asks
-};
-
-// Labels that share columns: `count` pairs of a label and the number of its column among the shared.
-struct SharedView {
-    int count;
-    const uint8_t *label, *column;
-    int columns;  // shared columns, and floats in a row of them with what fills it up
-    int row;
+    float* largest;         // (labels) raised to each label's largest posterior; null where nobody asks
 };
 
 // Where results go; arrays of the whole picture.
@@ -75,14 +64,11 @@ struct Kernels {
     void (*grid_row)(const GridView&, int labels, int y, float* out);
     // Log of the sum of the labels' exponentials at each pixel; raises largest[label] to its probability.
     void (*log_sums)(const RunView&, float* log_sum, float* largest);
-    // Logs of the sums of the labels' probabilities for each shared column at each pixel: (count, row).
-    void (*join_logs)(const RunView&, const SharedView&, float* out);
     // log(max(in, floor)), in place if need be; returns the largest of `in` and `largest`.
     float (*logs)(const float* in, size_t count, float floor, float* out, float largest);
-    // softmax(log probabilities) -> splat. Adds to `meeting` q(a) * (exp(message of b) - 1) for labels a and b, with
-    // weight * q(b) for the messages that are not there yet.
+    // softmax(log probabilities) -> splat.
     void (*first_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral);
-    // softmax(log probabilities + slices) -> splat, and `meeting`.
+    // softmax(log probabilities + slices) -> splat.
     void (*middle_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral);
     // softmax(log probabilities + slices) -> output.
     void (*last_pass)(const RunView&, const KernelView& gaussian, const KernelView& bilateral, const OutputView&);
@@ -97,7 +83,6 @@ std::vector<const Kernels*> runnable_kernels();      // all it can run, the best
 void use_kernels(const char* name);                  // for tests; throws std::invalid_argument
 
 constexpr int kMaxLabels = 256;
-constexpr int kSampled = 8;  // of so many pixels of a row one tells which labels meet
 constexpr float kNever = -1e30f;  // log probability of labels that only fill a row up
 
 // Labels in a row of values: rounded up to a number the vector code is made for.

@@ -1,13 +1,102 @@
-// The mean field's passes over pixels, compiled once for every instruction set; those over vertices are in rows.inl,
-// and where a pixel's log probabilities come from is in logits.inl.
+// The mean field's passes over pixels, compiled once for every instruction set; those over vertices are in rows.inl.
 // CRF_WIDTH is the number of floats in the set's widest vector; CRF_NAME is its name.
 #include "kernels.hpp"
-#include "logits.inl"
 #include "rows.inl"
 #include "vectors.hpp"
 
 namespace crf {
 namespace {
+
+// Pixels are worked on a block at a time, one step for the whole block after the other: a pixel's chain of operations is
+// long, and short steps let the processor work on several pixels at once.
+constexpr int kBlock = 16;
+constexpr float kMostLogit = 60.0f;  // so that the sum of 256 exponentials is far from the end of a float
+
+template <int W, int N>
+void grid_row(const GridView& grid, int labels, int y, float* out) {
+    const int n = Row<W, N>::vectors(labels) * grid.columns;
+    const int row = (y + grid.top) / grid.stride;
+    const float share = float((y + grid.top) % grid.stride) / float(grid.stride);
+    const float* above = grid.values + size_t(row) * n * W;
+    const float* below = share > 0 ? above + size_t(n) * W : above;
+    for (int k = 0; k < n; k++) {
+        const Floats<W> a = load<W>(above + k * W), b = load<W>(below + k * W);
+        store<W>(out + k * W, a + (b - a) * share);
+    }
+}
+
+// Logits of the run's pixel i.
+template <int W, int N>
+CRF_INLINE void interpolate(const RunView& run, int i, int n, Floats<W>* e) {
+    const float share = run.grid->share[i];
+    const float* left = run.grid_row + size_t(run.grid->column[i]) * n * W;
+    const float* right = share > 0 ? left + n * W : left;
+    for (int k = 0; k < n; k++) {
+        const Floats<W> a = load<W>(left + k * W), b = load<W>(right + k * W);
+        e[k] = a + (b - a) * share;
+    }
+}
+
+template <int W, int N>
+CRF_INLINE void log_probabilities(const RunView& run, int i, int n, Floats<W>* e) {
+    if (run.stored) {
+        prefetch_row<W>(run.stored + size_t(i + kBlock) * n * W, n);
+        for (int k = 0; k < n; k++) e[k] = load<W>(run.stored + (size_t(i) * n + k) * W);
+        return;
+    }
+    interpolate<W, N>(run, i, n, e);
+    const float log_sum = run.log_sum ? run.log_sum[i] : 0.0f;
+    for (int k = 0; k < n; k++) e[k] = larger(e[k] - log_sum, load<W>(run.floor + k * W));
+}
+
+template <int W>
+CRF_INLINE float largest_of(const Floats<W>* e, int n) {
+    Floats<W> top = e[0];
+    for (int k = 1; k < n; k++) top = larger(top, e[k]);
+    return largest(top);
+}
+
+// Makes e exp(e - most), and returns the sum of that; `most` is the largest of e, whose exponential is exactly 1.
+template <int W>
+CRF_INLINE float exponentials(Floats<W>* e, int n, float most) {
+    Floats<W> total{};
+    for (int k = 0; k < n; k++) {
+        e[k] = exponential<W>(e[k] - most);
+        total += e[k];
+    }
+    return sum(total);
+}
+
+template <int W, int N>
+void log_sums(const RunView& run, float* log_sum, float* largest) {
+    const int n = Row<W, N>::vectors(run.labels);
+    for (int i = 0; i < run.count; i++) {
+        Floats<W> e[Row<W, N>::kMost];
+        interpolate<W, N>(run, i, n, e);
+        const float most = largest_of<W>(e, n), all = exponentials<W>(e, n, most);
+        log_sum[i] = most + log_positive<4>(fill<4>(all))[0];
+        for (int k = 0; k < n; k++) {
+            store<W>(largest + k * W, larger(load<W>(largest + k * W), e[k] * (1.0f / all)));
+        }
+    }
+}
+
+float logs(const float* in, size_t count, float floor, float* out, float most) {
+    constexpr int W = CRF_WIDTH;
+    Floats<W> top = fill<W>(most);
+    size_t i = 0;
+    for (; i + W <= count; i += W) {
+        const Floats<W> p = load<W>(in + i);
+        top = larger(top, p);
+        store<W>(out + i, log_positive<W>(larger(p, fill<W>(floor))));
+    }
+    most = largest(top);
+    for (; i < count; i++) {
+        most = in[i] > most ? in[i] : most;
+        out[i] = log_positive<4>(fill<4>(in[i] > floor ? in[i] : floor))[0];
+    }
+    return most;
+}
 
 template <int W, int N, int Corners>
 CRF_INLINE void slice(const KernelView& kernel, size_t pixel, int n, Floats<W>* e) {
@@ -48,12 +137,13 @@ CRF_INLINE void splat(const KernelView& kernel, size_t pixel, int n, const Float
     }
 }
 
-// Splats scale * row as `pixel`.
+// Splats scale * row as `pixel`, and raises `largest`, where there is one, to it.
 template <int W, int N>
 CRF_INLINE void splat_both(const KernelView& gaussian, const KernelView& bilateral, size_t pixel, int n, const float* row,
-                           float scale) {
+                           float scale, float* largest) {
     Floats<W> q[Row<W, N>::kMost];
     for (int k = 0; k < n; k++) q[k] = load<W>(row + k * W) * scale;
+    for (int k = 0; k < n && largest; k++) store<W>(largest + k * W, larger(load<W>(largest + k * W), q[k]));
     if (bilateral.vertex) {
         for (int c = 0; c < 6 && bilateral.far; c++) {
             prefetch_row<W>(row_at<W>(bilateral.splatted, bilateral.vertex[(pixel + kBlock / 2) * 6 + c], n), n);
@@ -116,23 +206,6 @@ CRF_INLINE void softmax_of_any(const RunView& run, const KernelView& gaussian, c
     }
 }
 
-// Adds run's pixel i, whose posterior is scale * row, to `meeting`. Rarely called, and in the way of the loop around it.
-template <int W, int N, bool Sliced>
-__attribute__((noinline)) void meet(const RunView& run, const KernelView& gaussian, const KernelView& bilateral, int i, int n,
-                     const float* row, float scale) {
-    Floats<W> before[Row<W, N>::kMost], after[Row<W, N>::kMost], gain[Row<W, N>::kMost];
-    logits<W, N, false>(run, gaussian, bilateral, i, n, before);
-    if (Sliced) logits<W, N, true>(run, gaussian, bilateral, i, n, after);
-    for (int k = 0; k < n; k++) {
-        const Floats<W> message = Sliced ? after[k] - before[k] : load<W>(row + k * W) * (scale * run.weight);
-        gain[k] = exponential<W>(-larger(-message, fill<W>(-kMostLogit))) - 1.0f;
-    }
-    for (int a = 0; a < n * W; a++) {
-        float* line = run.meeting + a * n * W;
-        for (int k = 0; k < n; k++) store<W>(line + k * W, load<W>(line + k * W) + gain[k] * (row[a] * scale));
-    }
-}
-
 template <int W, int N, bool Sliced>
 CRF_INLINE void splat_posteriors(const RunView& run, const KernelView& gaussian, const KernelView& bilateral) {
     const int n = Row<W, N>::vectors(run.labels);
@@ -144,10 +217,7 @@ CRF_INLINE void splat_posteriors(const RunView& run, const KernelView& gaussian,
         }
         for (int i = 0; i < count; i++) {
             const float* row = block.rows + i * n * W;
-            splat_both<W, N>(gaussian, bilateral, run.first + start + i, n, row, block.scale[i]);
-        }
-        for (int i = 0; i < count && run.meeting; i += kSampled) {
-            meet<W, N, Sliced>(run, gaussian, bilateral, start + i, n, block.rows + i * n * W, block.scale[i]);
+            splat_both<W, N>(gaussian, bilateral, run.first + start + i, n, row, block.scale[i], run.largest);
         }
     }
 }
@@ -201,7 +271,6 @@ const Kernels table = {
     CRF_NAME,
     [](const GridView& grid, int labels, int y, float* out) { CRF_BY_LABELS(grid_row, labels, grid, labels, y, out) },
     [](const RunView& run, float* log_sum, float* largest) { CRF_BY_LABELS(log_sums, run.labels, run, log_sum, largest) },
-    [](const RunView& run, const SharedView& shared, float* out) { CRF_BY_LABELS(join_logs, run.labels, run, shared, out) },
     logs,
     [](const RunView& run, const KernelView& g, const KernelView& b) { CRF_BY_LABELS(first_pass, run.labels, run, g, b) },
     [](const RunView& run, const KernelView& g, const KernelView& b) { CRF_BY_LABELS(middle_pass, run.labels, run, g, b) },

@@ -2,22 +2,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace crf {
 namespace {
 
-// By how much, in the mean over the pixels, posteriors may be too large when columns are joined. About as large a share
-// of the labels changes at most.
-constexpr float kExcess = 5e-5f;
-constexpr int kWorthIt = 3;      // iterations that have to follow, or joining columns takes longer than it saves
-constexpr int kSampledRows = 4;  // of so many rows of pixels one tells which labels meet
+// A label that after a step is nowhere as probable as this many times `prune` does not grow any more. It is not much
+// more: at five times, the labels of two pixels in ten thousand of photographs changed, at 67/3.
+constexpr float kStillWeak = 2.0f;
 
-// A column for each of the labels that are anywhere as probable as `least`, ascending; the most probable always is.
-Columns probable(const std::vector<float>& largest, float least) {
-    const auto best = std::max_element(largest.begin(), largest.end()) - largest.begin();
-    Columns found;
-    for (size_t c = 0; c < largest.size(); c++) {
-        if (c == size_t(best) || largest[c] >= least) found.push_back({int(c)});
+// Which of the labels are anywhere as probable as `least`, ascending; the most probable always is.
+std::vector<int> probable(const std::vector<float>& largest, size_t count, float least) {
+    const auto best = std::max_element(largest.begin(), largest.begin() + count) - largest.begin();
+    std::vector<int> found;
+    for (size_t c = 0; c < count; c++) {
+        if (c == size_t(best) || largest[c] >= least) found.push_back(int(c));
     }
     return found;
 }
@@ -30,21 +29,15 @@ const Result& MeanField::run(const Picture& picture, Grid& grid, const Parameter
     build_kernels(picture, p);
     iterate(picture, grid, p);
     finish(picture, make_room_for_output(size_t(picture.height) * picture.width, want_posterior));
-    name_labels(picture, grid);
     return result_;
 }
 
 template <class Pass>
 void MeanField::for_each_row(const Picture& picture, Pass pass) {
-    const int labels = result_.row;
+    const int labels = result_.labels;
     for (int y = 0; y < picture.height; y++) {
         const size_t first = size_t(y) * picture.width;
-        RunView run{};
-        run.labels = labels;
-        run.first = first;
-        run.count = picture.width;
-        run.shared = int(result_.columns.size()) - shared_.columns;
-        run.joined = shared_.count ? joined_.data() + kMaxLabels + first * shared_.row : nullptr;
+        RunView run{labels, first, picture.width, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
         if (log_sum_.size()) {
             kernels().grid_row(grid_, labels, y, grid_row_.data());
             run.grid = &grid_;
@@ -68,12 +61,12 @@ void MeanField::place_columns(const Picture& picture, const Grid& grid) {
 }
 
 void MeanField::choose_labels(const Picture& picture, Grid& grid, float prune) {
-    result_.row = padded(grid.labels);
+    result_.labels = padded(grid.labels);
     grid_ = {grid.values.data(), grid.columns, grid.stride, grid.top, column_.data(), share_.data()};
-    grid_row_.resize(size_t(grid.columns) * result_.row);
+    grid_row_.resize(size_t(grid.columns) * result_.labels);
     log_sum_.resize(0);
     if (!grid.normalized) {
-        std::vector<float> largest(result_.row, 0.0f);
+        std::vector<float> largest(result_.labels, 0.0f);
         Buffer<float>& log_sum = log_sum_;
         log_sum.resize(size_t(picture.height) * picture.width);
         for_each_row(picture, [&](int, const RunView& run) {
@@ -81,35 +74,25 @@ void MeanField::choose_labels(const Picture& picture, Grid& grid, float prune) {
         });
         grid.largest.assign(largest.begin(), largest.begin() + grid.labels);
     }
-    shared_ = {};
-    result_.columns = Columns(grid.labels);
-    for (int c = 0; c < grid.labels; c++) result_.columns[c] = {c};
-    set_floor();
-    const Columns kept = probable(grid.largest, prune);
-    if (int(kept.size()) < grid.labels) set_columns(grid, kept);
+    result_.kept.resize(grid.labels);
+    std::iota(result_.kept.begin(), result_.kept.end(), 0);
+    floor_.assign(result_.labels, kNever);
+    std::fill(floor_.begin(), floor_.begin() + grid.labels, std::log(kFloor));
+    const std::vector<int> kept = probable(grid.largest, grid.labels, prune);
+    if (int(kept.size()) < grid.labels) keep(grid, kept);
 }
 
-void MeanField::set_floor() {
-    floor_.assign(result_.row, kNever);
-    std::fill(floor_.begin(), floor_.begin() + result_.columns.size(), std::log(kFloor));
-}
-
-void MeanField::set_columns(const Grid& grid, const Columns& columns) {
+void MeanField::keep(const Grid& grid, const std::vector<int>& kept) {
+    const int some = padded(int(kept.size()));
     const size_t points = size_t(grid.rows) * grid.columns;
-    const int row = padded(int(columns.size()));
-    if (grid_.values == grid.values.data()) kept_grid_.resize(points * row);
-    take_first(grid_.values, points, result_.row, columns, kept_grid_.data());
+    if (grid_.values == grid.values.data()) kept_grid_.resize(points * some);
+    keep_columns(grid_.values, points, result_.labels, kept, kNever, kept_grid_.data());
     grid_.values = kept_grid_.data();
-    Columns labels(columns.size());
-    for (size_t c = 0; c < columns.size(); c++) {
-        for (int from : columns[c]) {
-            labels[c].insert(labels[c].end(), result_.columns[from].begin(), result_.columns[from].end());
-        }
-        std::sort(labels[c].begin(), labels[c].end());
-    }
-    result_.columns = labels;
-    result_.row = row;
-    set_floor();
+    floor_.assign(some, kNever);
+    std::fill(floor_.begin(), floor_.begin() + kept.size(), std::log(kFloor));
+    for (size_t c = 0; c < kept.size(); c++) result_.kept[c] = result_.kept[kept[c]];
+    result_.kept.resize(kept.size());
+    result_.labels = some;
 }
 
 void MeanField::build_kernels(const Picture& picture, const Parameters& p) {
@@ -124,19 +107,19 @@ void MeanField::build_kernels(const Picture& picture, const Parameters& p) {
             gaussian_.build(picture, p.gaussian_xy, p.gaussian_weight, p.symmetric, table_);
             gaussian_is_for_ = wanted;
         }
-        gaussian_.make_room(result_.row);
+        gaussian_.make_room(result_.labels);
     }
     if (with_bilateral_) {
         build_bilateral(picture, p.bilateral_xy, p.bilateral_rgb, table_, bilateral_.lattice);
         bilateral_.normalize(p.bilateral_weight, p.symmetric);
-        bilateral_.make_room(result_.row);
+        bilateral_.make_room(result_.labels);
     }
 }
 
 OutputView MeanField::make_room_for_output(size_t pixels, bool want_posterior) {
     result_.label.resize(pixels);
     result_.confidence.resize(pixels);
-    result_.posterior.resize(want_posterior ? pixels * result_.row : 0);
+    result_.posterior.resize(want_posterior ? pixels * result_.labels : 0);
     return {result_.label.data(), result_.confidence.data(), want_posterior ? result_.posterior.data() : nullptr};
 }
 
@@ -144,92 +127,34 @@ void MeanField::iterate(const Picture& picture, const Grid& grid, const Paramete
     const Kernels& k = kernels();
     for (int iteration = 0; iteration < p.iterations; iteration++) {
         const KernelView g = gaussian(), b = bilateral();
-        const bool may_share = p.prune > 0 && result_.row > padded(1) && iteration + kWorthIt < p.iterations;
-        int samples = 0;
-        meeting_.assign(may_share ? size_t(result_.row) * result_.row : 0, 0.0f);
+        const int labels = result_.labels;
+        const bool may_drop = p.prune > 0 && iteration > 0;
+        largest_.assign(labels, 0.0f);
         for_each_row(picture, [&](int y, RunView run) {
-            if (may_share && y % kSampledRows == 0) {
-                run.weight = (with_gaussian_ ? p.gaussian_weight : 0) + (with_bilateral_ ? p.bilateral_weight : 0);
-                run.meeting = meeting_.data();
-                samples += (run.count + kSampled - 1) / kSampled;
-            }
+            run.largest = may_drop ? largest_.data() : nullptr;
             if (with_gaussian_) gaussian_.begin_row(y);
             if (with_bilateral_) bilateral_.clear_row(y);
             if (iteration == 0) k.first_pass(run, g, b);
             else k.middle_pass(run, g, b);
             if (with_gaussian_) gaussian_.end_row(y);
         });
-        if (may_share) share_columns(picture, grid, samples);
+        if (may_drop) drop_labels(grid, kStillWeak * p.prune);
         if (with_bilateral_) bilateral_.blur();
     }
 }
 
-void MeanField::share_columns(const Picture& picture, const Grid& grid, int samples) {
-    Columns columns = join(meeting_, int(result_.columns.size()), result_.row, kExcess * float(samples));
-    if (columns.empty()) return;
-    std::stable_partition(columns.begin(), columns.end(), [&](const std::vector<int>& from) {
-        return from.size() == 1 && result_.columns[from[0]].size() == 1;
-    });
-    if (with_gaussian_) gaussian_.join(columns);
-    if (with_bilateral_) bilateral_.join(columns);
-    set_columns(grid, columns);
-    join_logs(picture, grid);
-}
-
-void MeanField::join_logs(const Picture& picture, const Grid& grid) {
-    shared_labels_.clear();
-    shared_columns_.clear();
-    uint8_t shared = 0;
-    for (const std::vector<int>& labels : result_.columns) {
-        if (labels.size() == 1) continue;
-        for (int label : labels) {
-            shared_labels_.push_back(uint8_t(label));
-            shared_columns_.push_back(shared);
-        }
-        shared++;
-    }
-    const int filling = result_.row - int(result_.columns.size());
-    shared_ = {int(shared_labels_.size()), shared_labels_.data(), shared_columns_.data(), shared, shared + filling};
-    joined_.resize(2 * kMaxLabels + size_t(picture.height) * picture.width * shared_.row);
-    const int labels = padded(grid.labels);
-    const std::vector<float> floor(labels, std::log(kFloor));
-    std::vector<float> grid_row(size_t(grid.columns) * labels);
-    GridView view = grid_;
-    view.values = grid.values.data();
-    float* out = joined_.data() + kMaxLabels;  // vectors are loaded whole, beyond either end
-    for (int y = 0; y < picture.height; y++, out += picture.width * shared_.row) {
-        RunView run{};
-        run.labels = labels;
-        run.first = size_t(y) * picture.width;
-        run.count = picture.width;
-        if (log_sum_.size()) {
-            kernels().grid_row(view, labels, y, grid_row.data());
-            run.grid = &view;
-            run.grid_row = grid_row.data();
-            run.log_sum = log_sum_.data() + run.first;
-            run.floor = floor.data();
-        } else {
-            run.stored = grid.values.data() + run.first * labels;
-        }
-        kernels().join_logs(run, shared_, out);
-    }
+void MeanField::drop_labels(const Grid& grid, float least) {
+    const int labels = result_.labels;
+    const std::vector<int> kept = probable(largest_, result_.kept.size(), least);
+    if (padded(int(kept.size())) == labels) return;  // rows would be no shorter
+    if (with_gaussian_) gaussian_.keep(kept);
+    if (with_bilateral_) bilateral_.keep(kept);
+    keep(grid, kept);
 }
 
 void MeanField::finish(const Picture& picture, const OutputView& output) {
     const KernelView g = gaussian(), b = bilateral();
     for_each_row(picture, [&](int, const RunView& run) { kernels().last_pass(run, g, b, output); });
-}
-
-void MeanField::name_labels(const Picture& picture, const Grid& grid) {
-    size_t pixel = 0;
-    for (int y = 0; y < picture.height; y++) {
-        for (int x = 0; x < picture.width; x++, pixel++) {
-            const std::vector<int>& labels = result_.columns[result_.label[pixel]];
-            const Best best = labels.size() > 1 ? best_of(grid, y, x, labels) : Best{labels[0], 1.0f};
-            result_.label[pixel] = uint8_t(best.label);
-            result_.confidence[pixel] *= best.share;
-        }
-    }
 }
 
 }  // namespace crf

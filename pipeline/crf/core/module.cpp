@@ -13,7 +13,7 @@ namespace py = pybind11;
 namespace crf {
 namespace {
 
-constexpr int kInterface = 3;  // raised with every change that pipeline/crf/native.py must know of
+constexpr int kInterface = 2;  // raised with every change that pipeline/crf/native.py must know of
 
 Picture picture_of(const py::array_t<uint8_t>& image) {
     return {int(image.shape(0)), int(image.shape(1)), image.data(), image.strides(0), image.strides(1), image.strides(2)};
@@ -55,9 +55,9 @@ class Core {
             const std::lock_guard<std::mutex> lock(mutex_);
             grid_.take_scores(array, stride, top, left);
             const Result& result = mean_field_.run(picture, grid_, parameters, false);
-            std::copy(result.label.begin(), result.label.end(), label);
+            for (size_t i = 0; i < result.label.size(); i++) label[i] = uint8_t(result.kept[result.label[i]]);
             std::copy(result.confidence.begin(), result.confidence.end(), posterior);
-            for (const std::vector<int>& column : result.columns) kept += column.size();
+            kept = result.kept.size();
         }
         return py::make_tuple(labels, winning, kept);
     }
@@ -73,25 +73,19 @@ class Core {
             const std::lock_guard<std::mutex> lock(mutex_);
             grid_.take_probabilities(array, kFloor);
             const Result& result = mean_field_.run(picture, grid_, parameters, true);
-            std::fill(out, out + result.label.size() * array.labels, 0.0f);
-            for (size_t c = 0; c < result.columns.size(); c++) write_column(picture, result, c, out);
+            const size_t pixels = result.label.size(), width = picture.width;
+            std::fill(out, out + pixels * array.labels, 0.0f);
+            for (size_t row = 0; row < pixels; row += width) {
+                for (size_t c = 0; c < result.kept.size(); c++) {
+                    float* to = out + result.kept[c] * pixels + row;
+                    const float* from = result.posterior.data() + row * result.labels + c;
+                    for (size_t x = 0; x < width; x++) to[x] = from[x * result.labels];
+                }
+            }
         }
         return posterior;
     }
 
-    // To the labels (labels, pixels) that have a column, its posterior by their shares.
-    void write_column(const Picture& picture, const Result& result, size_t column, float* out) const {
-        const std::vector<int>& labels = result.columns[column];
-        const size_t pixels = result.label.size();
-        float share[kMaxLabels] = {1.0f};
-        for (size_t i = 0; i < pixels; i++) {
-            if (labels.size() > 1) shares(grid_, int(i / picture.width), int(i % picture.width), labels, share);
-            const float posterior = result.posterior[i * result.row + column];
-            for (size_t c = 0; c < labels.size(); c++) out[labels[c] * pixels + i] = posterior * share[c];
-        }
-    }
-
-    size_t columns() const { return mean_field_.columns(); }
     size_t vertices() const { return mean_field_.vertices(); }
 
   private:
@@ -123,7 +117,6 @@ PYBIND11_MODULE(dense_crf_core, module) {
              py::arg("prune"));
     py::class_<Core>(module, "Core")
         .def(py::init<>())
-        .def_property_readonly("columns", &Core::columns, "Of the last picture's labels in the end.")
         .def_property_readonly("vertices", &Core::vertices, "Of the lattices of the last picture.")
         .def("label", &Core::label, py::arg("image"), py::arg("scores"), py::arg("stride"), py::arg("top"),
              py::arg("left"), py::arg("parameters"),

@@ -81,8 +81,8 @@ void Smoothing::make_room(int labels) {
     make_room_under_way();
 }
 
-void Smoothing::join(const Columns& columns) {
-    values_.join(columns);
+void Smoothing::keep(const std::vector<int>& kept) {
+    values_.keep(kept);
     make_room_under_way();
 }
 

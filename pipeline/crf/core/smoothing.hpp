@@ -14,8 +14,8 @@ class Smoothing {
     // Throws std::overflow_error as build_gaussian.
     void build(const Picture& picture, float xy, float weight, bool symmetric, Table& table);
     void make_room(int labels);
-    // Joins columns of what was blurred.
-    void join(const Columns& columns);
+    // Of the labels that it was blurred for last, keeps some.
+    void keep(const std::vector<int>& kept);
     KernelView view();
     // Before row y of the pixels is splatted: zeros for the vertices that it is the first to use.
     void begin_row(int y);

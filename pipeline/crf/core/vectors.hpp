@@ -38,15 +38,6 @@ CRF_INLINE Floats<W> fill(float value) {
     return value - Floats<W>{};  // the compiler's notation for a broadcast
 }
 
-// 0, 1, 2 and so on.
-template <int W>
-CRF_INLINE Ints<W> lanes() {
-    constexpr int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    Ints<W> v;
-    std::memcpy(&v, numbers, sizeof v);
-    return v;
-}
-
 template <class V>
 CRF_INLINE V larger(V a, V b) {
     return a > b ? a : b;
