@@ -174,15 +174,21 @@ CRF_INLINE bool softmax(const RunView& run, const KernelView& gaussian, const Ke
                         Block<W, N>& block) {
     const int n = Row<W, N>::vectors(run.labels);
     Floats<W> most{};
-    Floats<4> all[kBlock];
     for (int i = 0; i < count; i++) {
-        Floats<W> e[Row<W, N>::kMost], total{};
+        Floats<W> e[Row<W, N>::kMost];
         logits<W, N, Sliced>(run, gaussian, bilateral, start + i, n, e);
         for (int k = 0; k < n; k++) {
             most = larger(most, e[k]);
-            e[k] = exponential<W>(e[k]);
-            total += e[k];
             store<W>(block.rows + (i * n + k) * W, e[k]);
+        }
+    }
+    Floats<4> all[kBlock];
+    for (int i = 0; i < count; i++) {
+        Floats<W> total{};
+        for (int k = 0; k < n; k++) {
+            const Floats<W> e = exponential<W>(load<W>(block.rows + (i * n + k) * W));
+            total += e;
+            store<W>(block.rows + (i * n + k) * W, e);
         }
         all[i] = folded(total);
     }

@@ -19,7 +19,9 @@ struct Row {
 // Row number `row` of those that are there, with n vectors.
 template <int W>
 CRF_INLINE float* row_at(const RowsView& rows, size_t row, int n) {
-    return rows.values + row * (n * W);
+    float* values = rows.values + row * (n * W);
+    asm("" : "+r"(values));  // or GCC works out an address for each of the row's vectors
+    return values;
 }
 
 template <int W>
