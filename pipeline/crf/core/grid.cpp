@@ -56,7 +56,16 @@ void Grid::make_room(const FloatArray& array) {
     rows = array.rows;
     columns = array.columns;
     values.resize(size_t(rows) * columns * padded(labels));
-    std::fill(values.begin(), values.end(), kNever);
+    lines_.resize(size_t(labels) * columns);
+}
+
+void Grid::put_row(int y) {
+    const int row = padded(labels);
+    float* to = values.data() + size_t(y) * columns * row;
+    for (int x = 0; x < columns; x++, to += row) {
+        for (int c = 0; c < labels; c++) to[c] = lines_[size_t(c) * columns + x];
+        for (int c = labels; c < row; c++) to[c] = kNever;
+    }
 }
 
 void Grid::take_scores(const FloatArray& scores, int stride_, int top_, int left_) {
@@ -65,15 +74,10 @@ void Grid::take_scores(const FloatArray& scores, int stride_, int top_, int left
     top = top_;
     left = left_;
     normalized = false;
-    std::vector<float> line(columns);
     for (int y = 0; y < rows; y++) {
-        for (int c = 0; c < labels; c++) {
-            scores.read(c, y, line.data());
-            float* to = values.data() + size_t(y) * columns * padded(labels) + c;
-            for (int x = 0; x < columns; x++) {
-                to[size_t(x) * padded(labels)] = std::min(std::max(line[x], -kLargestScore), kLargestScore);
-            }
-        }
+        for (int c = 0; c < labels; c++) scores.read(c, y, lines_.data() + size_t(c) * columns);
+        for (float& score : lines_) score = std::min(std::max(score, -kLargestScore), kLargestScore);
+        put_row(y);
     }
 }
 
@@ -83,15 +87,13 @@ void Grid::take_probabilities(const FloatArray& probabilities, float floor) {
     top = left = 0;
     normalized = true;
     largest.assign(labels, 0.0f);
-    std::vector<float> line(columns);
-    const size_t row = padded(labels);
     for (int y = 0; y < rows; y++) {
         for (int c = 0; c < labels; c++) {
-            probabilities.read(c, y, line.data());
-            largest[c] = kernels().logs(line.data(), line.size(), floor, line.data(), largest[c]);
-            float* to = values.data() + size_t(y) * columns * row + c;
-            for (int x = 0; x < columns; x++, to += row) *to = line[x];
+            float* line = lines_.data() + size_t(c) * columns;
+            probabilities.read(c, y, line);
+            largest[c] = kernels().logs(line, columns, floor, line, largest[c]);
         }
+        put_row(y);
     }
 }
 

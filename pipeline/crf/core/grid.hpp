@@ -38,6 +38,10 @@ struct Grid {
 
   private:
     void make_room(const FloatArray& array);
+    // Row y of `values` from `lines_`.
+    void put_row(int y);
+
+    std::vector<float> lines_;  // (labels, columns) of one row
 };
 
 }  // namespace crf

@@ -73,13 +73,15 @@ class Core {
             const std::lock_guard<std::mutex> lock(mutex_);
             grid_.take_probabilities(array, kFloor);
             const Result& result = mean_field_.run(picture, grid_, parameters, true);
-            const size_t pixels = result.label.size(), width = picture.width;
-            std::fill(out, out + pixels * array.labels, 0.0f);
-            for (size_t row = 0; row < pixels; row += width) {
+            const size_t pixels = result.label.size();
+            if (int(result.kept.size()) < array.labels) std::fill(out, out + pixels * array.labels, 0.0f);
+            constexpr size_t kBlock = 16;  // pixels, a cache line of `out`
+            for (size_t first = 0; first < pixels; first += kBlock) {
+                const size_t count = std::min(kBlock, pixels - first);
+                const float* from = result.posterior.data() + first * result.labels;
                 for (size_t c = 0; c < result.kept.size(); c++) {
-                    float* to = out + result.kept[c] * pixels + row;
-                    const float* from = result.posterior.data() + row * result.labels + c;
-                    for (size_t x = 0; x < width; x++) to[x] = from[x * result.labels];
+                    float* to = out + result.kept[c] * pixels + first;
+                    for (size_t i = 0; i < count; i++) to[i] = from[i * result.labels + c];
                 }
             }
         }
