@@ -8,8 +8,9 @@ processor time of one thread: medians over interleaved repetitions after a first
 picture and with the labels; what two processes do side by side; and memory and the first call, each in a process of its
 own.
 
-The pictures are of scikit-image and scikit-learn (the test extra brings them), the scores a network's; see
-crf_pictures.py.
+The pictures are of scikit-image and scikit-learn (the test extra brings them). The scores of the first table are those
+of a network that was trained for 21 labels, where its file is given (voc_network.py says which), and otherwise made of
+a network's with fewer labels (crf_pictures.py).
 """
 
 import subprocess
@@ -28,6 +29,8 @@ import torch
 from crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, network_scores, photographs, resized
 from numpy.typing import NDArray
 from table import markdown, number
+from voc_network import STRIDE as VOC_STRIDE
+from voc_network import VocNetwork
 
 from pipeline import models
 from pipeline.commandline import parse
@@ -57,14 +60,16 @@ class CrfBenchmark:
     """Measure the dense CRF on a CPU core.
 
     Args:
-        model: whose scores are refined; a name or the URI of a file.
-        labels: of the first table.
+        voc_network: file of a network with 21 labels, for the first table; see voc_network.py.
+        model: whose scores are refined otherwise; a name or the URI of a file.
+        labels: of the first table, where the scores are the model's.
         sharpness: the first table's scores are multiplied by it. At 1 the network doubts, as the pictures are none that
             it was trained for; at 4 it is nearly as sure as a network is of pictures that it was trained for.
         repetitions: of each measurement of the first table.
         growth: also how the time grows, two processes, and memory.
     """
 
+    voc_network: str | None = None
     model: str = "scenes"
     labels: int = 21
     sharpness: float = 1
@@ -86,7 +91,11 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(1)
         predictor = Predictor(models.load(config.model), Inference())
         print(f"vector instructions: {dense_crf_core.instruction_sets()[0]}; times in ms of one thread\n")
-        print(markdown(SPEED, list(speed(predictor, config))), flush=True)
+        if config.voc_network:
+            score, stride = VocNetwork(config.voc_network).scores, VOC_STRIDE
+        else:
+            score, stride = partial(network_scores, predictor, labels=config.labels), STRIDE
+        print(markdown(SPEED, list(speed(score, stride, config))), flush=True)
         if config.growth:
             print(f"\n{markdown(GROWTH, list(growth(predictor)))}\n\n{side_by_side(predictor)}\n", flush=True)
             print(markdown(MEMORY, list(memory())))
@@ -96,19 +105,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def speed(predictor: Predictor, config: CrfBenchmark) -> Iterator[tuple[str, ...]]:
-    """One row for each setting and photograph."""
+def speed(score: Callable[[Image], Scores], stride: int, config: CrfBenchmark) -> Iterator[tuple[str, ...]]:
+    """One row for each setting and photograph, of which `score` gives the scores at every `stride`th pixel."""
     for setting, params in SETTINGS.items():
         for name, image in photographs().items():
-            scores = network_scores(predictor, image, config.labels) * np.float16(config.sharpness)
-            probabilities = softmax(upsample(scores, HEIGHT, WIDTH, STRIDE))
+            scores = score(image) * np.float16(config.sharpness)
+            probabilities = softmax(upsample(scores, HEIGHT, WIDTH, stride))
             peaks = probabilities.max(axis=(1, 2))
             kept = probabilities[peaks >= 0.01]
             reference, every, default = DenseCRF(params, "pydensecrf"), DenseCRF(params, prune=0), DenseCRF(params)
             calls: list[Callable[[], object]] = [
                 partial(reference, image, probabilities),
                 partial(every, image, probabilities),
-                partial(default.label, image, scores, STRIDE),
+                partial(default.label, image, scores, stride),
                 partial(reference, image, kept),
             ]
             whole, all_, fast, given = interleaved(calls, config.repetitions)
@@ -120,7 +129,7 @@ def speed(predictor: Predictor, config: CrfBenchmark) -> Iterator[tuple[str, ...
                 *(number(whole), number(all_), f"{whole / all_:.1f}", number(fast), f"{whole / fast:.1f}"),
                 f"{given / fast:.1f}",
                 f"{np.mean(every(image, probabilities).argmax(axis=0) == right):.4%}",
-                f"{np.mean(default.label(image, scores, STRIDE)[0] == right):.4%}",
+                f"{np.mean(default.label(image, scores, stride)[0] == right):.4%}",
             )
 
 

@@ -9,8 +9,10 @@ import listing
 import pytest
 from pictures import jpeg, photo
 from scale_simulation import Costs, simulate
+from voc_network import VocNetwork
 
 from pipeline import storage
+from pipeline.errors import ConfigError
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -88,6 +90,26 @@ def test_scale() -> None:
     for who in ("driver", "Segmenters", "Refiners", "all of these"):
         assert 0 < figures[f"core time: {who}"] <= figures["core time: all of these"]
     assert figures["object store at the peak"] > 0
+
+
+@pytest.mark.long
+def test_crf() -> None:
+    command = [sys.executable, str(BENCHMARKS / "crf.py"), "--repetitions", "1", "--growth", "false"]
+    done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if "/" in line and line[0] == "|"][1:]
+    assert len(rows) == 12
+    for _, sure, kept, whole, every, ratio, default, default_ratio, _, *same in rows:
+        assert 0 < float(sure) < 1
+        assert 1 <= int(kept) <= 21
+        assert float(ratio) == pytest.approx(float(whole) / float(every), abs=0.1)
+        assert float(default_ratio) == pytest.approx(float(whole) / float(default), abs=0.1)
+        assert all(float(cell.strip("% ")) >= 99.99 for cell in same)
+
+
+def test_another_file_than_the_voc_network_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is not the VOC network"):
+        VocNetwork(__file__)
 
 
 @pytest.mark.parametrize(("driver_seconds", "bound"), [(0.0, 1000.0), (0.01, 100.0)])
