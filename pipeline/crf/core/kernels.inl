@@ -182,14 +182,13 @@ CRF_INLINE bool softmax(const RunView& run, const KernelView& gaussian, const Ke
             store<W>(block.rows + (i * n + k) * W, e[k]);
         }
     }
+    for (int at = 0; at < count * n * W; at += CRF_WIDTH) {  // whole vectors, some beyond the last pixel
+        store<CRF_WIDTH>(block.rows + at, exponential<CRF_WIDTH>(load<CRF_WIDTH>(block.rows + at)));
+    }
     Floats<4> all[kBlock];
     for (int i = 0; i < count; i++) {
         Floats<W> total{};
-        for (int k = 0; k < n; k++) {
-            const Floats<W> e = exponential<W>(load<W>(block.rows + (i * n + k) * W));
-            total += e;
-            store<W>(block.rows + (i * n + k) * W, e);
-        }
+        for (int k = 0; k < n; k++) total += load<W>(block.rows + (i * n + k) * W);
         all[i] = folded(total);
     }
     for (int i = count; i < kBlock; i++) all[i] = fill<4>(1.0f);
