@@ -63,8 +63,6 @@ class CrfBenchmark:
         voc_network: file of a network with 21 labels, for the first table; see voc_network.py.
         model: whose scores are refined otherwise; a name or the URI of a file.
         labels: of the first table, where the scores are the model's.
-        sharpness: the first table's scores are multiplied by it. At 1 the network doubts, as the pictures are none that
-            it was trained for; at 4 it is nearly as sure as a network is of pictures that it was trained for.
         repetitions: of each measurement of the first table.
         growth: also how the time grows, two processes, and memory.
     """
@@ -72,7 +70,6 @@ class CrfBenchmark:
     voc_network: str | None = None
     model: str = "scenes"
     labels: int = 21
-    sharpness: float = 1
     repetitions: int = 5
     growth: bool = True
 
@@ -80,8 +77,6 @@ class CrfBenchmark:
         """Raise ConfigError for what cannot be measured."""
         if self.repetitions < 1 or not 1 <= self.labels <= dense_crf_core.MAX_LABELS:
             raise ConfigError(f"repetitions {self.repetitions} and labels {self.labels} must be at least 1")
-        if not 0 < self.sharpness <= 100:
-            raise ConfigError(f"sharpness must be above 0 and at most 100, not {self.sharpness}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -109,7 +104,7 @@ def speed(score: Callable[[Image], Scores], stride: int, config: CrfBenchmark) -
     """One row for each setting and photograph, of which `score` gives the scores at every `stride`th pixel."""
     for setting, params in SETTINGS.items():
         for name, image in photographs().items():
-            scores = score(image) * np.float16(config.sharpness)
+            scores = score(image)
             probabilities = softmax(upsample(scores, HEIGHT, WIDTH, stride))
             peaks = probabilities.max(axis=(1, 2))
             kept = probabilities[peaks >= 0.01]
