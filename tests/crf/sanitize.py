@@ -13,9 +13,12 @@ TESTS = ("tests/crf/test_native.py", "tests/crf/test_dense_crf.py", "tests/crf/t
 
 def main() -> int:
     """Returns the exit code of the tests; a fault ends them at once, with the sanitizer's report."""
-    with tempfile.TemporaryDirectory() as target:
+    with tempfile.TemporaryDirectory() as folder:
+        target, settings = f"{folder}/installed", Path(folder, "setup.cfg")
+        settings.write_text(f"[build]\nbuild_base = {folder}/build\n")  # shares no object with other builds
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, str(ROOT)]
-        subprocess.run(install, env=os.environ | {"CFLAGS": FLAGS, "LDFLAGS": FLAGS}, check=True)
+        build = {"CFLAGS": FLAGS, "LDFLAGS": FLAGS, "DIST_EXTRA_CONFIG": str(settings)}
+        subprocess.run(install, env=os.environ | build, check=True)
         runtimes = [library("libasan.so"), library("libubsan.so"), library("libstdc++.so")]
         instrumented = os.environ | {
             "PYTHONPATH": target,
