@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +18,7 @@ def main() -> int:
         target, settings = f"{folder}/installed", Path(folder, "setup.cfg")
         settings.write_text(f"[build]\nbuild_base = {folder}/build\n")  # shares no object with other builds
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, str(ROOT)]
-        build = {"CFLAGS": FLAGS, "LDFLAGS": FLAGS, "DIST_EXTRA_CONFIG": str(settings)}
+        build = {"CFLAGS": FLAGS, "CXXFLAGS": FLAGS, "LDFLAGS": FLAGS, "DIST_EXTRA_CONFIG": str(settings)}
         subprocess.run(install, env=os.environ | build, check=True)
         runtimes = [library("libasan.so"), library("libubsan.so"), library("libstdc++.so")]
         instrumented = os.environ | {
@@ -25,13 +26,23 @@ def main() -> int:
             "LD_PRELOAD": " ".join(runtimes),
             "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter keeps what it has until it ends
         }
-        return subprocess.run([sys.executable, "-m", "pytest", "-q", *TESTS], cwd=ROOT, env=instrumented).returncode
+        # -P, or the core that lies in the working folder would be imported instead
+        python = [sys.executable, "-P"]
+        core = output([*python, "-c", "import dense_crf_core; print(dense_crf_core.__file__)"], instrumented)
+        if not core.startswith(target) or b"__asan_report_store" not in Path(core).read_bytes():
+            sys.exit(f"{core} is not the core that was to be compiled with {FLAGS}")
+        tests = [*python, "-m", "pytest", "-q", "-s", *TESTS]  # -s: a report would be lost with what was captured
+        return subprocess.run(tests, cwd=ROOT, env=instrumented).returncode
+
+
+def output(command: list[str], environment: Mapping[str, str] = os.environ) -> str:
+    """What the command prints."""
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def library(name: str) -> str:
     """Where the compiler keeps its runtime."""
-    found = subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
-    return found.stdout.strip()
+    return output(["g++", f"-print-file-name={name}"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 // A hash table of lattice vertices.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -18,7 +19,7 @@ class Table {
     uint64_t name(size_t vertex) const { return names_[vertex]; }
     // A look-up reads a slot, and then the name of the vertex that is there: each can be called for ahead of time.
     void prefetch_slot(uint64_t name) const { __builtin_prefetch(&slots_[slot(name)]); }
-    void prefetch_name(uint64_t name) const { __builtin_prefetch(names_.data() + slots_[slot(name)]); }
+    void prefetch_name(uint64_t name) const { __builtin_prefetch(names_.data() + std::max(slots_[slot(name)], 0)); }
     uint32_t insert(uint64_t name) {
         size_t at = slot(name);
         for (; slots_[at] >= 0; at = (at + 1) & mask_) {

@@ -14,12 +14,15 @@ template <int W>
 struct Vector {
     typedef float Floats __attribute__((vector_size(W * 4)));
     typedef int32_t Ints __attribute__((vector_size(W * 4)));
+    typedef uint32_t Words __attribute__((vector_size(W * 4)));
 };
 
 template <int W>
 using Floats = typename Vector<W>::Floats;
 template <int W>
 using Ints = typename Vector<W>::Ints;
+template <int W>
+using Words = typename Vector<W>::Words;
 
 template <int W>
 CRF_INLINE Floats<W> load(const float* from) {
@@ -99,7 +102,7 @@ CRF_INLINE Floats<W> exponential(Floats<W> x) {
     p = p * f + 0.240221218f;
     p = p * f + 0.693146949f;
     p = p * f + 1.0f;
-    const Floats<W> power = (Floats<W>)((Ints<W>)p + ((Ints<W>)magic << 23));
+    const Floats<W> power = (Floats<W>)((Words<W>)p + ((Words<W>)magic << 23));
     return x < lowest ? Floats<W>{} : power;
 }
 
