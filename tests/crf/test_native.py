@@ -39,7 +39,7 @@ def test_labels_from_scores_are_those_of_the_upsampled_probabilities(labels):
     best, winning, kept = crf.label(image, scores, 8)
     assert kept == labels
     np.testing.assert_array_equal(best, posterior.argmax(axis=0))
-    np.testing.assert_allclose(winning, posterior.max(axis=0), atol=2e-5)
+    np.testing.assert_allclose(winning, posterior.max(axis=0), atol=1e-5)
     assert (best.dtype, winning.dtype) == (np.uint8, np.float32)
 
 
