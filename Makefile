@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CORE := setup.py $(wildcard pipeline/crf/core/*)
+CORE := setup.py $(wildcard pipeline/refine/crf/core/*)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
 
 .PHONY: install demo test sanitize chaos fuzz benchmarks lint clean
@@ -19,12 +19,12 @@ test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 sanitize: $(VENV)/.installed-test
-	$(BIN)/python tests/crf/sanitize.py
+	$(BIN)/python tests/refine/sanitize.py
 
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "long or not long" tests/chaos tests/integration/test_multi_host.py \
 		tests/integration/test_train.py tests/infra/test_docker.py
-	PYTHONPATH=tests:benchmarks $(BIN)/python tests/chaos/random_kills.py
+	$(BIN)/python -m tests.chaos.random_kills
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m long tests/test_fuzz.py

@@ -12,7 +12,7 @@ from glob import glob
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
 
-CORE = "pipeline/crf/core"
+CORE = "pipeline/refine/crf/core"
 SOURCES = ("dispatch", "grid", "kernel", "lattice", "mean_field", "module", "smoothing", "table")
 HEADERS = sorted(glob(f"{CORE}/*.hpp") + glob(f"{CORE}/*.inl"))  # objects of an older checkout are compiled again
 FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-Wno-psabi"]

@@ -20,8 +20,8 @@ from pipeline.batch.fetch import fetch_chunk
 from pipeline.batch.in_flight import InFlight
 from pipeline.batch.manifest import Chunk
 from pipeline.batch.preflight import Preflight, check
-from pipeline.batch.refiner import Refiner
-from pipeline.batch.segmenter import Segmenter, load_predictor
+from pipeline.batch.refine_stage import RefineStage
+from pipeline.batch.segment_stage import SegmentStage, load_predictor
 from pipeline.batch.sink import write_files
 from pipeline.masks import DatasetInfo
 
@@ -41,8 +41,8 @@ class Task:
         manifest: URI of the manifest the run wrote.
         chunks: of the manifest.
         info: the note of the run's output.
-        segment_batch: rows in a batch of the Segmenter.
-        refine_batch: rows in a batch of the Refiner.
+        segment_batch: rows in a batch of the SegmentStage.
+        refine_batch: rows in a batch of the RefineStage.
         folder: local; the tables between the stages lie there.
         seconds: a loop goes on for at least so long, in whole passes over its images.
     """
@@ -147,13 +147,13 @@ def _fetch(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Se
 
 def _segment(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
     predictor = partial(load_predictor, ready.model, task.config.inference)
-    segmenter = Segmenter(predictor, task.config.max_pixels, InFlight())
+    segmenter = SegmentStage(predictor, task.config.max_pixels, InFlight())
     return _batches(task, "fetch", task.segment_batch)[index::processes], segmenter
 
 
 def _refine(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
     model = ready.model
-    refiner = Refiner(ready.crf, model.classes, model.palette, model.stride, task.config.max_pixels, InFlight())
+    refiner = RefineStage(ready.crf, model.classes, model.palette, model.stride, task.config.max_pixels, InFlight())
     return _batches(task, "segment", task.refine_batch)[index::processes], refiner
 
 

@@ -1,4 +1,4 @@
-"""How fast is the dense CRF on a CPU core? `python benchmarks/crf.py`.
+"""How fast is the dense CRF on a CPU core? `python -m benchmarks.crf`.
 
 Prints four tables. First, for six photographs at 500x375 with 21 labels, and for the released parameters and a smoother
 kernel: how sure the network is, the mean of the largest probability; milliseconds of a whole call with pydensecrf, with
@@ -20,24 +20,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import dense_crf_core
 import numpy as np
 import torch
-from crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, network_scores, photographs, resized
 from numpy.typing import NDArray
-from table import markdown, number
-from voc_network import STRIDE as VOC_STRIDE
-from voc_network import VocNetwork
 
+from benchmarks.crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, network_logits, photographs, resized
+from benchmarks.table import markdown, number
+from benchmarks.voc_network import STRIDE as VOC_STRIDE
+from benchmarks.voc_network import VocNetwork
 from pipeline import models
-from pipeline.commandline import parse
-from pipeline.crf import CRFParams, DenseCRF, refine
+from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.logits import softmax, upsample
 from pipeline.models import Inference, Predictor
-from pipeline.scores import softmax, upsample
+from pipeline.refine import refine
+from pipeline.refine.crf import CRFParams, DenseCRF
 
 SPEED = (
     *("picture, sa/sb/w1", "sure", "labels kept", "pydensecrf", "all", "ratio", "default", "ratio"),
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         if config.voc_network:
             score, stride = VocNetwork(config.voc_network).scores, VOC_STRIDE
         else:
-            score, stride = partial(network_scores, predictor, labels=config.labels), STRIDE
+            score, stride = partial(network_logits, predictor, labels=config.labels), STRIDE
         print(markdown(SPEED, list(speed(score, stride, config))), flush=True)
         if config.growth:
             print(f"\n{markdown(GROWTH, list(growth(predictor)))}\n\n{side_by_side(predictor)}\n", flush=True)
@@ -146,11 +146,11 @@ def growth(predictor: Predictor) -> Iterator[tuple[str, ...]]:
     for height, width in SIZES:
         image = resized(photographs()["astronaut"], height, width)
         yield growth_row(
-            f"{height * width / 1e6:.1f} megapixels, 21", image, network_scores(predictor, image, 21), params
+            f"{height * width / 1e6:.1f} megapixels, 21", image, network_logits(predictor, image, 21), params
         )
     image = photographs()["astronaut"]
     for labels in LABELS:
-        scores = network_scores(predictor, image, labels)
+        scores = network_logits(predictor, image, labels)
         yield growth_row(f"{HEIGHT * WIDTH / 1e6:.2f} megapixels, {labels}", image, scores, params)
 
 
@@ -174,7 +174,7 @@ def growth_row(what: str, image: Image, scores: Scores, params: CRFParams) -> tu
 def side_by_side(predictor: Predictor) -> str:
     """How much more two processes refine than one, in a sentence."""
     image = photographs()["astronaut"]
-    scores = network_scores(predictor, image, 21)
+    scores = network_logits(predictor, image, 21)
     with ProcessPoolExecutor(2) as processes:
         list(processes.map(repeat_refine, [1, 1], [image] * 2, [scores] * 2))
         [alone] = processes.map(repeat_refine, [8], [image], [scores])
@@ -193,10 +193,10 @@ def repeat_refine(times: int, image: Image, scores: Scores) -> float:
 
 
 def memory() -> Iterator[tuple[str, ...]]:
-    """One row for each setting, measured in a process of its own by `python benchmarks/crf_memory.py SETTING`."""
+    """One row for each setting, measured in a process of its own by `python -m benchmarks.crf_memory SETTING`."""
     for setting in SETTINGS:
-        script = Path(__file__).with_name("crf_memory.py")
-        done = subprocess.run([sys.executable, str(script), setting], capture_output=True, text=True, check=True)
+        command = [sys.executable, "-m", "benchmarks.crf_memory", setting]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         yield (f"astronaut, {setting}", *done.stdout.split())
 
 

@@ -1,4 +1,4 @@
-"""How fast is the dense CRF on a GPU? `python benchmarks/crf_cuda.py`.
+"""How fast is the dense CRF on a GPU? `python -m benchmarks.crf_cuda`.
 
 Prints one table: for the released parameters and for a smoother kernel, and for each number of pictures in a batch, the
 milliseconds an image takes from scores to mask, median and range of whole calls after a first one; how much of it goes
@@ -18,16 +18,17 @@ from statistics import median
 
 import numpy as np
 import torch
-from crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, photographs
 from numpy.typing import NDArray
 from PIL import Image
-from table import markdown, number
 
-from pipeline.commandline import parse
-from pipeline.crf import CRFParams, DenseCRF, refine
-from pipeline.crf.torch_crf import TorchCRF
+from benchmarks.crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, photographs
+from benchmarks.table import markdown, number
+from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.scores import grid_size
+from pipeline.logits import grid_size
+from pipeline.refine import refine
+from pipeline.refine.crf import CRFParams, DenseCRF
+from pipeline.refine.crf.torch_crf import TorchCRF
 
 HEADER = ("sa/sb/w1", "batch", "ms an image", "before the updates", "10 updates", "vertices a pixel", "MiB at the peak")
 LABELS = 21

@@ -1,6 +1,6 @@
 """Memory and first call of the dense CRF in a process of its own, for benchmarks/crf.py.
 
-`python benchmarks/crf_memory.py 67/3/4` prints vertices a pixel, bytes a pixel at the peak, the bytes a pixel that are
+`python -m benchmarks.crf_memory 67/3/4` prints vertices a pixel, bytes a pixel at the peak, the bytes a pixel that are
 allowed, and milliseconds of the first call, with the core's loading, and of the fastest later one. The scores are made
 up: no network is loaded here.
 """
@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, photographs
 
-from pipeline.scores import grid_size
+from benchmarks.crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, photographs
+from pipeline.logits import grid_size
 
 LABELS = 21
 

@@ -8,8 +8,8 @@ from PIL import Image
 from skimage import data
 from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
 
-from pipeline.crf import CRFParams
 from pipeline.models import Predictor
+from pipeline.refine.crf import CRFParams
 
 SETTINGS = {
     "67/3/4": CRFParams(),
@@ -32,7 +32,7 @@ def resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def network_scores(predictor: Predictor, image: NDArray[np.uint8], labels: int) -> NDArray[np.float16]:
+def network_logits(predictor: Predictor, image: NDArray[np.uint8], labels: int) -> NDArray[np.float16]:
     """Scores (labels, h, w) of a network with fewer labels: what it says of the picture, then of altered ones.
 
     The altered pictures are its negative, and it with its colours exchanged and turned around: their scores have the
@@ -42,5 +42,5 @@ def network_scores(predictor: Predictor, image: NDArray[np.uint8], labels: int) 
     while len(views) * len(predictor.model.classes) < labels:
         turned = np.roll(image, len(views) // 2, axis=2)
         views.append(np.ascontiguousarray(255 - turned if len(views) % 2 else turned))
-    found = [grid - np.float16(index) for index, grid in enumerate(predictor.scores(views))]
+    found = [grid - np.float16(index) for index, grid in enumerate(predictor.logits(views))]
     return np.concatenate(found)[:labels]

@@ -1,4 +1,4 @@
-"""How close the job comes to what its stages could do: `python benchmarks/end_to_end.py --input URI`.
+"""How close the job comes to what its stages could do: `python -m benchmarks.end_to_end --input URI`.
 
 Prints one table: images/s of the job, of each stage's bare loop on the same cores, and the ratio of the job to the
 bound those loops set. On shared cores the times of the stages add up: the bound is 1 / sum(1 / rate). With GPUs it is
@@ -24,16 +24,17 @@ from statistics import median
 from typing import Literal
 
 import torch
-from bare_loops import STAGES, Loop, Task, Workers, chunks_of
-from job_run import DRIVER, IDLE, MACHINE, OTHERS, RAY, REFINE, SEGMENT, TASKS, WATCH, JobRun, run_job
-from table import markdown, number
 
+from benchmarks.bare_loops import STAGES, Loop, Task, Workers, chunks_of
+from benchmarks.job_run import DRIVER, IDLE, MACHINE, OTHERS, RAY, REFINE, SEGMENT, TASKS, WATCH, JobRun, run_job
+from benchmarks.table import markdown, number
 from pipeline import masks, storage
 from pipeline.batch.config import DEFAULT_MODEL, RefineConfig, RunConfig
-from pipeline.batch.resources import CPU_BATCH, Plan
-from pipeline.commandline import Uri, parse
+from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.models import Inference
+from pipeline.runtime.plan import CPU_BATCH, Plan
+from pipeline.storage import Uri
 
 Samples = dict[tuple[str, str], list[float]]
 """(what, unit) to its value in each repetition."""

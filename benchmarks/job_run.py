@@ -14,9 +14,9 @@ from pathlib import Path
 import yaml
 
 from pipeline.batch.config import RunConfig
-from pipeline.batch.resources import Plan
 from pipeline.batch.summary import Summary
 from pipeline.errors import RunError
+from pipeline.runtime.plan import Plan
 
 JOB = Path(__file__).parents[1] / "jobs" / "segment_bucket.py"
 SAMPLE_SECONDS = 1.0
@@ -125,7 +125,7 @@ def _group(pid: int, driver: int) -> str:
         title = Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return RAY
-    for word, group in (("Segmenter", SEGMENT), ("Refiner", REFINE), ("InFlight", WATCH)):
+    for word, group in (("SegmentStage", SEGMENT), ("RefineStage", REFINE), ("InFlight", WATCH)):
         if word in title:
             return group
     return TASKS if title.startswith("ray::") and not any(name in title for name in _RAY_ACTORS) else RAY

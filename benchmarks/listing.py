@@ -1,4 +1,4 @@
-"""Does the driver's memory grow with the bucket? `python benchmarks/listing.py --input s3://BUCKET/PREFIX --job true`.
+"""Does the driver's memory grow with the bucket? `python -m benchmarks.listing --input s3://BUCKET/PREFIX --job true`.
 
 Prints one table: for 1 000, 10 000 and 100 000 images, in a fresh process each time, how much memory the driver takes
 at its peak beyond what it had before. Measured are:
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from table import markdown, number
 
+from benchmarks.table import markdown, number
 from pipeline import storage
 from pipeline.batch.config import RunConfig
 from pipeline.batch.ledger import Ledger
@@ -35,9 +35,10 @@ from pipeline.batch.listing import list_input
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
-from pipeline.batch.source import list_objects, open_source
-from pipeline.commandline import Uri, parse
+from pipeline.cli import parse
+from pipeline.data.source import list_objects, open_source
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.storage import Uri
 
 _HEADER = ("what", "images", "MiB before", "MiB more at the peak", "seconds", "images/s")
 _MIB = 1024**2

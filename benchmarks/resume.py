@@ -1,4 +1,4 @@
-"""What does a rerun with nothing to do cost? `python benchmarks/resume.py --input s3://BUCKET/PREFIX`.
+"""What does a rerun with nothing to do cost? `python -m benchmarks.resume --input s3://BUCKET/PREFIX`.
 
 Prints one table: for 1 000, 10 000 and 100 000 listed images that have their row in the output already, how long the
 job takes to find that out, and how much memory its driver takes for it, in a fresh process each time. The last column
@@ -14,17 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from listing import Measured, apart, put_objects, run_job
-from table import markdown, number
-
+from benchmarks.listing import Measured, apart, put_objects, run_job
+from benchmarks.table import markdown, number
 from pipeline import storage
-from pipeline.batch import rows
 from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
+from pipeline.batch.rows import FINISHED
 from pipeline.batch.run import dataset_info
 from pipeline.batch.sink import write_files
-from pipeline.commandline import Uri, parse
+from pipeline.cli import parse
+from pipeline.data import rows
 from pipeline.errors import ConfigError, ImageError, PipelineError, RunError
+from pipeline.storage import Uri
 
 _HEADER = ("images listed", "seconds", "MiB before", "MiB more at the peak", "bytes an image more")
 _MIB = 1024**2
@@ -80,7 +81,7 @@ def commit_rows(prefix: str, output: str) -> None:
     files = 0
     while some := list(islice(entries, _ROWS_A_FILE)):
         done = [{"key": entry.key, "source": entry.uri, "version": entry.version} | told for entry in some]
-        write_files(output, f"{note.run_id}-{files:05d}.parquet", note, rows.table(done, rows.FINISHED))
+        write_files(output, f"{note.run_id}-{files:05d}.parquet", note, rows.table(done, FINISHED))
         files += 1
 
 

@@ -1,4 +1,4 @@
-"""What the graph itself costs an image, and how far one driver reaches: `python benchmarks/scale.py`.
+"""What the graph itself costs an image, and how far one driver reaches: `python -m benchmarks.scale`.
 
 The whole job, listing to summary, over many images of real bytes, on a cluster that has more CPUs and GPUs than the
 machine: Segmenters and Refiners sleep as long as they would work, so that the cores are left to the graph. Prints two
@@ -21,21 +21,22 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-from job_run import DRIVER, MACHINE, RAY, REFINE, SEGMENT, TASKS, WATCH, core_seconds
-from listing import Measured, measure
 from PIL import Image
-from scale_simulation import Costs, simulate
-from sleeping_stages import stages
-from table import markdown, number
 
+from benchmarks.job_run import DRIVER, MACHINE, RAY, REFINE, SEGMENT, TASKS, WATCH, core_seconds
+from benchmarks.listing import Measured, measure
+from benchmarks.scale_simulation import Costs, simulate
+from benchmarks.sleeping_stages import stages
+from benchmarks.table import markdown, number
 from pipeline.batch import graph
 from pipeline.batch.config import RefineConfig, RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.batch.summary import Summary
-from pipeline.commandline import Uri, parse
+from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.scenes import scene
+from pipeline.storage import Uri
 
 _MIB = 1024**2
 _PER_SHARD = 500
@@ -146,7 +147,7 @@ def run(config: ScaleBenchmark, folder: Path, answer: Connection) -> None:
     )
     mask = scene(0, (500, 375))[1]
     segmenter, refiner = stages(mask, config.segment_seconds, config.refine_seconds)
-    vars(graph).update(Segmenter=segmenter, Refiner=refiner)
+    vars(graph).update(SegmentStage=segmenter, RefineStage=refiner)
     refine = RefineConfig(device="cpu")
     ready = check(
         RunConfig(input=Uri(f"{folder}/in"), output=Uri(f"{folder}/out"), input_format="parquet", refine=refine)

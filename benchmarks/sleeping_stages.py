@@ -10,34 +10,35 @@ import ray.cloudpickle
 from numpy.typing import NDArray
 
 from pipeline import masks
-from pipeline.batch import rows
 from pipeline.batch.in_flight import Watch
-from pipeline.batch.refiner import Refiner
-from pipeline.batch.segmenter import Segmenter
+from pipeline.batch.refine_stage import RefineStage
+from pipeline.batch.rows import FINISHED, LOGITS
+from pipeline.batch.segment_stage import SegmentStage
+from pipeline.data import rows
 
 LABELS, STRIDE = 21, 8
 
 
-class SleepingSegmenter(Segmenter):
+class SleepingSegmenter(SegmentStage):
     """Gives every image the same scores after a while."""
 
     seconds: ClassVar[float]
     shape: ClassVar[tuple[int, int, int]]
 
     def __init__(self, _load_predictor: Any, max_pixels: int, watch: Watch, _load_next: Any = None) -> None:
-        """Take what the Segmenter takes, and load nothing."""
+        """Take what the SegmentStage takes, and load nothing."""
         self._max_pixels, self._watch, self._next = max_pixels, watch, None
 
     def _segment(self, batch: pa.Table) -> pa.Table:
         time.sleep(self.seconds * batch.num_rows)
         scores = np.zeros(self.shape, np.float16).tobytes()
-        constant = {"scores": [scores] * batch.num_rows, "shape": [self.shape] * batch.num_rows}
+        constant = {"logits": [scores] * batch.num_rows, "shape": [self.shape] * batch.num_rows}
         for name, values in constant.items():
-            batch = batch.append_column(rows.SCORED.field(name), pa.array(values, rows.SCORED.field(name).type))
+            batch = batch.append_column(LOGITS.field(name), pa.array(values, LOGITS.field(name).type))
         return batch
 
 
-class SleepingRefiner(Refiner):
+class SleepingRefiner(RefineStage):
     """Gives every image the same mask after a while."""
 
     seconds: ClassVar[float]
@@ -49,7 +50,7 @@ class SleepingRefiner(Refiner):
         mask = {"bytes": masks.encode(self.mask, self._palette), "path": None}
         made = {"height": height, "width": width, "mask": mask, "confidence": 1.0, "classes": []}
         kept = batch.select(["key", "source", "version", "digest"]).to_pylist()
-        return rows.table([row | made for row in kept], rows.FINISHED)
+        return rows.table([row | made for row in kept], FINISHED)
 
 
 def stages(

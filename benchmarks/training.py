@@ -1,4 +1,4 @@
-"""What training on Ray costs: `python benchmarks/training.py --data URI --data_format camvid`.
+"""What training on Ray costs: `python -m benchmarks.training --data URI --data_format camvid`.
 
 Prints one table: images/s of jobs/train.py, its data decoded and augmented; images/s of the bare loop, the
 same steps on tensors that lie in memory; and their ratio. Both have the same network, recipe, processes and threads.
@@ -20,19 +20,20 @@ from statistics import median
 
 import torch
 import yaml
-from table import markdown, number
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
+from benchmarks.table import markdown, number
 from pipeline import models, storage
-from pipeline.commandline import Uri, parse
+from pipeline.cli import parse
+from pipeline.data.labelled import Layout, labels, list_pairs
+from pipeline.data.labelled.pairs import Pixels, decode, fetch
 from pipeline.errors import ConfigError, PipelineError, RunError
-from pipeline.training import Progress, Recipe, train
+from pipeline.storage import Uri
+from pipeline.training import Recipe, StepResult, train
 from pipeline.training.config import TrainConfig
-from pipeline.training.data import collate, example, share, shuffled
 from pipeline.training.distributed.batches import AHEAD, loaders_beside
-from pipeline.training.layouts import Layout, labels, list_pairs
-from pipeline.training.pairs import Pixels, decode, fetch
+from pipeline.training.examples import collate, example, share, shuffled
 
 JOB = Path(__file__).parents[1] / "jobs" / "train.py"
 IN_MEMORY = 4
@@ -179,7 +180,7 @@ def _loop(rank: int, workers: int, job: TrainConfig, threads: int, meeting: str)
         held.append((images.to(device), masks.to(device)))
     times: list[float] = []
 
-    def on_step(_: Progress) -> None:
+    def on_step(_: StepResult) -> None:
         times.append(time.perf_counter())
 
     train(

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from pipeline import images, masks, storage
 from pipeline.batch.config import RefineConfig, RunConfig
-from pipeline.batch.entry import enter
 from pipeline.batch.preflight import check
-from pipeline.batch.progress import say
 from pipeline.batch.run import segment
-from pipeline.commandline import Uri, parse
-from pipeline.evaluation.metrics import SegmentationScore
+from pipeline.cli import enter, parse
+from pipeline.metrics import SegmentationScore
 from pipeline.report.contact_sheet import Row, contact_sheet
+from pipeline.runtime.progress import say
 from pipeline.scenes import CLASSES, PALETTE, write_shards
+from pipeline.storage import Uri
 
 ROWS_SHOWN = 8
 

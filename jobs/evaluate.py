@@ -7,10 +7,9 @@ anything else.
 
 import sys
 
-from pipeline.batch.entry import enter
-from pipeline.commandline import parse
+from pipeline.cli import enter, parse
 from pipeline.evaluation.config import EvaluateConfig
-from pipeline.evaluation.run import Prepared, evaluate, prepare
+from pipeline.evaluation.run import EvaluationInputs, evaluate, prepare
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     )
 
 
-def _scores(ready: Prepared) -> str:
+def _scores(ready: EvaluationInputs) -> str:
     found = evaluate(ready)
     return f"{found.to_markdown()}\n{found.to_json()}"
 

@@ -8,8 +8,7 @@ used; 1 anything else.
 import json
 import sys
 
-from pipeline.batch.entry import enter
-from pipeline.commandline import parse
+from pipeline.cli import enter, parse
 from pipeline.evaluation.crf_search import prepare, search
 from pipeline.evaluation.search_config import SearchConfig
 

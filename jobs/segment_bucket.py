@@ -8,10 +8,9 @@ that cannot be used, found before any work; 1 anything else.
 import sys
 
 from pipeline.batch.config import RunConfig
-from pipeline.batch.entry import enter
 from pipeline.batch.preflight import Preflight, check
 from pipeline.batch.run import forecast, segment
-from pipeline.commandline import parse
+from pipeline.cli import enter, parse
 from pipeline.errors import BudgetError
 
 

@@ -7,8 +7,7 @@ The same command goes on with a run that was stopped. The last line of stdout is
 import json
 import sys
 
-from pipeline.batch.entry import enter
-from pipeline.commandline import parse
+from pipeline.cli import enter, parse
 from pipeline.training.config import TrainConfig
 from pipeline.training.run import prepare, run
 

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 import torch
 
 from pipeline import models, storage
-from pipeline.commandline import Uri, parse
-from pipeline.crf import CRFParams, DenseCRF
+from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.evaluation.metrics import SegmentationScore
+from pipeline.metrics import SegmentationScore
 from pipeline.models.checkpoints import native
+from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.scenes import CLASSES, scene
-from pipeline.training import Progress, Recipe, train
+from pipeline.storage import Uri
+from pipeline.training import Recipe, StepResult, train
 from pipeline.training.augment import Pixels
-from pipeline.training.data import batches
+from pipeline.training.examples import batches
 
 ARCHITECTURE = "deeplabv2-efficientnet-lite0-aspp"
 TRUNK_WEIGHTS = "efficientnet-lite0-imagenet"
@@ -123,7 +124,7 @@ def validate(model: models.SegmentationModel, config: TrainScenes) -> dict[str, 
     return {"mean_iou": round(100 * network.mean_iou, 2), "mean_iou_refined": round(100 * refined.mean_iou, 2)}
 
 
-def report(progress: Progress) -> None:
+def report(progress: StepResult) -> None:
     """A line to stderr every ten steps."""
     if progress.step % 10 == 0:
         rate = f"learning rate {progress.learning_rate:.2e}"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import s3fs
-from ray_cluster import below, kill
-from s3_proxy import S3Proxy, s3_proxy
-from servers import credentials, free_port, new_bucket, seaweedfs
 
 from pipeline.storage import access
+from tests.helpers.ray_cluster import below, kill
+from tests.helpers.s3_proxy import S3Proxy, s3_proxy
+from tests.helpers.servers import credentials, free_port, new_bucket, seaweedfs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,22 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-import listing
 import pytest
-from pictures import jpeg, photo
-from scale_simulation import Costs, simulate
-from voc_network import VocNetwork
 
+from benchmarks import listing
+from benchmarks.scale_simulation import Costs, simulate
+from benchmarks.voc_network import VocNetwork
 from pipeline import storage
 from pipeline.errors import ConfigError
+from tests.helpers.pictures import jpeg, photo
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ROOT = Path(__file__).parents[1]
 
 
-def table(script: str, *flags: str) -> list[tuple[str, list[float]]]:
+def table(name: str, *flags: str) -> list[tuple[str, list[float]]]:
     """Run a benchmark as a person does; the first cell and the numbers of each row of its table."""
-    command = [sys.executable, str(BENCHMARKS / script), *flags]
-    done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", f"benchmarks.{name}", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
@@ -31,7 +31,7 @@ def table(script: str, *flags: str) -> list[tuple[str, list[float]]]:
 def test_end_to_end(tmp_path: Path) -> None:
     for i in range(16):
         storage.put_whole(f"{tmp_path}/in/{i:02d}.jpg", jpeg(photo(i, 240, 320)))
-    rows = dict(table("end_to_end.py", "--input", f"{tmp_path}/in", "--repeat", "1", "--loop-seconds", "0.1"))
+    rows = dict(table("end_to_end", "--input", f"{tmp_path}/in", "--repeat", "1", "--loop-seconds", "0.1"))
     for what in ("fetch: bare", "segment: bare", "refine: bare", "write: bare", "bound", "job, steady", "start-up"):
         [values] = [values for name, values in rows.items() if name.startswith(what)]
         assert len(values) == 3
@@ -46,7 +46,7 @@ def test_end_to_end(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_listing(bucket: str) -> None:
-    rows = table("listing.py", "--input", f"{bucket}/listing", "--images", "[50]")
+    rows = table("listing", "--input", f"{bucket}/listing", "--images", "[50]")
     assert [(what, values[0]) for what, values in rows] == [
         ("synthetic manifest", 50),
         ("listing", 50),
@@ -60,7 +60,7 @@ def test_listing(bucket: str) -> None:
 
 @pytest.mark.long
 def test_resume(bucket: str) -> None:
-    [(listed, figures)] = table("resume.py", "--input", f"{bucket}/resume", "--images", "[50]")
+    [(listed, figures)] = table("resume", "--input", f"{bucket}/resume", "--images", "[50]")
     assert listed == "50"
     seconds, before, more = figures
     assert 0 < seconds < math.inf
@@ -80,8 +80,8 @@ def test_listing_measures_the_job_and_its_rerun(cluster: None, bucket: str) -> N
 @pytest.mark.long
 def test_scale() -> None:
     flags = ("--images", "200", "--cpus", "3", "--segment-seconds", "0.01", "--refine-seconds", "0.02")
-    command = [sys.executable, str(BENCHMARKS / "scale.py"), *flags]
-    done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-m", "benchmarks.scale", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "| " in line]
     figures = {row[0]: float(row[1]) for row in rows if row[1][:1].isdigit()}
@@ -94,8 +94,8 @@ def test_scale() -> None:
 
 @pytest.mark.long
 def test_crf() -> None:
-    command = [sys.executable, str(BENCHMARKS / "crf.py"), "--repetitions", "1", "--growth", "false"]
-    done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-m", "benchmarks.crf", "--repetitions", "1", "--growth", "false"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if "/" in line and line[0] == "|"][1:]
     assert len(rows) == 12

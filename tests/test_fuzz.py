@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from models.caffe_writer import MODERN, V1, V1_UNPACKED, field
 from PIL import Image
-from shards import tar_bytes
 
 from pipeline import images, storage
-from pipeline.batch.shard_index import index_shard
+from pipeline.data.shard_index import index_shard
 from pipeline.errors import ImageError, WeightsError
 from pipeline.models.checkpoints import caffe
+from tests.helpers.caffe_writer import MODERN, V1, V1_UNPACKED, field
+from tests.helpers.shards import tar_bytes
 
 MAX_PIXELS = 10_000
 MAX_CHANGES = 8

@@ -8,20 +8,21 @@ from typing import Any
 import botocore.exceptions
 import pyarrow as pa
 import pytest
-from dataset import finished_row, info
-from s3_proxy import Fault, S3Proxy
 from s3fs.errors import translate_boto_error
-from servers import new_bucket
-from shards import parquet_bytes, tar_bytes
 
 from pipeline import masks, storage
-from pipeline.batch import rows
 from pipeline.batch.manifest import Chunk, Manifest, read_chunk
+from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
+from pipeline.data import rows
+from pipeline.data.labelled import parquet, webdataset
+from pipeline.data.labelled.pairs import Cell, Labels, Pair, fetch
 from pipeline.errors import StorageError
-from pipeline.storage.outages import is_outage, patience, persistently
-from pipeline.training.layouts import parquet, webdataset
-from pipeline.training.pairs import Cell, Labels, Pair, fetch
+from pipeline.storage.outages import is_outage, retry_seconds, with_retries
+from tests.helpers.dataset import finished_row, info
+from tests.helpers.s3_proxy import Fault, S3Proxy
+from tests.helpers.servers import new_bucket
+from tests.helpers.shards import parquet_bytes, tar_bytes
 
 ENCODED = pa.table({"key": ["a", "b"], "image": [b"x" * 5000, b"y" * 5000], "mask": [b"z", b"z"]})
 
@@ -58,7 +59,7 @@ def fill(bucket: str) -> None:
     Manifest(f"{bucket}/manifest").write([rows.table([{"key": "a"}], rows.MANIFEST)], whole=False)
     note = info(run_id="run1")
     one = finished_row("a") | {"classes": [{"id": i, "name": "", "pixels": 3 - i, "confidence": 1.0} for i in range(3)]}
-    write_files(f"{bucket}/out", "run1-00000.parquet", note, rows.table([one], rows.FINISHED))
+    write_files(f"{bucket}/out", "run1-00000.parquet", note, rows.table([one], FINISHED))
     said = {"listed": 1, "skipped": 0, "segmented": 1, "failed": 0}
     storage.put_whole(f"{bucket}/out/_runs/run1/summary.json", json.dumps(said).encode())
     storage.put_whole(f"{bucket}/tables/train.parquet", parquet_bytes(ENCODED, 1))
@@ -80,7 +81,7 @@ def test_an_outage_costs_a_reader_time_and_nothing_else(
         read(bucket)
     assert is_outage(failed.value), failed.value
     threading.Timer(1, setattr, (proxy, "fault", "none")).start()
-    with storage.patient(60):
+    with storage.retrying(60):
         assert read(bucket) == expected
 
 
@@ -95,21 +96,21 @@ def test_an_outage_is_waited_out_once() -> None:
     def tried() -> int:
         tries.clear()
         with pytest.raises(ConnectionError):
-            persistently(silent)
+            with_retries(silent)
         return len(tries)
 
     def missing() -> None:
         raise FileNotFoundError
 
-    with storage.patient(1.8):
-        persistently(lambda: "answer")
+    with storage.retrying(1.8):
+        with_retries(lambda: "answer")
         assert tried() > 1
         assert tried() == 1
-        assert persistently(lambda: "answer") == "answer"
+        assert with_retries(lambda: "answer") == "answer"
         assert tried() > 1
         assert tried() == 1
         with pytest.raises(FileNotFoundError):
-            persistently(missing)
+            with_retries(missing)
         assert tried() > 1
 
 
@@ -125,12 +126,12 @@ def test_what_a_server_says_is_told_apart(code: str, outage: bool) -> None:
     assert is_outage(translate_boto_error(said)) == outage
 
 
-def test_threads_may_end_their_patience_in_any_order() -> None:
-    first, second = storage.patient(3), storage.patient(7)
+def test_threads_may_end_their_retries_in_any_order() -> None:
+    first, second = storage.retrying(3), storage.retrying(7)
     first.__enter__()
     second.__enter__()
-    assert patience() == 7
+    assert retry_seconds() == 7
     first.__exit__(None, None, None)
-    assert patience() == 7
+    assert retry_seconds() == 7
     second.__exit__(None, None, None)
-    assert patience() == 0
+    assert retry_seconds() == 0

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from servers import SECRET
 
 from pipeline import storage
 from pipeline.errors import StorageError
 from pipeline.storage import listing
+from tests.helpers.servers import SECRET
 
 AWKWARD = ["plain.jpg", "with space.jpg", "we ird#?[1].jpg", "ünï/çødé.jpg", "deep/er/still/x.JPG"]
 

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import verify_output
-from dataset import finished_row, info
 
+from jobs import verify_output
 from pipeline import masks, storage
-from pipeline.batch import rows
+from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
+from pipeline.data import rows
+from tests.helpers.dataset import finished_row, info
 
 
 def commit(output: str, run: int, *finished: dict[str, object]) -> None:
     note = info(run_id=f"run{run}", created=f"2026-01-01T00:0{run}:00+00:00")
     one = [row | ({"classes": CLASSES} if "mask" in row else {}) for row in finished]
-    write_files(output, f"run{run}-00000.parquet", note, rows.table(one, rows.FINISHED))
+    write_files(output, f"run{run}-00000.parquet", note, rows.table(one, FINISHED))
 
 
 CLASSES = [{"id": i, "name": str(i), "pixels": n, "confidence": 0.5} for i, n in enumerate((3, 2, 1))]
@@ -64,7 +65,7 @@ def test_a_second_row_is_named(output: str, failed: bool) -> None:
 def test_a_mask_that_is_not_what_its_row_says(output: str, change: dict[str, object], said: str) -> None:
     note = info(run_id="run1")
     bad = finished_row("d") | {"classes": CLASSES} | change
-    write_files(output, "run1-00000.parquet", note, rows.table([bad], rows.FINISHED))
+    write_files(output, "run1-00000.parquet", note, rows.table([bad], FINISHED))
     assert said in wrong(output)
 
 

@@ -1,1 +1,1 @@
-"""The main job on Ray Data: bucket -> manifest -> fetch -> Segmenter -> Refiner -> Parquet."""
+"""The main job on Ray Data: bucket -> manifest -> fetch -> SegmentStage -> RefineStage -> Parquet."""

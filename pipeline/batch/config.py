@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline import storage
-from pipeline.commandline import Uri
-from pipeline.crf import PRUNE, CRFParams
 from pipeline.errors import ConfigError
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models.inference import Inference
+from pipeline.refine.crf import PRUNE, CRFParams
+from pipeline.storage import Uri
 
 DEFAULT_MODEL = Uri("scenes")
 

@@ -14,14 +14,14 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from pipeline import storage
-from pipeline.batch import parquet_shard, rows
 from pipeline.batch.in_flight import Watch
 from pipeline.batch.manifest import Chunk, read_chunk
-from pipeline.batch.portions import fetched_together
-from pipeline.batch.remote import carried
-from pipeline.batch.shard import check_unchanged
-from pipeline.batch.source import Source
+from pipeline.data import parquet_shard, rows
+from pipeline.data.grouping import fetched_together
+from pipeline.data.shard import check_unchanged
+from pipeline.data.source import Source
 from pipeline.errors import ImageError, PipelineError, ShardError, StorageError
+from pipeline.runtime.errors import carried
 
 _MAX_GAP = 256 * 1024
 _MAX_SPAN = 32 * 1024 * 1024
@@ -45,15 +45,15 @@ class ManifestDatasource(Datasource):
         """One task a chunk, whatever parallelism is asked for: a chunk is what is best fetched together."""
         return [
             ReadTask(
-                partial(_fetch_patiently, self._source, self._manifest_uri, chunk, self._watch),
+                partial(_fetch_with_retries, self._source, self._manifest_uri, chunk, self._watch),
                 BlockMetadata(num_rows=chunk.rows, size_bytes=None, input_files=None, exec_stats=None),
             )
             for chunk in self._chunks
         ]
 
 
-def _fetch_patiently(source: Source, manifest_uri: str, chunk: Chunk, watch: Watch) -> Iterator[pa.Table]:
-    with carried(), storage.patient(source.patience):
+def _fetch_with_retries(source: Source, manifest_uri: str, chunk: Chunk, watch: Watch) -> Iterator[pa.Table]:
+    with carried(), storage.retrying(source.storage_timeout):
         tables = fetch_chunk(source, manifest_uri, chunk)
         began = time.monotonic()
         for table in tables:

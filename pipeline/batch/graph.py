@@ -1,4 +1,4 @@
-"""The graph of the main job: manifest -> fetch -> Segmenter (GPU actors) -> Refiner (CPU actors) -> finished blocks."""
+"""The graph of the main job: manifest -> fetch -> segment (GPU actors) -> refine (CPU actors) -> finished blocks."""
 
 import logging
 import socket
@@ -15,13 +15,13 @@ from pipeline.batch.fetch import ManifestDatasource
 from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import Preflight
-from pipeline.batch.refiner import Refiner
-from pipeline.batch.remote import root_cause
-from pipeline.batch.resources import CPU_BATCH, Plan
-from pipeline.batch.segmenter import Segmenter, load_predictor
-from pipeline.crf import DenseCRF
+from pipeline.batch.refine_stage import RefineStage
+from pipeline.batch.segment_stage import SegmentStage, load_predictor
 from pipeline.errors import RunError
 from pipeline.models import Inference, Predictor, SegmentationModel
+from pipeline.refine.crf import DenseCRF
+from pipeline.runtime.errors import root_cause
+from pipeline.runtime.plan import CPU_BATCH, Plan
 
 
 def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: RemoteWatch) -> Iterator[Any]:
@@ -37,7 +37,7 @@ def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: Rem
     if plan.refiners or ready.crf is None:
         scores = scored(images, model, config.inference, config.max_pixels, plan, watch)
         finished = scores.map_batches(
-            Refiner,
+            RefineStage,
             fn_constructor_args=(ready.crf, *described),
             batch_size=CPU_BATCH,
             batch_format="pyarrow",
@@ -61,15 +61,15 @@ def scored(
     max_pixels: int,
     plan: Plan,
     watch: RemoteWatch,
-    then: Callable[[], Refiner] | None = None,
+    then: Callable[[], RefineStage] | None = None,
 ) -> Dataset:
-    """Put the Segmenters behind `images`, a dataset of schema FETCHED; gives one of schema SCORED.
+    """Put the Segmenters behind `images`, a dataset of schema FETCHED; gives one of schema LOGITS.
 
-    With `then`, a Refiner that lives in the same actors finishes the rows: the schema is FINISHED.
+    With `then`, a RefineStage that lives in the same actors finishes the rows: the schema is FINISHED.
     """
-    weights = ray.put(model)  # read once, here; every Segmenter takes its copy from the object store
+    weights = ray.put(model)  # read once, here; every SegmentStage takes its copy from the object store
     return images.map_batches(
-        Segmenter,
+        SegmentStage,
         fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, watch, then),
         batch_size=plan.segmenter_batch,
         batch_format="pyarrow",
@@ -90,8 +90,8 @@ def configure(block_bytes: int) -> None:
     context.max_errored_blocks = 0
 
 
-def _refiner_on_gpu(crf: DenseCRF, *described: Any) -> Refiner:
-    return Refiner(DenseCRF(crf.params, "cuda", crf.prune), *described)
+def _refiner_on_gpu(crf: DenseCRF, *described: Any) -> RefineStage:
+    return RefineStage(DenseCRF(crf.params, "cuda", crf.prune), *described)
 
 
 def _predictor(weights: Any, inference: Inference) -> Predictor:

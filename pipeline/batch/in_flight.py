@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import ray
 
-from pipeline.batch import rows
+from pipeline.data import rows
 from pipeline.errors import WorkerError
 
 MAX_STRIKES = 2

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import masks, storage
-from pipeline.batch.digests import DIGEST, Digests, among, identities, identity
+from pipeline.data.digests import DIGEST, Digests, among, identities, identity
 from pipeline.errors import ConfigError
 
 _ROW = np.dtype([("key", DIGEST), ("row", DIGEST)])

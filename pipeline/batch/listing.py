@@ -11,12 +11,12 @@ import pyarrow as pa
 import ray
 
 from pipeline import storage
-from pipeline.batch import rows
-from pipeline.batch.digests import DigestSet
-from pipeline.batch.remote import get
-from pipeline.batch.shard_index import index_shard
-from pipeline.batch.source import Source, list_objects
+from pipeline.data import rows
+from pipeline.data.digests import DigestSet
+from pipeline.data.shard_index import index_shard
+from pipeline.data.source import Source, list_objects
 from pipeline.errors import ShardError
+from pipeline.runtime.errors import get
 
 Tables = Iterator[pa.Table]
 
@@ -95,5 +95,5 @@ def _tables(source: Source, listing: Listing) -> Iterator[pa.Table]:
 
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
 def _index_shard(entry: storage.Entry, source: Source) -> list[pa.Table]:
-    with storage.patient(source.patience):
+    with storage.retrying(source.storage_timeout):
         return list(index_shard(entry, source.format, source.index))

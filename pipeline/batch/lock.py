@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pipeline import masks, storage
-from pipeline.batch.progress import say
-from pipeline.batch.ticker import every
 from pipeline.errors import RunError, StorageError
+from pipeline.runtime.periodic import every
+from pipeline.runtime.progress import say
 
 _NAME = "lock.json"
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.batch.rows import MANIFEST
+from pipeline.data.rows import MANIFEST
 
 MIN_CHUNK_ROWS = 8
 MAX_CHUNK_ROWS = 512

@@ -5,11 +5,11 @@ from typing import Any
 
 from pipeline import masks, models, storage
 from pipeline.batch.config import RefineConfig, RunConfig
-from pipeline.batch.cost import Prices, read_prices
-from pipeline.batch.source import Source, open_source
-from pipeline.crf import CRFParams, DenseCRF
+from pipeline.batch.monitoring.cost import Prices, read_prices
+from pipeline.data.source import Source, open_source
 from pipeline.images import max_encoded_bytes
 from pipeline.models import SegmentationModel
+from pipeline.refine.crf import CRFParams, DenseCRF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def check(config: RunConfig) -> Preflight:
     source = replace(
         open_source(config.input, config.input_format, config.output),
         index="" if config.dry_run else storage.join(config.output, masks.INDEX_FOLDER),
-        patience=config.storage_timeout,
+        storage_timeout=config.storage_timeout,
         max_bytes=max_encoded_bytes(config.max_pixels),
     )
     if not config.dry_run:

@@ -1,81 +1,17 @@
-"""The tables that travel between the stages.
-
-A row that failed keeps its place: `stage`, `error` and `message` are set, later stages pass it on, and it ends in
-errors/.
-"""
-
-from collections.abc import Sequence
-from typing import Any
+"""The tables that the stages of the main job hand on; the first of them, FETCHED, is in pipeline.data.rows."""
 
 import pyarrow as pa
 
-from pipeline import masks, storage
+from pipeline import masks
+from pipeline.data.rows import FAILURE_FIELDS, FETCHED
 
-FAILURE_FIELDS = [
-    pa.field("stage", pa.string()),
-    pa.field("error", pa.string()),
-    pa.field("message", pa.string()),
-]
-
-MANIFEST = pa.schema(
-    [
-        pa.field("key", pa.string()),
-        pa.field("source", pa.string()),
-        pa.field("version", pa.string()),
-        pa.field("path", pa.string()),  # of the object that holds the bytes, below the input's root
-        pa.field("offset", pa.int64()),  # of a tar member
-        pa.field("length", pa.int64()),  # bytes of a tar member or of an object that is the image
-        pa.field("row", pa.int64()),  # row of a Parquet file
-        *FAILURE_FIELDS,
-    ]
-)
-"""One image a row: its identity, and where its bytes are."""
-
-FETCHED = pa.schema(
-    [
-        pa.field("key", pa.string()),
-        pa.field("source", pa.string()),
-        pa.field("version", pa.string()),
-        pa.field("digest", pa.string()),
-        pa.field("image", pa.large_binary()),  # encoded, as it lies in the bucket
-        *FAILURE_FIELDS,
-    ]
-)
-
-SCORED = pa.schema(
+LOGITS = pa.schema(
     [
         *FETCHED,
-        pa.field("scores", pa.large_binary()),  # float16 (C, h, w) at the output stride
+        pa.field("logits", pa.large_binary()),  # float16 (C, h, w) at the output stride
         pa.field("shape", pa.list_(pa.int32(), 3)),
     ]
 )
 
 FINISHED = pa.schema([*(f for f in masks.MASKS_SCHEMA if f.name not in ("model", "run_id")), *FAILURE_FIELDS])
 """Either the mask columns are set or the failure columns are."""
-
-
-def listed(entry: storage.Entry) -> dict[str, Any]:
-    """The columns of MANIFEST that any object has, under the key of an image that is the whole of it."""
-    key = printable(entry.key)
-    return {"key": key, "source": printable(storage.redact(entry.uri)), "version": entry.version, "path": key}
-
-
-def failure(stage: str, error: Exception) -> dict[str, str]:
-    """The failure columns for what `stage` raised."""
-    return {"stage": stage, "error": type(error).__name__, "message": printable(str(error))[:2000]}
-
-
-def printable(text: str) -> str:
-    """`text` with bytes that are not UTF-8, which Python holds as lone surrogates, written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table of `schema`; columns a row does not name are null."""
-    return pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in schema}, schema=schema)
-
-
-def widened(part: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`part` with exactly the columns of `schema`: those it lacks are null, those it has beyond are dropped."""
-    columns = [part.column(f.name) if f.name in part.column_names else pa.nulls(part.num_rows, f.type) for f in schema]
-    return pa.table(columns, schema=schema)

@@ -12,27 +12,27 @@ import yaml
 
 from pipeline import masks, storage
 from pipeline.batch import graph, ledger
-from pipeline.batch.cluster import connected, plan_when_free
 from pipeline.batch.config import generation
-from pipeline.batch.cost import NodeClock, Prices, cost, node_types
 from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.listing import Listing, Tables, list_input
 from pipeline.batch.lock import Lock, held
 from pipeline.batch.manifest import Manifest
-from pipeline.batch.metrics import RunMetrics
+from pipeline.batch.monitoring.capacity import Capacity
+from pipeline.batch.monitoring.cost import NodeClock, Prices, cost, node_types
+from pipeline.batch.monitoring.metrics import RunMetrics
 from pipeline.batch.preflight import Preflight
-from pipeline.batch.progress import Progress, say
-from pipeline.batch.resources import Plan, RefineDevice
-from pipeline.batch.room import Room
 from pipeline.batch.sink import Committer
 from pipeline.batch.summary import Forecast, Summary
-from pipeline.batch.ticker import every
 from pipeline.masks import DatasetInfo
+from pipeline.runtime.cluster import connected, plan_when_free
+from pipeline.runtime.periodic import every
+from pipeline.runtime.plan import Plan, RefineDevice
+from pipeline.runtime.progress import ProgressBar, say
 
 _MIN_BLOCK_BYTES = 256 * 1024
 _MAX_BLOCK_BYTES = 16 * 1024 * 1024
 _BLOCKS_WANTED = 64
-_IMAGES_A_BLOCK = 4  # in batches of a Segmenter
+_IMAGES_A_BLOCK = 4  # in batches of a SegmentStage
 _TICK_SECONDS = 0.5
 _LOOK_SECONDS = 10.0
 
@@ -41,7 +41,7 @@ def segment(ready: Preflight) -> Summary:
     """Segment what the output does not hold yet, on the Ray cluster this process is connected to or a local one.
 
     Raises:
-        RunError: the cluster has no room, another run is at work on the output, or the run's counts do not add up.
+        RunError: the cluster has no capacity, another run is at work on the output, or the run's counts do not add up.
         StorageError: the storage stopped answering; what was committed stays, and the same run continues it.
     """
     started = time.monotonic()
@@ -49,7 +49,7 @@ def segment(ready: Preflight) -> Summary:
     folder = storage.join(config.output, masks.RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(folder, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     lock = Lock(output=config.output, run_id=info.run_id)
-    with held(lock), storage.patient(config.storage_timeout), connected():
+    with held(lock), storage.retrying(config.storage_timeout), connected():
         listing, tables = _to_do(ready, info)
         run = _Run(
             ready=ready,
@@ -97,8 +97,8 @@ class _Run:
     def _work(self, plan: Plan) -> None:
         """Run the graph over the manifest and commit what comes out."""
         graph.configure(_block_bytes(self.listing, plan))
-        watch, room = RemoteWatch(), Room(plan)
-        with Progress(self.manifest.rows) as progress:
+        watch, capacity = RemoteWatch(), Capacity(plan)
+        with ProgressBar(self.manifest.rows) as progress:
 
             def show() -> None:
                 with suppress(ray.exceptions.GetTimeoutError):  # the process that counts is away, and comes back
@@ -107,7 +107,7 @@ class _Run:
                     self.metrics.update(self.manifest.rows, plan, totals, self.committer.receipts)
 
             def look() -> None:
-                room.look()
+                capacity.check()
                 self.clock.look()
 
             showing, looking = every(_TICK_SECONDS, show), every(_LOOK_SECONDS, look)

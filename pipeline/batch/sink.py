@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import ray
 
 from pipeline import masks, storage
-from pipeline.batch.log import log
-from pipeline.batch.remote import get
+from pipeline.batch.monitoring.log import log
 from pipeline.masks import DatasetInfo
+from pipeline.runtime.errors import get
 
 FILE_BYTES = 224 * 1024 * 1024
 """Bytes of finished blocks that make one file; PNGs do not shrink further, so files stay below 256 MiB."""
@@ -54,7 +54,7 @@ class Committer:
     """Collects blocks and commits them below `output`, a file at least every `seconds`.
 
     `check` is called where the files are put, right before each, and raises where this run may commit no more. A
-    storage that does not answer is asked again for `patience` seconds.
+    storage that does not answer is asked again for `storage_timeout` seconds.
 
     One thread may add while another commits; when storage is slower than the graph, adding waits.
     """
@@ -63,7 +63,7 @@ class Committer:
     info: DatasetInfo
     seconds: float
     check: Callable[[], None]
-    patience: float = 0.0
+    storage_timeout: float = 0.0
     receipts: list[Receipt] = field(default_factory=list)
     _blocks: list[Any] = field(default_factory=list)
     _bytes: int = 0
@@ -102,7 +102,9 @@ class Committer:
         blocks = self._blocks
         self._blocks, self._bytes = [], 0  # an interrupt may lose them, not repeat them
         self._files += 1
-        self._writing.append(_write_files.remote(self.output, name, self.info, self.check, self.patience, *blocks))
+        self._writing.append(
+            _write_files.remote(self.output, name, self.info, self.check, self.storage_timeout, *blocks)
+        )
 
     def _settle(self, allowed: int) -> None:
         """Take the receipts of writes that are done; wait until at most `allowed` are under way."""
@@ -118,12 +120,12 @@ class Committer:
 
 @ray.remote(num_cpus=0, max_retries=3)
 def _write_files(
-    output: str, name: str, info: DatasetInfo, check: Callable[[], None], patience: float, *blocks: pa.Table
+    output: str, name: str, info: DatasetInfo, check: Callable[[], None], storage_timeout: float, *blocks: pa.Table
 ) -> Receipt:
     """See write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
     finished = pa.concat_tables(blocks)
     began = time.monotonic()
-    with storage.patient(patience):
+    with storage.retrying(storage_timeout):
         receipt = write_files(output, name, info, finished, check)
     for row in finished.filter(pc.is_valid(finished.column("error"))).select(_LOGGED).to_pylist():
         log("failed", run_id=info.run_id, **row)
@@ -158,7 +160,7 @@ def _put_checked(uri: str, data: bytes, check: Callable[[], None]) -> None:
         check()
         storage.put_whole(uri, data, once=True)
 
-    storage.persistently(attempt)
+    storage.with_retries(attempt)
 
 
 def _parquet(rows: pa.Table, schema: pa.Schema, info: DatasetInfo) -> bytes:

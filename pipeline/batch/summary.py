@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from pipeline.batch.resources import Plan
 from pipeline.errors import RunError
+from pipeline.runtime.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field, replace
 
 from pipeline import storage
 from pipeline.batch.config import RefineConfig
-from pipeline.commandline import Uri
+from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.evaluation.trimap import Band
 from pipeline.models.inference import Inference
-from pipeline.training.layouts import Layout
+from pipeline.storage import Uri
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,23 +8,24 @@ from typing import Any
 import yaml
 
 from pipeline import models, storage
-from pipeline.batch.progress import Progress, say
-from pipeline.crf import CRFParams, DenseCRF
+from pipeline.data.labelled import list_pairs
+from pipeline.data.labelled.pairs import Pair
 from pipeline.evaluation.coarse_to_fine import Point, coarse_to_fine
 from pipeline.evaluation.labelled import fetch_labelled, labels_for
-from pipeline.evaluation.metrics import SegmentationScore
-from pipeline.evaluation.network_scores import NetworkScores, network_scores
+from pipeline.evaluation.network_logits import NetworkLogits, network_logits
 from pipeline.evaluation.search_config import SEARCHED, SearchConfig
+from pipeline.labels import Labels
+from pipeline.metrics import SegmentationScore
 from pipeline.models import SegmentationModel
+from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.report.heat_map import heat_map
-from pipeline.training.layouts import list_pairs
-from pipeline.training.pairs import Labels, Pair
+from pipeline.runtime.progress import ProgressBar, say
 
 _PARAMS_FILE, _HEAT_MAP_FILE = "crf.yaml", "crf.png"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class SearchInputs:
     """What was opened: the data listed, the output written to and read back, the weights read."""
 
     config: SearchConfig
@@ -50,7 +51,7 @@ class Found:
     at_edge: tuple[str, ...]
 
 
-def prepare(config: SearchConfig) -> Prepared:
+def prepare(config: SearchConfig) -> SearchInputs:
     """Everything that can go wrong before Ray starts, tried in seconds.
 
     Raises:
@@ -64,10 +65,10 @@ def prepare(config: SearchConfig) -> Prepared:
     model = models.load(config.model)
     labels = labels_for(config.data_format, config.classes, model.classes)
     chosen = [pairs[n * len(pairs) // count] for n in range(count)]
-    return Prepared(config=config, pairs=chosen, labels=labels, model=model)
+    return SearchInputs(config=config, pairs=chosen, labels=labels, model=model)
 
 
-def search(ready: Prepared) -> dict[str, Any]:
+def search(ready: SearchInputs) -> dict[str, Any]:
     """Search on the Ray cluster this process is connected to, put the files, and return the summary.
 
     Raises:
@@ -75,15 +76,15 @@ def search(ready: Prepared) -> dict[str, Any]:
         RunError: the cluster has no room, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
-    with storage.patient(ready.config.storage_timeout):
+    with storage.retrying(ready.config.storage_timeout):
         return _search(ready)
 
 
-def _search(ready: Prepared) -> dict[str, Any]:
+def _search(ready: SearchInputs) -> dict[str, Any]:
     begin = time.monotonic()
     config = ready.config
     labelled = fetch_labelled(ready.pairs, ready.labels, config.storage_timeout)
-    found = best_parameters(config, network_scores(labelled, ready.model, config.inference))
+    found = best_parameters(config, network_logits(labelled, ready.model, config.inference))
     params = storage.join(config.output, _PARAMS_FILE)
     refined = max(found.tried.values())
     note = (
@@ -110,7 +111,7 @@ def _search(ready: Prepared) -> dict[str, Any]:
     }
 
 
-def best_parameters(config: SearchConfig, scores: NetworkScores) -> Found:
+def best_parameters(config: SearchConfig, scores: NetworkLogits) -> Found:
     """Search the grid; every point is scored on all pictures.
 
     Raises:
@@ -138,10 +139,10 @@ def best_parameters(config: SearchConfig, scores: NetworkScores) -> Found:
     )
 
 
-def mean_ious(scores: NetworkScores, tried: Sequence[CRFParams | None]) -> list[float]:
+def mean_ious(scores: NetworkLogits, tried: Sequence[CRFParams | None]) -> list[float]:
     """Mean IoU, 0 to 1, pooled over the pictures, with each of `tried`; None stands for no CRF."""
     pooled = [SegmentationScore(scores.classes) for _ in tried]
-    with Progress(len(tried) * len(scores)) as progress:
+    with ProgressBar(len(tried) * len(scores)) as progress:
         for done, (which, matrix) in enumerate(scores.matrices(tried), 1):
             pooled[which].add(matrix)
             progress.show(done, 0)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 from pipeline.evaluation.labelled import Labelled
-from pipeline.evaluation.tally import Counting, Tally
-from pipeline.evaluation.task_results import task_results
+from pipeline.evaluation.mask_counts import Counting, MaskCounts
 from pipeline.images import EXTENSIONS
+from pipeline.runtime.tasks import task_results
 
 _MASKS_A_TASK = 16
 
@@ -74,14 +74,14 @@ def _batches(found: Iterator[tuple[int, NDArray[np.uint8]]]) -> Iterator[list[tu
 def _count(
     kind: str, labelled: Labelled, batch: Sequence[tuple[int, NDArray[np.uint8]]], how: Counting
 ) -> dict[str, Any]:
-    tally = Tally(how)
+    counts = MaskCounts(how)
     for index, mask in batch:
-        _, truth = labelled.library.pair(index)
+        _, truth = labelled.dataset.pair(index)
         try:
-            tally.update(truth, mask)
+            counts.update(truth, mask)
         except ConfigError as error:
             raise ConfigError(f"the mask of {labelled.keys[index]}: {error}") from None
-    return tally.to_row(kind)
+    return counts.to_row(kind)
 
 
 class Names:

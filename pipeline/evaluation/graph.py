@@ -1,4 +1,4 @@
-"""The graph of an evaluation: labelled pictures -> Segmenter -> Scorer -> counts, on Ray Data."""
+"""The graph of an evaluation: labelled pictures -> SegmentStage -> Scorer -> counts, on Ray Data."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,14 +8,14 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from pipeline.batch import graph
 from pipeline.batch.in_flight import RemoteWatch
-from pipeline.batch.remote import root_cause
-from pipeline.batch.resources import CPU_BATCH, Plan
-from pipeline.crf import DenseCRF
 from pipeline.evaluation.labelled import Labelled, LabelledDatasource
+from pipeline.evaluation.mask_counts import Counting
 from pipeline.evaluation.scorer import Scorer, refiners
-from pipeline.evaluation.tally import Counting
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models import Inference, SegmentationModel
+from pipeline.refine.crf import DenseCRF
+from pipeline.runtime.errors import root_cause
+from pipeline.runtime.plan import CPU_BATCH, Plan
 
 _BLOCK_BYTES = 2**20
 
@@ -23,7 +23,7 @@ _BLOCK_BYTES = 2**20
 def scored(
     labelled: Labelled, model: SegmentationModel, inference: Inference, plan: Plan, watch: RemoteWatch
 ) -> Dataset:
-    """The network's scores of all pictures, a dataset of schema SCORED that is not run yet."""
+    """The network's scores of all pictures, a dataset of schema LOGITS that is not run yet."""
     graph.configure(_BLOCK_BYTES)
     images = ray.data.read_datasource(
         LabelledDatasource(labelled), num_cpus=0, concurrency=plan.fetchers, override_num_blocks=len(labelled)

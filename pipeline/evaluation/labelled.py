@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from pipeline.batch import rows
+from pipeline.data import labelled, rows
+from pipeline.data.labelled.pairs import Pair
 from pipeline.errors import ConfigError
-from pipeline.training import layouts
-from pipeline.training.distributed.library import Library, load
-from pipeline.training.pairs import Labels, Pair
+from pipeline.labels import Labels
+from pipeline.runtime.labelled import LabelledDataset, load
 
 _ROWS_A_TASK = 8
 
@@ -25,16 +25,16 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """Pictures and their index masks by key. It is small, and can be sent to workers: the bytes are in `library`."""
+    """Pictures and their index masks by key. It is small, and can be sent to workers: the bytes are in `dataset`."""
 
-    library: Library
+    dataset: LabelledDataset
     keys: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def index(self) -> dict[str, int]:
-        """Where in `library` each key is."""
+        """Where in `dataset` each key is."""
         return {key: index for index, key in enumerate(self.keys)}
 
 
@@ -65,29 +65,29 @@ class LabelledDatasource(Datasource):
 def _fetched(labelled: Labelled, part: range) -> Iterator[pa.Table]:
     found = []
     for index in part:
-        block, row = labelled.library.places[index]
-        image = ray.get(labelled.library.blocks[block])["image"][row].as_py()
+        block, row = labelled.dataset.places[index]
+        image = ray.get(labelled.dataset.blocks[block])["image"][row].as_py()
         key = labelled.keys[index]
         found.append({"key": key, "source": key, "version": "", "digest": "", "image": image})
     yield rows.table(found, rows.FETCHED)
 
 
-def fetch_labelled(pairs: Sequence[Pair], labels: Labels, patience: float) -> Labelled:
+def fetch_labelled(pairs: Sequence[Pair], labels: Labels, storage_timeout: float) -> Labelled:
     """Fetch and check pairs, on the cluster this process is connected to.
 
     Args:
         pairs: in the order of their keys.
         labels: what the masks hold.
-        patience: seconds for which a storage that does not answer is asked again.
+        storage_timeout: seconds for which a storage that does not answer is asked again.
 
     Raises:
         ConfigError: pairs that cannot be used, by name.
         StorageError: the storage does not answer.
     """
-    return Labelled(library=load(pairs, labels, patience), keys=tuple(pair.key for pair in pairs))
+    return Labelled(dataset=load(pairs, labels, storage_timeout), keys=tuple(pair.key for pair in pairs))
 
 
-def labels_for(layout: layouts.Layout, given: Sequence[str] | None, predicted: Sequence[str]) -> Labels:
+def labels_for(layout: labelled.Layout, given: Sequence[str] | None, predicted: Sequence[str]) -> Labels:
     """What the masks of the data hold, where `predicted` are the classes of what is to be scored.
 
     Args:
@@ -99,7 +99,7 @@ def labels_for(layout: layouts.Layout, given: Sequence[str] | None, predicted: S
         ConfigError: the data's classes are not those of what is to be scored.
     """
     known = tuple(given) if given is not None else None
-    labels = layouts.labels(layout, known if known or layouts.has_classes(layout) else tuple(predicted))
+    labels = labelled.labels(layout, known if known or labelled.has_classes(layout) else tuple(predicted))
     if labels.classes != tuple(predicted):
         raise ConfigError(
             f"the data's classes are {', '.join(labels.classes)}; those of what is to be scored are "

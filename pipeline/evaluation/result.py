@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluation.mask_counts import MaskCounts
 from pipeline.evaluation.scorer import NETWORK, REFINED
-from pipeline.evaluation.tally import Tally
 from pipeline.evaluation.trimap import Band
 
 _BANDS_SHOWN = (1, 2, 5, 10, 20, 40)
@@ -30,39 +30,39 @@ class Evaluation:
     """
 
     classes: tuple[str, ...]
-    tallies: dict[str, Tally]
+    tallies: dict[str, MaskCounts]
     band: Band
     about: dict[str, Any]
 
     def iou(self) -> dict[str, NDArray[np.float64]]:
         """Of each class (C,), by the title of the masks; NaN for a class that nowhere occurs."""
-        return {_TITLES[kind]: 100 * tally.score.iou for kind, tally in self.tallies.items()}
+        return {_TITLES[kind]: 100 * counts.score.iou for kind, counts in self.tallies.items()}
 
     def trimap(self) -> dict[str, NDArray[np.float64]]:
         """Mean IoU in each band (WIDTHS,), by the title of the masks; NaN in an empty band."""
-        return {_TITLES[kind]: 100 * tally.trimap.mean_iou for kind, tally in self.tallies.items()}
+        return {_TITLES[kind]: 100 * counts.trimap.mean_iou for kind, counts in self.tallies.items()}
 
     def to_json(self) -> str:
         """One line. What was scored after the CRF ends in _refined; what was not scored, or occurs nowhere, is null."""
         known: dict[str, Any] = {}
         for kind, end in _KEY_ENDS.items():
-            tally = self.tallies.get(kind)
-            known[f"mean_iou{end}"] = tally and _percent(tally.score.mean_iou)
-            known[f"pixel_accuracy{end}"] = tally and _percent(tally.score.pixel_accuracy)
-            known[f"iou{end}"] = tally and dict(zip(self.classes, _percents(tally.score.iou), strict=True))
-            known[f"trimap{end}"] = tally and _percents(tally.trimap.mean_iou)
+            counts = self.tallies.get(kind)
+            known[f"mean_iou{end}"] = counts and _percent(counts.score.mean_iou)
+            known[f"pixel_accuracy{end}"] = counts and _percent(counts.score.pixel_accuracy)
+            known[f"iou{end}"] = counts and dict(zip(self.classes, _percents(counts.score.iou), strict=True))
+            known[f"trimap{end}"] = counts and _percents(counts.trimap.mean_iou)
         return json.dumps(self.about | {"trimap_band": self.band} | known)
 
     def to_markdown(self) -> str:
         """A table: a row for each class, their mean, the pixel accuracy, and the mean IoU in some of the bands."""
         columns = [
             [
-                *_percents(tally.score.iou),
-                _percent(tally.score.mean_iou),
-                _percent(tally.score.pixel_accuracy),
-                *_percents(tally.trimap.mean_iou[np.array(_BANDS_SHOWN) - 1]),
+                *_percents(counts.score.iou),
+                _percent(counts.score.mean_iou),
+                _percent(counts.score.pixel_accuracy),
+                *_percents(counts.trimap.mean_iou[np.array(_BANDS_SHOWN) - 1]),
             ]
-            for tally in self.tallies.values()
+            for counts in self.tallies.values()
         ]
         names = [
             *self.classes,

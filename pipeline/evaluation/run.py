@@ -5,30 +5,31 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import masks, models, storage
-from pipeline.batch.cluster import plan_when_free
 from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.preflight import chosen_crf
-from pipeline.batch.progress import Progress, say
-from pipeline.crf import DenseCRF
+from pipeline.data.labelled import list_pairs
+from pipeline.data.labelled.pairs import Pair
 from pipeline.errors import ConfigError, RunError
 from pipeline.evaluation import graph
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.existing import count_existing
 from pipeline.evaluation.labelled import Labelled, fetch_labelled, labels_for
+from pipeline.evaluation.mask_counts import Counting, MaskCounts
 from pipeline.evaluation.result import Evaluation
 from pipeline.evaluation.scorer import NETWORK, REFINED
-from pipeline.evaluation.tally import Counting, Tally
+from pipeline.labels import Labels
 from pipeline.masks import DatasetInfo
 from pipeline.models import SegmentationModel
+from pipeline.refine.crf import DenseCRF
 from pipeline.report.plots import class_bars, trimap_curve
-from pipeline.training.layouts import list_pairs
-from pipeline.training.pairs import Labels, Pair
+from pipeline.runtime.cluster import plan_when_free
+from pipeline.runtime.progress import ProgressBar, say
 
 _SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class EvaluationInputs:
     """What was opened: the data listed, the output written to and read back, the weights or the masks' note read."""
 
     config: EvaluateConfig
@@ -38,7 +39,7 @@ class Prepared:
     crf: DenseCRF | None
 
 
-def prepare(config: EvaluateConfig) -> Prepared:
+def prepare(config: EvaluateConfig) -> EvaluationInputs:
     """Everything that can go wrong before Ray starts, tried in seconds.
 
     Raises:
@@ -55,10 +56,10 @@ def prepare(config: EvaluateConfig) -> Prepared:
         scored = models.load(str(config.model))
         crf = chosen_crf(config.refine, scored)
     labels = labels_for(config.data_format, config.classes, scored.classes)
-    return Prepared(config=config, pairs=pairs, labels=labels, scored=scored, crf=crf)
+    return EvaluationInputs(config=config, pairs=pairs, labels=labels, scored=scored, crf=crf)
 
 
-def evaluate(ready: Prepared) -> Evaluation:
+def evaluate(ready: EvaluationInputs) -> Evaluation:
     """Score on the Ray cluster this process is connected to, and put the files.
 
     Raises:
@@ -66,11 +67,11 @@ def evaluate(ready: Prepared) -> Evaluation:
         RunError: the cluster has no room, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
-    with storage.patient(ready.config.storage_timeout):
+    with storage.retrying(ready.config.storage_timeout):
         return _evaluate(ready)
 
 
-def _evaluate(ready: Prepared) -> Evaluation:
+def _evaluate(ready: EvaluationInputs) -> Evaluation:
     begin = time.monotonic()
     config = ready.config
     labelled = fetch_labelled(ready.pairs, ready.labels, config.storage_timeout)
@@ -88,20 +89,20 @@ def _evaluate(ready: Prepared) -> Evaluation:
 
 
 def _of_model(
-    ready: Prepared, model: SegmentationModel, labelled: Labelled, how: Counting
-) -> tuple[dict[str, Tally], dict[str, Any]]:
+    ready: EvaluationInputs, model: SegmentationModel, labelled: Labelled, how: Counting
+) -> tuple[dict[str, MaskCounts], dict[str, Any]]:
     plan = plan_when_free(how.classes).for_images(len(labelled))
     say(f"{len(labelled)} labelled images; plan: {plan}")
     watch = RemoteWatch()
-    tallies = {kind: Tally(how) for kind in ([NETWORK, REFINED] if ready.crf else [NETWORK])}
-    with Progress(len(labelled)) as progress:
+    tallies = {kind: MaskCounts(how) for kind in ([NETWORK, REFINED] if ready.crf else [NETWORK])}
+    with ProgressBar(len(labelled)) as progress:
         scores = graph.scored(labelled, model, ready.config.inference, plan, watch)
         for row in graph.counted(scores, labelled, model, ready.crf, how, plan, watch):
             last = tallies[row["masks"]]
             last.add_row(row)
             progress.show(last.pictures + len(last.failed), len(last.failed))
     watch.stop()
-    failed = dict.fromkeys(problem for tally in tallies.values() for problem in tally.failed)
+    failed = dict.fromkeys(problem for counts in tallies.values() for problem in counts.failed)
     if failed:
         shown = "\n  ".join(list(failed)[:_SHOWN])
         raise RunError(f"{len(failed)} of {len(labelled)} images could not be segmented:\n  {shown}")
@@ -110,8 +111,8 @@ def _of_model(
 
 
 def _of_masks(
-    ready: Prepared, info: DatasetInfo, labelled: Labelled, how: Counting
-) -> tuple[dict[str, Tally], dict[str, Any]]:
+    ready: EvaluationInputs, info: DatasetInfo, labelled: Labelled, how: Counting
+) -> tuple[dict[str, MaskCounts], dict[str, Any]]:
     uri = str(ready.config.masks)
     kind = REFINED if info.crf else NETWORK
     joined = count_existing(kind, masks.read(uri, info.generation), labelled, how)
@@ -124,11 +125,11 @@ def _of_masks(
             f"no mask at {storage.redact(uri)} belongs to a labelled image: masks have keys like "
             f"{joined.extra[0] if joined.extra else 'none'!r}, images like {labelled.keys[0]!r}"
         )
-    tally = Tally(how)
+    counts = MaskCounts(how)
     for row in joined.rows:
-        tally.add_row(row)
+        counts.add_row(row)
     about = {"model": info.model, "crf": info.crf, "missing": len(joined.missing), "extra": len(joined.extra)}
-    return {kind: tally}, about
+    return {kind: counts}, about
 
 
 def _put(found: Evaluation, output: str) -> None:

@@ -5,11 +5,11 @@ import math
 from dataclasses import dataclass, field, replace
 
 from pipeline import storage
-from pipeline.commandline import Uri
-from pipeline.crf import CRFParams
+from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.models.inference import Inference
-from pipeline.training.layouts import Layout
+from pipeline.refine.crf import CRFParams
+from pipeline.storage import Uri
 
 SEARCHED = ("bilateral_weight", "bilateral_xy", "bilateral_rgb")
 """The fields of CRFParams, and of SearchConfig, that are searched, in the order of a point's values."""

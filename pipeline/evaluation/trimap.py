@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.masks import IGNORE
+from pipeline.labels import IGNORE
 
 Band = Literal["void", "borders"]
 """What the bands grow from: the void pixels of the truth, or the borders between its differently labelled pixels."""

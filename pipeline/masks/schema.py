@@ -43,9 +43,6 @@ ERRORS_SCHEMA = pa.schema(
 )
 """One row an image that could not be segmented: OUTPUT/errors/*.parquet."""
 
-IGNORE = 255
-"""Label of pixels in a ground truth that no loss and no score counts."""
-
 _NOTE = b"segmentation"
 _HUGGINGFACE_NOTE = b"huggingface"
 

@@ -50,7 +50,7 @@ class ModelCard:
     classes, palette: one name and one RGB colour for each class index.
     licence, training_split, source: of the weights: on what terms, from which pictures, from where.
     scores: what was measured with these weights, such as {"VOC 2012 val mean IoU": 76.65}.
-    crf: keyword arguments of `pipeline.crf.CRFParams` that suit this model.
+    crf: keyword arguments of `pipeline.refine.crf.CRFParams` that suit this model.
     scales: image scales whose scores are fused by maximum; (1.0,) is a single pass.
     """
 

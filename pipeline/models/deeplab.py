@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline import scores
+from pipeline import logits
 from pipeline.errors import ModelError
 from pipeline.models.architecture import Architecture
+from pipeline.models.backbones.efficientnet_lite import EfficientNetLite0, EfficientNetLite0Pyramid
+from pipeline.models.backbones.resnet import BLOCKS, ResNet
+from pipeline.models.backbones.vgg import VGG16
 from pipeline.models.card import ModelCard, Preprocessing
-from pipeline.models.efficientnet_lite import EfficientNetLite0, EfficientNetLite0Pyramid
 from pipeline.models.heads import ASPP, Decoder, DeepLabV3Head, FullyConvolutionalASPP, Pointwise
-from pipeline.models.multiscale import fused_scores, valid_step
-from pipeline.models.resnet import BLOCKS, ResNet
-from pipeline.models.vgg import VGG16
+from pipeline.models.multiscale import fused_logits, valid_step
 
 Image = NDArray[np.uint8]
 
@@ -78,7 +78,7 @@ class SegmentationModel(nn.Module):
         if (height - 1) % self.stride or (width - 1) % self.stride:
             raise ModelError(
                 f"{height}x{width} pixels are not a valid size at output stride {self.stride}: "
-                f"pad to {scores.valid_size(height, self.stride)}x{scores.valid_size(width, self.stride)}"
+                f"pad to {logits.valid_size(height, self.stride)}x{logits.valid_size(width, self.stride)}"
             )
         grid: Tensor = self.head(self.trunk(pad(batch, self.card.architecture.step)))  # (N, C, h, w)
         return grid[..., : (height - 1) // self.stride + 1, : (width - 1) // self.stride + 1]
@@ -89,9 +89,9 @@ class SegmentationModel(nn.Module):
         height, width = image.shape[:2]
         batch = pad(self.preprocess(image), valid_step(self.stride, self.card.scales))[None]
         device = next(self.parameters()).device
-        grid = fused_scores(self, batch.to(device), self.card.scales, flip=False)[0]  # (C, h, w)
-        full = scores.upsample(grid.float().cpu().numpy(), height, width, self.stride)
-        return scores.softmax(full, out=full)
+        grid = fused_logits(self, batch.to(device), self.card.scales, flip=False)[0]  # (C, h, w)
+        full = logits.upsample(grid.float().cpu().numpy(), height, width, self.stride)
+        return logits.softmax(full, out=full)
 
 
 def preprocess(image: Image, how: Preprocessing) -> Tensor:
@@ -108,8 +108,8 @@ def preprocess(image: Image, how: Preprocessing) -> Tensor:
 def pad(planes: Tensor, step: int) -> Tensor:
     """Zeros, which are the mean colour once preprocessed, at the bottom and right up to sizes k * step + 1."""
     height, width = planes.shape[-2:]
-    bottom = scores.valid_size(height, step) - height
-    right = scores.valid_size(width, step) - width
+    bottom = logits.valid_size(height, step) - height
+    right = logits.valid_size(width, step) - width
     return functional.pad(planes, (0, right, 0, bottom)) if bottom or right else planes
 
 

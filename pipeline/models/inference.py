@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import scores
+from pipeline import logits
 from pipeline.errors import ConfigError
 from pipeline.models.card import check_scales
 from pipeline.models.deeplab import Image, SegmentationModel
-from pipeline.models.multiscale import fused_scores, valid_step
+from pipeline.models.multiscale import fused_logits, valid_step
 from pipeline.models.tiles import Span, spans
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -107,7 +107,7 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def scores(self, images: Sequence[Image]) -> list[Scores]:
+    def logits(self, images: Sequence[Image]) -> list[Scores]:
         """Class scores, before any softmax, of each picture at the output stride.
 
         Args:
@@ -133,7 +133,7 @@ class Predictor:
         stride = self.model.stride
         classes = len(self.model.classes)
         grids = [
-            np.empty((classes, *(scores.grid_size(side, stride) for side in image.shape[:2])), np.float16)
+            np.empty((classes, *(logits.grid_size(side, stride) for side in image.shape[:2])), np.float16)
             for image in images
         ]
         for batch in self._batches(images, tile):
@@ -177,7 +177,7 @@ class Predictor:
         for planes, tile in zip(batch, tiles, strict=True):
             window = images[tile.image][tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
             planes[:, : window.shape[0], : window.shape[1]] = self.model.preprocess(window)
-        fused = fused_scores(self._network, batch.to(self.device), self.tiling.scales, self.flip)
+        fused = fused_logits(self._network, batch.to(self.device), self.tiling.scales, self.flip)
         half: Scores = fused.clamp(-FLOAT16_MAX, FLOAT16_MAX).half().cpu().numpy()
         return half
 

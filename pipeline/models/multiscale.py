@@ -27,7 +27,7 @@ def scaled_size(size: int, scale: float) -> int:
     return round((size - 1) * scale) + 1
 
 
-def fused_scores(network: Callable[[Tensor], Tensor], batch: Tensor, scales: Sequence[float], flip: bool) -> Tensor:
+def fused_logits(network: Callable[[Tensor], Tensor], batch: Tensor, scales: Sequence[float], flip: bool) -> Tensor:
     """Element-wise maximum over scales of the network's scores; with `flip`, each the mean of picture and mirror.
 
     Args:

@@ -3,7 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
-from pipeline import scores
+from pipeline import logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,15 @@ def spans(pixels: int, *, tile: int, overlap: int, stride: int, step: int) -> li
         stride: output stride of the network, in pixels.
         step: `valid_step` of the scales in use, a multiple of `stride`.
     """
-    padded = scores.valid_size(pixels, step)
+    padded = logits.valid_size(pixels, step)
     if padded <= tile:
-        return [Span(0, padded, 0, scores.grid_size(padded, stride))]
+        return [Span(0, padded, 0, logits.grid_size(padded, stride))]
     count = -(-(padded - 1 - overlap) // (tile - 1 - overlap))
     even = -(-(padded - 1 + (count - 1) * overlap) // count) + 1
-    size = scores.valid_size(even, step)  # the smallest that this many tiles need
+    size = logits.valid_size(even, step)  # the smallest that this many tiles need
     steps = (padded - size) // step
     starts = [index * steps // (count - 1) * step for index in range(count)]
     # halfway between a tile's first pixel and its left neighbour's last
     borders = [(start + left + size - 1) // 2 // stride for left, start in itertools.pairwise(starts)]
-    edges = [0, *borders, scores.grid_size(padded, stride)]
+    edges = [0, *borders, logits.grid_size(padded, stride)]
     return [Span(start, start + size, edges[i], edges[i + 1]) for i, start in enumerate(starts)]

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import torch
 
 from pipeline.errors import WeightsError
+from pipeline.labels import COCO_STUFF_CLASSES, VOC_CLASSES
 from pipeline.models.card import ModelCard
-from pipeline.models.classes import COCO_STUFF_CLASSES, VOC_CLASSES
 
 TIMEOUT_SECONDS = 15.0
 CHUNK_BYTES = 1 << 20

@@ -8,13 +8,14 @@ is addressed path-style.
 from pipeline.storage.access import filesystem
 from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
 from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_ranges
-from pipeline.storage.outages import patient, persistently
+from pipeline.storage.outages import retrying, with_retries
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
-from pipeline.storage.uri import join, normalize, redact
+from pipeline.storage.uri import Uri, join, normalize, redact
 
 __all__ = [
     "PROBE_SECONDS",
     "Entry",
+    "Uri",
     "delete",
     "exists",
     "filesystem",
@@ -24,13 +25,13 @@ __all__ = [
     "list_folder",
     "normalize",
     "opened",
-    "patient",
-    "persistently",
     "probe_object",
     "probe_writable",
     "put_whole",
     "read_bytes",
     "read_ranges",
     "redact",
+    "retrying",
+    "with_retries",
     "within",
 ]

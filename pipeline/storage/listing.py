@@ -12,7 +12,7 @@ import fsspec
 from fsspec.utils import glob_translate
 
 from pipeline.storage.access import explained, filesystem, scheme
-from pipeline.storage.outages import persistently
+from pipeline.storage.outages import with_retries
 from pipeline.storage.uri import below, literal_start, split_glob
 
 
@@ -62,7 +62,7 @@ def is_listed(uri: str, version: str) -> bool:
         try:
             if scheme(fs) == "file":
                 return _local_version(os.stat(path)) == version
-            info = persistently(lambda: fs.info(path))
+            info = with_retries(lambda: fs.info(path))
         except FileNotFoundError:
             return False
         return scheme(fs) != "s3" or _etag(info) == version
@@ -130,7 +130,7 @@ def _s3_items(fs: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterat
     while "NextContinuationToken" in page:
         token = page["NextContinuationToken"]
         more = {"ContinuationToken": token} if token else {}
-        page = persistently(partial(fs.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more))
+        page = with_retries(partial(fs.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more))
         yield from page.get("Contents", ())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.storage.access import explained, filesystem, reason, scheme
-from pipeline.storage.outages import is_outage, persistently
+from pipeline.storage.outages import is_outage, with_retries
 from pipeline.storage.uri import redact, scrubbed
 
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
@@ -20,7 +20,7 @@ def read_bytes(uri: str) -> bytes:
     """The whole object. Raises StorageError."""
     fs, path = filesystem(uri)
     with explained(uri, "read"):
-        return bytes(persistently(lambda: fs.cat_file(path)))
+        return bytes(with_retries(lambda: fs.cat_file(path)))
 
 
 def read_ranges(
@@ -45,7 +45,7 @@ def read_ranges(
         return found
 
     with explained(root, "read"):
-        found = persistently(fetch)
+        found = with_retries(fetch)
     return [_bytes_or_error(f"{root}/{key}", item) for key, item in zip(keys, found, strict=True)]
 
 
@@ -58,7 +58,7 @@ class _Stream(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         with explained(self._uri, "read"):
-            return bytes(persistently(lambda: self._raw.read(size)))
+            return bytes(with_retries(lambda: self._raw.read(size)))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return int(self._raw.seek(offset, whence))
@@ -88,7 +88,7 @@ def opened(uri: str, read_ahead: int = 0) -> Iterator[io.RawIOBase]:
     fs, path = filesystem(uri)
     cache = {"block_size": read_ahead, "cache_type": "readahead"} if read_ahead else {"cache_type": "none"}
     with explained(uri, "read"):
-        raw = persistently(lambda: fs.open(path, "rb", **cache))
+        raw = with_retries(lambda: fs.open(path, "rb", **cache))
     with raw, _Stream(raw, uri) as stream:
         yield stream
 
@@ -97,7 +97,7 @@ def exists(uri: str) -> bool:
     """Whether an object or a folder is there. Raises StorageError when the storage does not answer."""
     fs, path = filesystem(uri)
     with explained(uri, "look for"):
-        return persistently(lambda: bool(fs.exists(path)))
+        return with_retries(lambda: bool(fs.exists(path)))
 
 
 def put_whole(uri: str, data: bytes, *, once: bool = False) -> None:
@@ -110,7 +110,7 @@ def put_whole(uri: str, data: bytes, *, once: bool = False) -> None:
     with explained(uri, "write"):
         if scheme(fs) in _OBJECT_STORES:
             put = partial(fs.pipe_file, path, data)
-            put() if once else persistently(put)
+            put() if once else with_retries(put)
             return
         folder, _, name = path.rpartition("/")
         fs.makedirs(folder, exist_ok=True)
@@ -129,7 +129,7 @@ def delete(uri: str) -> None:
     """Remove one object. Raises StorageError."""
     fs, path = filesystem(uri)
     with explained(uri, "delete"):
-        persistently(lambda: fs.rm_file(path))
+        with_retries(lambda: fs.rm_file(path))
 
 
 def _bytes_or_error(uri: str, item: bytes | Exception) -> bytes | StorageError:

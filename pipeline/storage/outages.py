@@ -23,15 +23,15 @@ _SERVER_FAILURES = (errno.EIO, errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EI
 """What s3fs makes of the 5xx of a server; not each system has a number of its own for each."""
 
 _allowed: list[float] = []
-"""What each `patient` block that is open now allows, in seconds: threads open and close theirs in any order."""
+"""What each `retrying` block that is open now allows, in seconds: threads open and close theirs in any order."""
 _silent_since: float | None = None
 
 
 @contextmanager
-def patient(seconds: float) -> Iterator[None]:
+def retrying(seconds: float) -> Iterator[None]:
     """Within the block, in all threads of this process: a storage that fails to answer is asked again for `seconds`.
 
-    Where several blocks are open, the most patient of them counts.
+    Where several blocks are open, the most retrying of them counts.
     """
     _allowed.append(seconds)
     try:
@@ -40,13 +40,13 @@ def patient(seconds: float) -> Iterator[None]:
         _allowed.remove(seconds)
 
 
-def patience() -> float:
+def retry_seconds() -> float:
     """The seconds for which a silent storage is asked again, in this process, now."""
     return max(_allowed, default=0.0)
 
 
-def persistently(call: Callable[[], _T]) -> _T:
-    """What `call` returns; while the storage does not answer it is called again, as long as `patient` allows.
+def with_retries(call: Callable[[], _T]) -> _T:
+    """What `call` returns; while the storage does not answer it is called again, as long as `retrying` allows.
 
     The time counts from the beginning of the outage, also where other calls of this process have met it before: what is
     still asked once a run has given up does not wait as long again.
@@ -61,7 +61,7 @@ def persistently(call: Callable[[], _T]) -> _T:
                 _silent_since = None
                 raise
             _silent_since = _silent_since or time.monotonic()
-            if time.monotonic() + pause > min(started, _silent_since) + patience():
+            if time.monotonic() + pause > min(started, _silent_since) + retry_seconds():
                 raise
         else:
             _silent_since = None

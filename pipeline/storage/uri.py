@@ -6,6 +6,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 S3_SCHEMES = ("s3", "s3a")
 
+
+class Uri(str):
+    """A path or URI in a configuration. Where that is printed or written down, credentials in it are not."""
+
+    __slots__ = ()
+
+
 _GLOB = re.compile(r"[*?\[]")
 
 

@@ -1,6 +1,6 @@
 """Training in plain PyTorch: recipe, augmentation, batches and the loop."""
 
-from pipeline.training.loop import Progress, train
+from pipeline.training.loop import StepResult, train
 from pipeline.training.recipe import Recipe
 
-__all__ = ["Progress", "Recipe", "train"]
+__all__ = ["Recipe", "StepResult", "train"]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from pipeline.masks import IGNORE
+from pipeline.labels import IGNORE
 from pipeline.training.recipe import Recipe
 
 Pixels = NDArray[np.uint8]

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field, replace
 
 from pipeline import storage
-from pipeline.commandline import Uri
+from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.models.architecture import ARCHITECTURES
-from pipeline.training.layouts import Layout
+from pipeline.storage import Uri
 from pipeline.training.recipe import Recipe
 
 SHORT_NAMES = {

@@ -23,7 +23,7 @@ Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class StepResult:
     """One step done: how many that makes, its mean loss, and the learning rate of the trunk that it used."""
 
     step: int
@@ -39,7 +39,7 @@ def train(
     class_weights: Tensor | None = None,
     checkpoint: bytes | None = None,
     on_checkpoint: Callable[[bytes], None] | None = None,
-    on_step: Callable[[Progress], None] | None = None,
+    on_step: Callable[[StepResult], None] | None = None,
 ) -> None:
     """Train `model` in place, on the device it is on, and leave it in evaluation mode.
 
@@ -71,7 +71,7 @@ def train(
                 f"below {recipe.base_lr:g}, or with a recipe.clip_norm, such as 10"
             )
         if on_step:
-            on_step(Progress(step=step + 1, loss=loss, learning_rate=recipe.learning_rate(step)))
+            on_step(StepResult(step=step + 1, loss=loss, learning_rate=recipe.learning_rate(step)))
         if on_checkpoint and ((step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.iterations):
             share_statistics(model)
             on_checkpoint(snapshot(model, optimizer, recipe, step + 1))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.masks import IGNORE
+from pipeline.labels import IGNORE
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.multiscale import resize, scaled_size
 from pipeline.training.recipe import Recipe

@@ -10,21 +10,22 @@ from typing import Any
 import torch
 
 from pipeline import models, storage
+from pipeline.data import labelled
+from pipeline.data.labelled.pairs import Pair
 from pipeline.errors import ConfigError
+from pipeline.labels import Labels
 from pipeline.models.checkpoints import native
 from pipeline.models.deeplab import SegmentationModel
-from pipeline.training import layouts
+from pipeline.runtime.labelled import load
 from pipeline.training.config import TrainConfig
-from pipeline.training.distributed.library import load
 from pipeline.training.distributed.trainer import fit
 from pipeline.training.loop import restore
-from pipeline.training.pairs import Labels, Pair
 from pipeline.training.parameters import batch_norms, parameter_groups
 from pipeline.training.settings import SETTINGS_FILE, SUMMARY_FILE, agree_with_earlier, settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class TrainingInputs:
     """What was opened and built: the data listed, the output written to and read back, the weights read.
 
     Attributes:
@@ -44,22 +45,22 @@ class Prepared:
     settings: bytes
 
 
-def prepare(config: TrainConfig) -> Prepared:
+def prepare(config: TrainConfig) -> TrainingInputs:
     """Everything that can go wrong before Ray starts, tried in seconds.
 
     Raises:
         PipelineError: whatever makes the run impossible.
     """
     config = config.resolved()
-    labels = layouts.labels(config.data_format, config.classes)
-    training = layouts.list_pairs(config.data, config.data_format, config.split)
+    labels = labelled.labels(config.data_format, config.classes)
+    training = labelled.list_pairs(config.data, config.data_format, config.split)
     validation = (
-        layouts.list_pairs(config.data, config.data_format, config.validation_split) if config.validation_split else []
+        labelled.list_pairs(config.data, config.data_format, config.validation_split) if config.validation_split else []
     )
     storage.probe_writable(config.output)
     known = settings(config, labels, training, validation)
     agree_with_earlier(config, known)
-    return Prepared(
+    return TrainingInputs(
         config=config,
         labels=labels,
         training=training,
@@ -87,7 +88,7 @@ def _untrained(config: TrainConfig, labels: Labels) -> SegmentationModel:
     return model
 
 
-def run(ready: Prepared) -> dict[str, Any]:
+def run(ready: TrainingInputs) -> dict[str, Any]:
     """Train and export on the Ray cluster this process is connected to; returns the summary.
 
     Raises:
@@ -95,11 +96,11 @@ def run(ready: Prepared) -> dict[str, Any]:
         RunError: the cluster has no room, training diverged, or it failed too often.
         StorageError: the storage stopped answering; the same run goes on from its last checkpoint.
     """
-    with storage.patient(ready.config.storage_timeout):
+    with storage.retrying(ready.config.storage_timeout):
         return _run(ready)
 
 
-def _run(ready: Prepared) -> dict[str, Any]:
+def _run(ready: TrainingInputs) -> dict[str, Any]:
     begin = time.monotonic()
     config, model = ready.config, ready.model
     training = load(ready.training, ready.labels, config.storage_timeout)
@@ -113,7 +114,7 @@ def _run(ready: Prepared) -> dict[str, Any]:
         folder=config.folder,
         workers=config.worker_range,
         max_failures=config.max_failures,
-        patience=config.storage_timeout,
+        storage_timeout=config.storage_timeout,
     )
     metrics = trained.metrics
     restore(trained.state, model, torch.optim.SGD(parameter_groups(model, config.recipe)), config.recipe)

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline import storage
+from pipeline.data.labelled.pairs import Pair
 from pipeline.errors import ConfigError
+from pipeline.labels import Labels
 from pipeline.training.config import TrainConfig
-from pipeline.training.pairs import Labels, Pair
 
 SETTINGS_FILE, SUMMARY_FILE = "settings.json", "summary.json"
 

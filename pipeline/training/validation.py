@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 import torch
 
-from pipeline import scores
-from pipeline.evaluation.metrics import SegmentationScore
+from pipeline import logits
+from pipeline.data.labelled.pairs import Pixels
+from pipeline.metrics import SegmentationScore
 from pipeline.models import Inference, Predictor
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.training.loop import total
-from pipeline.training.pairs import Pixels
 
 
 def mean_iou(model: SegmentationModel, pairs: Iterable[tuple[Pixels, Pixels]]) -> float:
@@ -23,9 +23,9 @@ def mean_iou(model: SegmentationModel, pairs: Iterable[tuple[Pixels, Pixels]]) -
     predictor = Predictor(model, Inference(), device)
     counted = SegmentationScore(len(model.classes))
     for image, mask in pairs:
-        [grid] = predictor.scores([image])
+        [grid] = predictor.logits([image])
         height, width = mask.shape
-        labels = scores.upsample(grid, height, width, model.stride).argmax(axis=0)
+        labels = logits.upsample(grid, height, width, model.stride).argmax(axis=0)
         counted.update(mask, labels.astype("uint8"))
     pooled = SegmentationScore(len(model.classes))
     pooled.add(total(torch.from_numpy(counted.matrix).to(device)).cpu().numpy())

@@ -4,11 +4,12 @@ import time
 from pathlib import Path
 
 import ray
-from dataset import finished_row, info
 
 from pipeline import masks
-from pipeline.batch import rows
+from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import Committer
+from pipeline.data import rows
+from tests.helpers.dataset import finished_row, info
 
 
 def test_blocks_are_committed_by_size_and_by_time(cluster: None, tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_blocks_are_committed_by_size_and_by_time(cluster: None, tmp_path: Path)
 
 
 def add(committer: Committer, key: str, size: int) -> None:
-    committer.add(ray.put(rows.table([finished_row(key)], rows.FINISHED)), size)
+    committer.add(ray.put(rows.table([finished_row(key)], FINISHED)), size)
 
 
 def wait_for_receipts(committer: Committer, count: int) -> None:

@@ -1,7 +1,7 @@
 """What a run is told, as it is written down."""
 
 from pipeline.batch.config import RunConfig
-from pipeline.commandline import Uri
+from pipeline.storage import Uri
 
 
 def test_what_is_written_down_holds_no_credential() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.batch.cost import NodeClock, cost, read_prices
+from pipeline.batch.monitoring.cost import NodeClock, cost, read_prices
 from pipeline.errors import ConfigError
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from dataset import finished_row, info
-from shards import fetched, parquet_bytes, tar_bytes
 
 from pipeline import masks, storage
-from pipeline.batch import rows
+from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
+from pipeline.data import rows
+from tests.helpers.dataset import finished_row, info
+from tests.helpers.shards import fetched, parquet_bytes, tar_bytes
 
 NAMES = (
     "with space",
@@ -38,7 +39,7 @@ def test_odd_keys_come_through(bucket: str, tmp_path: Path, layout: str) -> None
     found = {row["key"]: row["image"] for row in fetched(f"{bucket}/in", tmp_path)}
     suffix = ".jpg" if layout == "objects" else ""
     assert found == {name + suffix: data for name, data in images.items()}
-    write_files(f"{bucket}/out", "a.parquet", info(), rows.table([finished_row(key) for key in found], rows.FINISHED))
+    write_files(f"{bucket}/out", "a.parquet", info(), rows.table([finished_row(key) for key in found], FINISHED))
     assert {key for key, _ in masks.read(f"{bucket}/out")} == set(found)
 
 

@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from pipeline.batch import rows
 from pipeline.batch.in_flight import InFlight, survive
+from pipeline.data import rows
 
 
 class WorkerKilled(BaseException):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from shards import parquet_bytes, tar_bytes
 
 from pipeline import storage
 from pipeline.batch.ledger import Ledger
 from pipeline.batch.listing import list_input
-from pipeline.batch.source import open_source
+from pipeline.data.source import open_source
+from tests.helpers.shards import parquet_bytes, tar_bytes
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

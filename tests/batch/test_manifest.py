@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.batch import rows
 from pipeline.batch.manifest import MAX_CHUNK_ROWS, MIN_CHUNK_ROWS, Manifest, read_chunk
+from pipeline.data import rows
 
 
 def ids(start: int, count: int) -> pa.Table:

@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from dataset import MASK, finished_row, info
-from s3_proxy import s3_proxy
 
 from pipeline import masks, storage
-from pipeline.batch import rows
+from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import Receipt, write_files
+from pipeline.data import rows
 from pipeline.errors import RunError
+from tests.helpers.dataset import MASK, finished_row, info
+from tests.helpers.s3_proxy import s3_proxy
 
 
 def test_rows_land_in_masks_and_errors_with_their_schemas(tmp_path: Path) -> None:
-    finished = rows.table([finished_row("a"), finished_row("bad", failed=True), finished_row("c")], rows.FINISHED)
+    finished = rows.table([finished_row("a"), finished_row("bad", failed=True), finished_row("c")], FINISHED)
     receipt = write_files(str(tmp_path), "run1-00000.parquet", info(), finished)
     assert receipt == Receipt(segmented=2, causes=Counter({("decode", "ImageError"): 1}))
     good = pq.read_table(tmp_path / "masks" / "run1-00000.parquet")
@@ -39,20 +40,20 @@ def test_rows_land_in_masks_and_errors_with_their_schemas(tmp_path: Path) -> Non
 
 
 def test_written_masks_read_back(tmp_path: Path) -> None:
-    write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a")], rows.FINISHED))
+    write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a")], FINISHED))
     [(key, mask)] = list(masks.read(str(tmp_path)))
     assert key == "a"
     np.testing.assert_array_equal(mask, MASK)
 
 
 def test_a_folder_without_rows_gets_no_file(tmp_path: Path) -> None:
-    write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a", failed=True)], rows.FINISHED))
+    write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a", failed=True)], FINISHED))
     assert [path.name for path in tmp_path.iterdir()] == ["errors"]
 
 
 def test_a_repeated_write_replaces_its_own_file(tmp_path: Path) -> None:
     for _ in range(2):
-        write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a")], rows.FINISHED))
+        write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a")], FINISHED))
     assert len(list(masks.read(str(tmp_path)))) == 1
 
 
@@ -61,7 +62,7 @@ def test_nothing_is_put_by_a_run_that_lost_its_lock(tmp_path: Path) -> None:
         raise RunError("another run has the lock")
 
     with pytest.raises(RunError, match="has the lock"):
-        write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a")], rows.FINISHED), check)
+        write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a")], FINISHED), check)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,8 +75,8 @@ def test_the_lock_is_read_again_where_the_storage_is_asked_again(bucket: str, s3
             asked.append(len(proxy.puts(f"{bucket}/masks")))
             proxy.fault = "refuse" if len(asked) == 1 else "none"
 
-        with storage.patient(30):
-            write_files(bucket, "x.parquet", info(), rows.table([finished_row("a")], rows.FINISHED), check)
+        with storage.retrying(30):
+            write_files(bucket, "x.parquet", info(), rows.table([finished_row("a")], FINISHED), check)
     assert len(asked) == 2
     assert len(list(masks.read(bucket))) == 1
 
@@ -83,6 +84,6 @@ def test_the_lock_is_read_again_where_the_storage_is_asked_again(bucket: str, s3
 def test_a_write_that_is_repeated_with_other_rows_leaves_none_of_the_first(tmp_path: Path) -> None:
     for failed in (True, False):
         row = finished_row("a", failed=failed)
-        write_files(str(tmp_path), "x.parquet", info(), rows.table([row], rows.FINISHED))
+        write_files(str(tmp_path), "x.parquet", info(), rows.table([row], FINISHED))
     assert [key for key, _ in masks.read(str(tmp_path))] == ["a"]
     assert list((tmp_path / "errors").iterdir()) == []

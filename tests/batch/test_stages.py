@@ -1,4 +1,4 @@
-"""The Segmenter and the Refiner as plain classes, without Ray: one image's trouble stays that image's."""
+"""The SegmentStage and the RefineStage as plain classes, without Ray: one image's trouble stays that image's."""
 
 import multiprocessing
 from collections.abc import Sequence
@@ -9,31 +9,33 @@ import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
-from pictures import jpeg, photo
 
 from pipeline import masks
-from pipeline.batch import portions, rows, segmenter
+from pipeline.batch import segment_stage
 from pipeline.batch.in_flight import DEVICE_LOST, InFlight
-from pipeline.batch.refiner import Refiner
-from pipeline.batch.segmenter import Segmenter
-from pipeline.crf import CRFParams, DenseCRF
-from pipeline.crf.cuda import CudaCRF
+from pipeline.batch.refine_stage import RefineStage
+from pipeline.batch.rows import FINISHED, LOGITS
+from pipeline.batch.segment_stage import SegmentStage
+from pipeline.data import grouping, rows
+from pipeline.logits import from_bytes, grid_size, to_bytes
 from pipeline.models import Inference, Predictor, build
-from pipeline.scores import from_bytes, grid_size, to_bytes
+from pipeline.refine.crf import CRFParams, DenseCRF
+from pipeline.refine.crf.cuda import CudaCRF
+from tests.helpers.pictures import jpeg, photo
 
 CLASSES = ("ground", "tree", "sky")
 PALETTE = masks.pascal_palette(3)
 
 
 class Brightness:
-    """A network whose scores can be told from the picture, and which cannot take a picture of one pixel."""
+    """A network whose logits can be told from the picture, and which cannot take a picture of one pixel."""
 
-    def scores(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+    def logits(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
         if any(picture.shape[:2] == (1, 1) for picture in pictures):
             raise ValueError("too small")
-        return [self._scores(picture) for picture in pictures]
+        return [self._logits(picture) for picture in pictures]
 
-    def _scores(self, picture: NDArray[np.uint8]) -> NDArray[np.float16]:
+    def _logits(self, picture: NDArray[np.uint8]) -> NDArray[np.float16]:
         grid = np.full((3, grid_size(picture.shape[0], 8), grid_size(picture.shape[1], 8)), -9, np.float16)
         grid[int(picture.mean() // 86)] = 9
         return grid
@@ -44,9 +46,9 @@ def fetched(**encoded: bytes) -> pa.Table:
 
 
 def segmented(batch: pa.Table, predictor: Any = None, max_pixels: int = 10_000) -> dict[str, dict[str, Any]]:
-    stage = Segmenter(lambda: predictor or Brightness(), max_pixels, InFlight())
+    stage = SegmentStage(lambda: predictor or Brightness(), max_pixels, InFlight())
     done = stage(batch)
-    assert done.schema.equals(rows.SCORED)
+    assert done.schema.equals(LOGITS)
     return {row["key"]: row for row in done.to_pylist()}
 
 
@@ -54,7 +56,7 @@ def plain(level: int, height: int = 20, width: int = 30) -> bytes:
     return jpeg(np.full((height, width, 3), level, np.uint8))
 
 
-def test_each_row_keeps_its_own_scores() -> None:
+def test_each_row_keeps_its_own_logits() -> None:
     done = segmented(fetched(dark=plain(10), light=plain(250), mid=plain(128), wide=plain(250, 20, 90)))
     assert {key: row["shape"] for key, row in done.items()} == {
         "dark": [3, 4, 5],
@@ -62,7 +64,7 @@ def test_each_row_keeps_its_own_scores() -> None:
         "mid": [3, 4, 5],
         "wide": [3, 4, 13],
     }
-    best = {key: int(from_bytes(row["scores"], tuple(row["shape"]))[:, 0, 0].argmax()) for key, row in done.items()}
+    best = {key: int(from_bytes(row["logits"], tuple(row["shape"]))[:, 0, 0].argmax()) for key, row in done.items()}
     assert best == {"dark": 0, "light": 2, "mid": 1, "wide": 2}
 
 
@@ -77,19 +79,19 @@ def test_what_cannot_be_decoded_or_segmented_fails_alone() -> None:
         "large": ("decode", "ImageError"),
         "tiny": ("segment", "ValueError"),
     }
-    assert done["good"]["scores"] is not None
-    assert done["tiny"]["scores"] is done["broken"]["image"] is None
+    assert done["good"]["logits"] is not None
+    assert done["tiny"]["logits"] is done["broken"]["image"] is None
 
 
 def test_an_image_too_large_for_the_memory_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = segmenter.images.decode
+    decode = segment_stage.images.decode
 
     def little_memory(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-        if segmenter.images.header_pixels(data) > 1000:
+        if segment_stage.images.header_pixels(data) > 1000:
             raise MemoryError
         return decode(data, max_pixels)
 
-    monkeypatch.setattr(segmenter.images, "decode", little_memory)
+    monkeypatch.setattr(segment_stage.images, "decode", little_memory)
     done = segmented(fetched(good=plain(10), large=plain(10, 40, 40)))
     assert (done["good"]["error"], done["large"]["stage"], done["large"]["error"]) == (None, "decode", "MemoryError")
 
@@ -102,13 +104,13 @@ def test_rows_that_failed_before_pass_through() -> None:
 
 
 def test_large_pictures_are_not_decoded_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portions, "MAX_DECODED_PIXELS", 1300)
+    monkeypatch.setattr(grouping, "MAX_DECODED_PIXELS", 1300)
     together = []
 
     class Counting(Brightness):
-        def scores(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+        def logits(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
             together.append(sum(picture.shape[0] * picture.shape[1] for picture in pictures))
-            return super().scores(pictures)
+            return super().logits(pictures)
 
     segmented(fetched(a=plain(1), b=plain(1), c=plain(1), d=plain(1, 40, 50), e=plain(1)), Counting())
     assert together == [1200, 600, 2000, 600]
@@ -116,7 +118,7 @@ def test_large_pictures_are_not_decoded_all_at_once(monkeypatch: pytest.MonkeyPa
 
 def _segment_on_a_lost_device() -> None:
     class Lost:
-        def scores(self, pictures: Any) -> Any:
+        def logits(self, pictures: Any) -> Any:
             raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
     segmented(fetched(a=plain(1)), Lost())
@@ -130,17 +132,17 @@ def test_a_lost_device_ends_the_process_not_the_images() -> None:
 
 
 def refined(batch: pa.Table, crf: DenseCRF | None = None) -> dict[str, dict[str, Any]]:
-    done = Refiner(crf, CLASSES, PALETTE, 8, 10_000, InFlight())(batch)
-    assert done.schema.equals(rows.FINISHED)
+    done = RefineStage(crf, CLASSES, PALETTE, 8, 10_000, InFlight())(batch)
+    assert done.schema.equals(FINISHED)
     return {row["key"]: row for row in done.to_pylist()}
 
 
 def scored(picture: NDArray[np.uint8], scores: NDArray[np.floating]) -> pa.Table:
-    row = {"key": "a", "image": jpeg(picture), "scores": to_bytes(scores), "shape": scores.shape}
-    return rows.table([row], rows.SCORED)
+    row = {"key": "a", "image": jpeg(picture), "logits": to_bytes(scores), "shape": scores.shape}
+    return rows.table([row], LOGITS)
 
 
-def test_masks_follow_the_scores() -> None:
+def test_masks_follow_the_logits() -> None:
     scores = np.full((3, 4, 5), -9, np.float32)
     scores[0, :, :2] = scores[2, :, 2:] = 9  # columns 0 and 8 are ground; 16, 24 and 32 are sky
     row = refined(scored(photo(0, 20, 30), scores))["a"]
@@ -160,8 +162,8 @@ def test_the_crf_is_given_the_picture() -> None:
     scores = np.zeros((2, 4, 5), np.float32)
     scores[0, :, :2], scores[1, :, 2:] = 2, 2  # the border lies at column 12
     crf = DenseCRF(CRFParams(bilateral_rgb=10, bilateral_weight=10))
-    row = {"key": "a", "image": jpeg(picture), "scores": to_bytes(scores), "shape": scores.shape}
-    done = Refiner(crf, CLASSES[:2], PALETTE, 8, 10_000, InFlight())(rows.table([row], rows.SCORED)).to_pylist()[0]
+    row = {"key": "a", "image": jpeg(picture), "logits": to_bytes(scores), "shape": scores.shape}
+    done = RefineStage(crf, CLASSES[:2], PALETTE, 8, 10_000, InFlight())(rows.table([row], LOGITS)).to_pylist()[0]
     mask = masks.decode(done["mask"]["bytes"])
     assert (mask == (np.arange(33) >= 18)).all()
 
@@ -173,9 +175,9 @@ def test_scores_that_are_not_finite_are_an_error_row() -> None:
 
 def test_progress_counts_what_left_the_last_stage() -> None:
     watch = InFlight()
-    lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.SCORED)
+    lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], LOGITS)
     good = scored(photo(0, 20, 30), np.zeros((3, 4, 5), np.float32))
-    Refiner(None, CLASSES, PALETTE, 8, 10_000, watch)(pa.concat_tables([lost, good]))
+    RefineStage(None, CLASSES, PALETTE, 8, 10_000, watch)(pa.concat_tables([lost, good]))
     totals = watch.totals()
     assert (totals.finished, totals.failed, totals.kept, totals.waiting) == (2, 1, 3, 0)
     assert totals.images == {"refine": 1}
@@ -183,7 +185,7 @@ def test_progress_counts_what_left_the_last_stage() -> None:
 
 def test_a_real_network_fits_between_the_stages() -> None:
     model = build("deeplabv2-efficientnet-lite0-aspp", CLASSES).eval()
-    stage = Segmenter(lambda: Predictor(model, Inference()), 10_000, InFlight())
+    stage = SegmentStage(lambda: Predictor(model, Inference()), 10_000, InFlight())
     done = refined(stage(fetched(a=jpeg(photo(1, 41, 50)), b=jpeg(photo(2, 33, 50)))))
     assert {key: masks.decode(row["mask"]["bytes"]).shape for key, row in done.items()} == {
         "a": (41, 50),
@@ -195,10 +197,10 @@ def test_an_image_beyond_the_devices_memory_fails_alone() -> None:
     """Whatever the Predictor could not make fit, by halving its passes and its tiles."""
 
     class Small(Brightness):
-        def scores(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+        def logits(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
             if sum(picture.size for picture in pictures) > 5000:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
-            return super().scores(pictures)
+            return super().logits(pictures)
 
     done = segmented(fetched(a=plain(10), b=plain(20), c=plain(30), large=plain(40, 60, 60)), Small())
     assert {key: row["error"] for key, row in done.items()} == dict.fromkeys("abc") | {"large": "OutOfMemoryError"}
@@ -224,13 +226,13 @@ def test_a_segmenter_with_a_refiner_behind_it_gives_what_two_stages_give() -> No
     pictures = {"a": photo(1, 40, 50), "b": photo(2, 40, 50), "c": photo(3, 30, 50)}
     encoded = fetched(**{key: jpeg(picture) for key, picture in pictures.items()}, broken=b"no image")
 
-    def refiner(crf: DenseCRF) -> Refiner:
-        return Refiner(crf, CLASSES, PALETTE, 8, 10_000, watch)
+    def refiner(crf: DenseCRF) -> RefineStage:
+        return RefineStage(crf, CLASSES, PALETTE, 8, 10_000, watch)
 
     crf = GpuCRF()
-    whole = Segmenter(Brightness, 10_000, watch, lambda: refiner(crf))(encoded)
-    parts = refiner(DenseCRF(CRFParams(iterations=2)))(Segmenter(Brightness, 10_000, watch)(encoded))
-    assert whole.schema.equals(rows.FINISHED)
+    whole = SegmentStage(Brightness, 10_000, watch, lambda: refiner(crf))(encoded)
+    parts = refiner(DenseCRF(CRFParams(iterations=2)))(SegmentStage(Brightness, 10_000, watch)(encoded))
+    assert whole.schema.equals(FINISHED)
     assert sorted(crf.together) == [1, 2]  # pictures of one size share a call
     expected = {row["key"]: row for row in parts.to_pylist()}
     for row in whole.to_pylist():

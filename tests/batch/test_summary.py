@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.batch.resources import Plan
 from pipeline.batch.summary import Summary
 from pipeline.errors import RunError
+from pipeline.runtime.plan import Plan
 
 PLAN = Plan(segmenters=2, segmenter_cpus=0.5, segmenter_gpus=0, refiners=1, refiner_cpus=0.5, fetchers=3)
 

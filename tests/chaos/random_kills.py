@@ -1,4 +1,4 @@
-"""Many kills at random: `make chaos`, or `PYTHONPATH=tests:benchmarks python tests/chaos/random_kills.py --seed 1`.
+"""Many kills at random: `make chaos`, or `python -m tests.chaos.random_kills --seed 1`.
 
 Each run of the job loses its driver, its Segmenters, its Refiners and whatever else works for it to SIGKILL, at random
 moments. Its driver is started again until it ends well; images given up on are tried again. Then the output is
@@ -14,15 +14,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos.breaking import Job, Stage, stage
-from ray_cluster import kill
-from table import markdown
-
+from benchmarks.table import markdown
 from pipeline import masks
-from pipeline.commandline import parse
+from pipeline.cli import parse
 from pipeline.errors import ConfigError
+from tests.helpers.breaking import Job, Stage, stage
+from tests.helpers.ray_cluster import kill
 
-_KINDS = ("driver", "Segmenter", "Refiner", "other")
+_KINDS = ("driver", "SegmentStage", "RefineStage", "other")
 _HEADER = ("run", *(f"{kind}s killed" for kind in _KINDS), "starts", "given up, retried", "s", "rows", "lost", "twice")
 _PADDING = 100_000  # bytes a picture, so that a fetch hands on several blocks, and may die between two
 _OPERATOR = re.compile(r"MapBatches\((\w+)\)")
@@ -112,7 +111,7 @@ def one_run(parts: Stage, rng: random.Random, config: RandomKills) -> Told:
 
 
 def _strike(job: Job, rng: random.Random, driver: float, killed: Counter[str]) -> None:
-    """Kill the driver or, once the run is at work, a process of it: a Segmenter, a Refiner or another kind alike."""
+    """Kill the driver or, once the run is at work, a process of it, whatever its work."""
     if rng.random() < driver:
         if job.driver.poll() is None:
             job.driver.kill()
@@ -123,7 +122,7 @@ def _strike(job: Job, rng: random.Random, driver: float, killed: Counter[str]) -
         for process, title in sorted(job.parts.cluster.workers().items()):
             operator = _OPERATOR.search(title)
             working.setdefault(operator[1] if operator else "other", []).append(process)
-        if "Segmenter" in working or "Refiner" in working:
+        if "SegmentStage" in working or "RefineStage" in working:
             kind = rng.choice(sorted(working))
             kill(rng.choice(working[kind]))
             killed[kind] += 1

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from chaos.breaking import Job, stage
+
+from tests.helpers.breaking import Job, stage
 
 pytestmark = pytest.mark.long
 

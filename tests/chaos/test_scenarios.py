@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from chaos.breaking import Job, Stage, committed, fetching, listed, noted, stage
-from ray_cluster import kill
-from s3_proxy import Fault
+
+from tests.helpers.breaking import Job, Stage, committed, fetching, listed, noted, stage
+from tests.helpers.ray_cluster import kill
+from tests.helpers.s3_proxy import Fault
 
 COUNT = 24
 
@@ -94,8 +95,8 @@ def notice(job: Job) -> None:
 KILLED = -signal.SIGKILL
 
 SCENARIOS = (
-    Scenario(name="Segmenter", when=fetching, breaks=worker("Segmenter"), in_ci=True),
-    Scenario(name="Refiner", when=fetching, breaks=worker("Refiner")),
+    Scenario(name="SegmentStage", when=fetching, breaks=worker("SegmentStage"), in_ci=True),
+    Scenario(name="RefineStage", when=fetching, breaks=worker("RefineStage")),
     Scenario(name="watch", when=fetching, breaks=worker("InFlight")),
     Scenario(name="node", when=fetching, breaks=node, in_ci=True),
     Scenario(name="driver-noted", when=noted, breaks=driver, code=KILLED),

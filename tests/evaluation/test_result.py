@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 
+from pipeline.evaluation.mask_counts import Counting, MaskCounts
 from pipeline.evaluation.result import Evaluation
 from pipeline.evaluation.scorer import NETWORK, REFINED
-from pipeline.evaluation.tally import Counting, Tally
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 255, 1, 1]], np.uint8)
 WRONG = np.array([[0, 1, 1, 1], [0, 1, 1, 1]], np.uint8)
 
 
-def tally(prediction):
-    counted = Tally(Counting(classes=3, band="void"))
+def counts(prediction):
+    counted = MaskCounts(Counting(classes=3, band="void"))
     counted.update(TRUTH, prediction)
     return counted
 
@@ -24,7 +24,7 @@ def evaluation(**tallies):
 
 
 def test_scores_are_in_percent_and_what_occurs_nowhere_is_null():
-    found = json.loads(evaluation(**{NETWORK: tally(WRONG), REFINED: tally(np.minimum(TRUTH, 1))}).to_json())
+    found = json.loads(evaluation(**{NETWORK: counts(WRONG), REFINED: counts(np.minimum(TRUTH, 1))}).to_json())
     assert found["iou"] == {"sky": 66.67, "road": 80.0, "tree": None}
     assert found["mean_iou"] == 73.33
     assert found["pixel_accuracy"] == 85.71
@@ -33,13 +33,13 @@ def test_scores_are_in_percent_and_what_occurs_nowhere_is_null():
 
 
 def test_what_was_not_scored_is_null():
-    found = json.loads(evaluation(**{REFINED: tally(WRONG)}).to_json())
+    found = json.loads(evaluation(**{REFINED: counts(WRONG)}).to_json())
     assert found["mean_iou"] is found["iou"] is found["trimap"] is None
     assert found["mean_iou_refined"] == 73.33
 
 
 def test_the_table_has_a_row_for_each_class_and_score():
-    lines = evaluation(**{NETWORK: tally(WRONG), REFINED: tally(np.minimum(TRUTH, 1))}).to_markdown().splitlines()
+    lines = evaluation(**{NETWORK: counts(WRONG), REFINED: counts(np.minimum(TRUTH, 1))}).to_markdown().splitlines()
     assert lines[0] == "| IoU, % | network | with the CRF |"
     assert lines[2:7] == [
         "| sky | 66.67 | 100.00 |",
@@ -52,9 +52,9 @@ def test_the_table_has_a_row_for_each_class_and_score():
 
 
 def test_tallies_add_up_as_rows():
-    whole, first = (Tally(Counting(classes=3, band="borders")) for _ in range(2))
+    whole, first = (MaskCounts(Counting(classes=3, band="borders")) for _ in range(2))
     for prediction in (WRONG, TRUTH % 2):
-        part = Tally(Counting(classes=3, band="borders"))
+        part = MaskCounts(Counting(classes=3, band="borders"))
         part.failed.append("a: broken")
         for one in (whole, part):
             one.update(TRUTH, prediction)
@@ -67,5 +67,5 @@ def test_tallies_add_up_as_rows():
 
 @pytest.mark.parametrize("kinds", [(NETWORK,), (NETWORK, REFINED)])
 def test_titles_name_the_kinds(kinds):
-    found = evaluation(**{kind: tally(WRONG) for kind in kinds})
+    found = evaluation(**{kind: counts(WRONG) for kind in kinds})
     assert list(found.iou()) == list(found.trimap()) == ["network", "with the CRF"][: len(kinds)]

@@ -4,17 +4,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from labelled import pair, png
-from pictures import photo
 
-from pipeline.batch import rows
 from pipeline.batch.in_flight import MAX_STRIKES, InFlight
-from pipeline.crf import CRFParams, DenseCRF, refine
+from pipeline.batch.rows import LOGITS
+from pipeline.data import rows
 from pipeline.errors import ImageError
 from pipeline.evaluation.labelled import Labelled
+from pipeline.evaluation.mask_counts import COUNTED, Counting, MaskCounts
 from pipeline.evaluation.scorer import NETWORK, REFINED, Scorer, refiners
-from pipeline.evaluation.tally import COUNTED, Counting, Tally
-from pipeline.scores import grid_size, to_bytes
+from pipeline.logits import grid_size, to_bytes
+from pipeline.refine import refine
+from pipeline.refine.crf import CRFParams, DenseCRF
+from tests.helpers.labelled import pair, png
+from tests.helpers.pictures import photo
 
 KEYS = ("a", "b", "c")
 CRF = DenseCRF(CRFParams(bilateral_xy=20, bilateral_rgb=9))
@@ -29,7 +31,7 @@ class Model:
 
 
 class Pairs:
-    """A library of generated pairs."""
+    """A dataset of generated pairs."""
 
     def pair(self, index):
         return photo(index, 48, 64), pair(index)[1]
@@ -48,23 +50,23 @@ def batch(failed=()):
         else:
             scores = scores_of(index)
             image = png(photo(index, 48, 64))
-            found.append(identity | {"image": image, "scores": to_bytes(scores), "shape": scores.shape})
-    return rows.table(found, rows.SCORED)
+            found.append(identity | {"image": image, "logits": to_bytes(scores), "shape": scores.shape})
+    return rows.table(found, LOGITS)
 
 
 def counted(crf, batch, watch=None):
-    labelled = Labelled(library=Pairs(), keys=KEYS)
+    labelled = Labelled(dataset=Pairs(), keys=KEYS)
     table = Scorer(refiners(crf, Model(), 10_000, watch or InFlight()), labelled, HOW)(batch)
     assert table.schema.equals(COUNTED)
     return {row["masks"]: row for row in table.to_pylist()}
 
 
 def expected(crf, indices):
-    tally = Tally(HOW)
+    counts = MaskCounts(HOW)
     for index in indices:
         image, truth = Pairs().pair(index)
-        tally.update(truth, refine(image, scores_of(index), 8, crf).mask)
-    return tally.to_row("")
+        counts.update(truth, refine(image, scores_of(index), 8, crf).mask)
+    return counts.to_row("")
 
 
 @pytest.mark.parametrize("crf", [None, CRF])

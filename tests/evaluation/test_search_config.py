@@ -2,10 +2,10 @@
 
 import pytest
 
-from pipeline.commandline import Uri
-from pipeline.crf import CRFParams
 from pipeline.errors import ConfigError
 from pipeline.evaluation.search_config import SearchConfig
+from pipeline.refine.crf import CRFParams
+from pipeline.storage import Uri
 
 
 def config(**changes):

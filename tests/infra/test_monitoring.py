@@ -17,8 +17,9 @@ import promql_parser
 import pytest
 import ray
 import yaml
-from pictures import jpeg, photo
-from segmenting import last_line, run_job
+
+from tests.helpers.pictures import jpeg, photo
+from tests.helpers.segmenting import last_line, run_job
 
 MONITORING = Path(__file__).parents[2] / "infra/monitoring"
 KUBERNETES = Path(__file__).parents[2] / "infra/kubernetes"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import jpeg, photo
 from ray.job_submission import JobSubmissionClient
-from s3_proxy import s3_proxy
 
 from pipeline import masks, storage
+from tests.helpers.pictures import jpeg, photo
+from tests.helpers.s3_proxy import s3_proxy
 
 ROOT = Path(__file__).parents[2]
 NIGHTLY = ROOT / "infra/nightly"

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import ray
-from servers import free_port
+
+from tests.helpers.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 NIGHTLY = ROOT / "infra/nightly"

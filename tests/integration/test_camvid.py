@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from servers import new_bucket
 
 from pipeline import masks, storage
 from pipeline.batch.config import RefineConfig, RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
-from pipeline.commandline import Uri
 from pipeline.masks import ERRORS_FOLDER
 from pipeline.models import Inference
+from pipeline.storage import Uri
+from tests.helpers.servers import new_bucket
 
 FRAMES = Path(__file__).parents[3] / "shared" / "data" / "camvid" / "val"
 CLASSES = 11

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-import demo
 import pytest
 from PIL import Image
 
+from jobs import demo
 from pipeline import masks
 
 pytestmark = pytest.mark.usefixtures("cluster")

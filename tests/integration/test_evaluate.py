@@ -7,26 +7,27 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import evaluate
 import numpy as np
 import pytest
-import search_crf
 import yaml
-from labelled import CLASSES, palette_png, png, put_camvid, put_parquet
-from servers import new_bucket
 
+from jobs import evaluate, search_crf
 from pipeline import models, storage
 from pipeline.batch.config import RefineConfig, RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
-from pipeline.commandline import Uri, parse
-from pipeline.crf import CRFParams, DenseCRF, refine
+from pipeline.cli import parse
 from pipeline.evaluation.config import EvaluateConfig
-from pipeline.evaluation.metrics import SegmentationScore
 from pipeline.evaluation.trimap import TrimapCurve
+from pipeline.metrics import SegmentationScore
 from pipeline.models import Inference, Predictor
+from pipeline.refine import refine
+from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.scenes import CLASSES as SCENE_CLASSES
 from pipeline.scenes import scene
+from pipeline.storage import Uri
+from tests.helpers.labelled import CLASSES, palette_png, png, put_camvid, put_parquet
+from tests.helpers.servers import new_bucket
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -78,7 +79,7 @@ def test_scores_are_those_of_a_plain_loop(of_model: dict[str, Any]) -> None:
         for seed, size in enumerate(SIZES):
             image, truth = scene(seed, size)
             truth[:3, ::2] = 255
-            [grid] = predictor.scores([image])
+            [grid] = predictor.logits([image])
             mask = refine(image, grid, model.stride, crf).mask
             score.update(truth, mask)
             curve.update(truth, mask)
@@ -135,7 +136,7 @@ def searched(scenes: str) -> tuple[dict[str, Any], str]:
     predictor = Predictor(model, Inference(precision="float32"))
     for seed, size in enumerate(SIZES[:2]):
         image, _ = scene(seed, size)
-        [grid] = predictor.scores([image])
+        [grid] = predictor.logits([image])
         put(f"{scenes}/planted", f"{seed}", image, refine(image, grid, model.stride, DenseCRF(PLANTED)).mask)
     ranges = ("--bilateral_weight=[4,10,2]", "--bilateral_xy=[20,60,20]", "--bilateral_rgb=[5,9,2]")
     fixed = ("--gaussian_weight=2", "--gaussian_xy=2")

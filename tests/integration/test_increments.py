@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from dataset import finished_row
-from pictures import jpeg, photo
-from s3_proxy import s3_proxy
-from segmenting import summary
-from shards import parquet_bytes, tar_bytes
 
 from pipeline import masks, storage
-from pipeline.batch import rows
+from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
+from pipeline.data import rows
+from tests.helpers.dataset import finished_row
+from tests.helpers.pictures import jpeg, photo
+from tests.helpers.s3_proxy import s3_proxy
+from tests.helpers.segmenting import summary
+from tests.helpers.shards import parquet_bytes, tar_bytes
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -29,7 +30,7 @@ def test_a_second_run_over_a_thousand_objects_gets_none(
     [note] = masks.generations(f"{bucket}/out")
     fs.pipe({f"{path}/{n:04d}.jpg": b"x" for n in range(996)})
     more = [finished_row(e.key, e.version) for e in storage.list_files(f"{bucket}/in") if e.key[0] != "g"]
-    write_files(f"{bucket}/out", f"{note.run_id}-00001.parquet", note, rows.table(more, rows.FINISHED))
+    write_files(f"{bucket}/out", f"{note.run_id}-00001.parquet", note, rows.table(more, FINISHED))
     with s3_proxy(s3_endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         second = summary(*flags)

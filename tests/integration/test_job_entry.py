@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import s3fs
-from pictures import jpeg, photo
-from segmenting import last_line, rows, run_job, summary
-from servers import LISTER_KEY, READER_KEY, SECRET
 
 from pipeline import masks, storage
 from pipeline.batch.lock import Lock, held
+from tests.helpers.pictures import jpeg, photo
+from tests.helpers.segmenting import last_line, rows, run_job, summary
+from tests.helpers.servers import LISTER_KEY, READER_KEY, SECRET
 
 ROOT = Path(__file__).parents[2]
 JOB = "jobs/segment_bucket.py"

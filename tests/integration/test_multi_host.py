@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import Host, network, unavailable
-from labelled import CLASSES, put_webdataset
-from pictures import jpeg, photo
 from ray.util.state import list_actors, list_nodes
-from ray_cluster import RayCluster, ray_cluster
-from servers import credentials, new_bucket, seaweedfs
 
 from pipeline import masks, models, storage
+from tests.helpers.hosts import Host, network, unavailable
+from tests.helpers.labelled import CLASSES, put_webdataset
+from tests.helpers.pictures import jpeg, photo
+from tests.helpers.ray_cluster import RayCluster, ray_cluster
+from tests.helpers.servers import credentials, new_bucket, seaweedfs
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]

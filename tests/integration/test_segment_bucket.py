@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictures import jpeg, photo
-from segmenting import rows
-from servers import new_bucket
 
 from pipeline import masks, storage
 from pipeline.batch.config import RefineConfig, RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.batch.summary import Summary
+from tests.helpers.pictures import jpeg, photo
+from tests.helpers.segmenting import rows
+from tests.helpers.servers import new_bucket
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -134,12 +134,12 @@ def test_without_the_crf_and_with_a_limit(bucket: str) -> None:
 
 
 def test_an_image_that_kills_its_worker_becomes_an_error_row(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Segmenter's process really dies, by a signal, whenever it decodes the poison image."""
-    from pipeline.batch import graph, segmenter
+    """The SegmentStage's process really dies, by a signal, whenever it decodes the poison image."""
+    from pipeline.batch import graph, segment_stage
 
     source = put(bucket, "images", pictures(9) | {"poison": b"POISON" + jpeg(photo(99))})
 
-    class Mortal(segmenter.Segmenter):
+    class Mortal(segment_stage.SegmentStage):
         def _decode(self, row: dict[str, Any]) -> Any:
             if row["image"].startswith(b"POISON"):
                 import os
@@ -148,7 +148,7 @@ def test_an_image_that_kills_its_worker_becomes_an_error_row(bucket: str, monkey
                 os.kill(os.getpid(), signal.SIGKILL)
             return super()._decode(row)
 
-    monkeypatch.setattr(graph, "Segmenter", Mortal)
+    monkeypatch.setattr(graph, "SegmentStage", Mortal)
     summary = run(source, f"{bucket}/out")
     assert (summary.listed, summary.segmented, summary.failed) == (10, 9, 1)
     [error] = rows(f"{bucket}/out", "errors")

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-import train
-from labelled import CLASSES, palette_png, put_camvid, put_webdataset
-from servers import new_bucket
 from tensorboardX.proto.event_pb2 import Event
 
+from jobs import train
 from pipeline import models, storage
 from pipeline.training.distributed import trainer
+from tests.helpers.labelled import CLASSES, palette_png, put_camvid, put_webdataset
+from tests.helpers.servers import new_bucket
 
 ROOT = Path(__file__).parents[2]
 
@@ -203,7 +203,7 @@ def test_the_benchmark_sets_the_job_against_the_bare_loop(tmp_path: Path) -> Non
     put_camvid(f"{tmp_path}/data", "train", 6)
     flags = [f"--data={tmp_path}/data", "--data_format=camvid", "--repeat=1", "--workers=2"]
     flags += ["--recipe.iterations=320", "--recipe.batch=2", "--recipe.crop=33"]
-    command = [sys.executable, "benchmarks/training.py", *flags]
+    command = [sys.executable, "-m", "benchmarks.training", *flags]
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from models.caffe_writer import MODERN, V1, V1_UNPACKED, Dialect, field, varint
 
 from pipeline.errors import WeightsError
 from pipeline.models.checkpoints import caffe
 from pipeline.models.checkpoints.caffe_wire import read_layers
+from tests.helpers.caffe_writer import MODERN, V1, V1_UNPACKED, Dialect, field, varint
 
 
 @pytest.mark.parametrize("dialect", [MODERN, V1, V1_UNPACKED])

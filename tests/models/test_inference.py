@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from pipeline import models
 from pipeline.errors import ConfigError, ModelError
+from pipeline.logits import grid_size
 from pipeline.models import Inference, Predictor, SegmentationModel
 from pipeline.models.deeplab import pad
 from pipeline.models.inference import CPU_PASS_PIXELS
-from pipeline.scores import grid_size
 
 REACH = 8 + 8 * 2  # pixels around its own that a score of `near_sighted` depends on
 Image = NDArray[np.uint8]
@@ -54,7 +54,7 @@ FLOAT32 = Inference(precision="float32")
 
 def test_scores_are_the_networks(model: SegmentationModel) -> None:
     image = picture(50, 37)
-    (found,) = Predictor(model, FLOAT32).scores([image])
+    (found,) = Predictor(model, FLOAT32).logits([image])
     assert found.shape == (3, 8, 6)
     with torch.inference_mode():
         expected = model(pad(model.preprocess(image), 8)[None])[0]
@@ -65,9 +65,9 @@ def test_equal_shapes_share_a_batch_and_keep_their_order(model: SegmentationMode
     sizes = [(41, 33), (65, 33), (37, 30), (41, 33), (65, 33), (1, 1)]
     images = [picture(*size, seed) for seed, size in enumerate(sizes)]
     predictor = Predictor(model, FLOAT32)
-    alone = [predictor.scores([image])[0] for image in images]
+    alone = [predictor.logits([image])[0] for image in images]
     with batches(model) as seen:
-        together = predictor.scores(images)
+        together = predictor.logits(images)
     assert seen == [(3, 3, 41, 33), (2, 3, 65, 33), (1, 3, 1, 1)]
     for size, one, other in zip(sizes, alone, together, strict=True):
         assert other.shape == (3, grid_size(size[0], 8), grid_size(size[1], 8))
@@ -78,7 +78,7 @@ def test_a_read_only_image_is_left_alone(model: SegmentationModel) -> None:
     image = picture(40, 40)
     before = image.copy()
     image.flags.writeable = False
-    Predictor(model, FLOAT32).scores([image])
+    Predictor(model, FLOAT32).logits([image])
     np.testing.assert_array_equal(image, before)
 
 
@@ -86,7 +86,7 @@ def test_a_pass_is_bounded(near_sighted: SegmentationModel) -> None:
     """However many pictures there are; one alone may be as large as a tile."""
     images = [picture(257, 257)] * 9 + [picture(600, 600)] * 2
     with batches(near_sighted) as seen:
-        Predictor(near_sighted, FLOAT32).scores(images)
+        Predictor(near_sighted, FLOAT32).logits(images)
     assert seen == [(3, 3, 257, 257)] * 3 + [(1, 3, 601, 601)] * 2
 
 
@@ -101,10 +101,10 @@ def test_tiles_agree_with_the_whole(
     whole = Predictor(near_sighted, Inference(scales=scales, tile=1025, overlap=overlap, precision="float32"))
     tiled = Predictor(near_sighted, Inference(scales=scales, tile=257, overlap=overlap, precision="float32"))
     with batches(near_sighted) as seen:
-        (expected,) = whole.scores([image])
+        (expected,) = whole.logits([image])
     assert len(seen) == len(scales)
     with batches(near_sighted) as seen:
-        (found,) = tiled.scores([image])
+        (found,) = tiled.logits([image])
     assert max(max(shape[2:]) for shape in seen) <= 257
     assert max(shape[0] * shape[2] * shape[3] for shape in seen) <= CPU_PASS_PIXELS
     close(found, expected)
@@ -113,30 +113,30 @@ def test_tiles_agree_with_the_whole(
 def test_one_tile_is_the_whole(model: SegmentationModel) -> None:
     image = picture(100, 120)
     predictors = [Predictor(model, Inference(tile=tile, overlap=32, precision="float32")) for tile in (121, 1025)]
-    np.testing.assert_array_equal(*(predictor.scores([image])[0] for predictor in predictors))
+    np.testing.assert_array_equal(*(predictor.logits([image])[0] for predictor in predictors))
 
 
 def test_tiles_of_several_pictures_share_a_batch(near_sighted: SegmentationModel) -> None:
     predictor = Predictor(near_sighted, Inference(tile=129, overlap=64, precision="float32"))
     long, other, short = picture(33, 200), picture(33, 200, seed=1), picture(33, 100)
     with batches(near_sighted) as seen:
-        found = predictor.scores([long, other, short])
+        found = predictor.logits([long, other, short])
     assert seen == [(6, 3, 33, 113), (1, 3, 33, 105)]  # three tiles for each of the long ones
     for image, scores in zip((long, other, short), found, strict=True):
-        close(scores, predictor.scores([image])[0])
+        close(scores, predictor.logits([image])[0])
 
 
 def test_scales_come_from_the_card_unless_given(near_sighted: SegmentationModel) -> None:
     image = picture(60, 60)
     card = near_sighted.card
     near_sighted.card = dataclasses.replace(card, scales=(0.5, 0.75, 1.0))
-    by_card = Predictor(near_sighted, FLOAT32).scores([image])[0]
+    by_card = Predictor(near_sighted, FLOAT32).logits([image])[0]
     probabilities = near_sighted.probabilities(image)
-    single = Predictor(near_sighted, Inference(scales=(1.0,), precision="float32")).scores([image])[0]
+    single = Predictor(near_sighted, Inference(scales=(1.0,), precision="float32")).logits([image])[0]
     near_sighted.card = card
     assert by_card.shape == single.shape == (3, 9, 9)
-    close(single, Predictor(near_sighted, FLOAT32).scores([image])[0])
-    close(by_card, Predictor(near_sighted, Inference(scales=(0.5, 0.75, 1.0), precision="float32")).scores([image])[0])
+    close(single, Predictor(near_sighted, FLOAT32).logits([image])[0])
+    close(by_card, Predictor(near_sighted, Inference(scales=(0.5, 0.75, 1.0), precision="float32")).logits([image])[0])
     assert (by_card >= single - 1e-3).mean() > 0.95  # a maximum over scales; only the padding differs
     logits = torch.from_numpy(by_card.astype(np.float32))[None]
     full = torch.nn.functional.interpolate(logits, (65, 65), mode="bilinear", align_corners=True)[0, :, :60, :60]
@@ -146,14 +146,14 @@ def test_scales_come_from_the_card_unless_given(near_sighted: SegmentationModel)
 def test_flip(near_sighted: SegmentationModel) -> None:
     image = picture(33, 65)
     predictor = Predictor(near_sighted, Inference(flip=True, precision="float32"))
-    there, back = predictor.scores([image, np.ascontiguousarray(image[:, ::-1])])
+    there, back = predictor.logits([image, np.ascontiguousarray(image[:, ::-1])])
     close(there, back[:, :, ::-1])
 
 
 def test_bfloat16_is_close(model: SegmentationModel) -> None:
     image = picture(33, 33)
     exact, rough = (
-        Predictor(model, Inference(precision=precision)).scores([image])[0].astype(np.float32)
+        Predictor(model, Inference(precision=precision)).logits([image])[0].astype(np.float32)
         for precision in ("float32", "bfloat16")
     )
     assert 0 < np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
@@ -177,7 +177,7 @@ def test_scores_saturate(near_sighted: SegmentationModel) -> None:
         bias: Tensor = near_sighted.head.bias
         before = bias.clone()
         bias += torch.tensor([1e6, -1e6, 0])
-    (found,) = Predictor(near_sighted, FLOAT32).scores([picture(33, 33)])
+    (found,) = Predictor(near_sighted, FLOAT32).logits([picture(33, 33)])
     with torch.no_grad():
         bias.copy_(before)
     assert (found[0] == 65504).all()
@@ -186,12 +186,12 @@ def test_scores_saturate(near_sighted: SegmentationModel) -> None:
 
 
 def test_nothing_in_nothing_out(model: SegmentationModel) -> None:
-    assert Predictor(model, FLOAT32).scores([]) == []
+    assert Predictor(model, FLOAT32).logits([]) == []
 
 
 def test_other_images_are_refused(model: SegmentationModel) -> None:
     with pytest.raises(ModelError, match="uint8"):
-        Predictor(model, FLOAT32).scores([np.zeros((9, 9, 3), np.float32)])
+        Predictor(model, FLOAT32).logits([np.zeros((9, 9, 3), np.float32)])
 
 
 @pytest.mark.parametrize(

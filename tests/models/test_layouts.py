@@ -6,14 +6,20 @@ from typing import ClassVar
 import pytest
 import safetensors.torch
 import torch
-from models.caffe_writer import MODERN, V1, caffe_resnet, caffe_vgg
-from models.random_weights import (
+from torch import Tensor
+
+from pipeline import models
+from pipeline.errors import WeightsError
+from pipeline.models import SegmentationModel
+from pipeline.models.card import CAFFE_PREPROCESSING, IMAGENET_PREPROCESSING
+from tests.helpers.caffe_writer import MODERN, V1, caffe_resnet, caffe_vgg
+from tests.helpers.random_weights import (
     kazuto_state,
     torchvision_deeplabv3_state,
     torchvision_resnet_state,
     vgg_state,
 )
-from models.reference_networks import (
+from tests.helpers.reference_networks import (
     BLOCKS,
     kazuto_scores,
     kazuto_trunk,
@@ -23,12 +29,6 @@ from models.reference_networks import (
     vgg_largefov,
     vgg_trunk,
 )
-from torch import Tensor
-
-from pipeline import models
-from pipeline.errors import WeightsError
-from pipeline.models import SegmentationModel
-from pipeline.models.card import CAFFE_PREPROCESSING, IMAGENET_PREPROCESSING
 
 State = dict[str, Tensor]
 RELATIVE = 1e-4

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models.random_weights import kazuto_state, torchvision_resnet_state
 from torch import Tensor
 
 from pipeline import models
@@ -14,6 +13,7 @@ from pipeline.errors import WeightsError
 from pipeline.models import Architecture
 from pipeline.models.architecture import TORCHVISION_RESNET
 from pipeline.models.loading import BUILT_IN, built_in_names
+from tests.helpers.random_weights import kazuto_state, torchvision_resnet_state
 
 State = dict[str, Tensor]
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.models.multiscale import fused_scores, scaled_size, valid_step
+from pipeline.models.multiscale import fused_logits, scaled_size, valid_step
 
 SCALES = (0.5, 0.75, 1.0)
 
@@ -42,7 +42,7 @@ class Recorder:
 def test_max_fusion_by_hand() -> None:
     network = Recorder()
     x = torch.randn(2, 3, 65, 97)
-    found = fused_scores(network, x, SCALES, flip=False)
+    found = fused_logits(network, x, SCALES, flip=False)
     assert [tuple(seen.shape[-2:]) for seen in network.seen] == [(33, 49), (49, 73), (65, 97)]
     # at half scale with corners aligned, every pixel is every second pixel of the picture
     torch.testing.assert_close(network.seen[0], x[:, :, ::2, ::2])
@@ -56,14 +56,14 @@ def test_an_enlarged_picture_is_scored_on_the_same_grid() -> None:
     """A network that scores a pixel by its values sees the same ramps at every scale."""
     rows, columns = torch.meshgrid(torch.arange(65.0), torch.arange(33.0), indexing="ij")
     x = torch.stack([rows, columns, rows + columns])[None]
-    found = fused_scores(lambda batch: batch[:, :, ::8, ::8], x, (1.0, 1.5), flip=False)
+    found = fused_logits(lambda batch: batch[:, :, ::8, ::8], x, (1.0, 1.5), flip=False)
     torch.testing.assert_close(found, x[:, :, ::8, ::8])
 
 
 def test_one_scale_is_the_bare_network() -> None:
     network = Recorder()
     x = torch.randn(1, 3, 33, 41)
-    found = fused_scores(network, x, (1.0,), flip=False)
+    found = fused_logits(network, x, (1.0,), flip=False)
     assert found is network.given[0]
     assert network.seen[0] is x
 
@@ -71,7 +71,7 @@ def test_one_scale_is_the_bare_network() -> None:
 def test_flip_by_hand() -> None:
     network = Recorder()
     x = torch.randn(1, 3, 33, 41)
-    found = fused_scores(network, x, (1.0,), flip=True)
+    found = fused_logits(network, x, (1.0,), flip=True)
     torch.testing.assert_close(network.seen[1], x.flip(-1))
     torch.testing.assert_close(found, (network.given[0] + network.given[1].flip(-1)) / 2)
 
@@ -82,10 +82,10 @@ def test_mirrored_picture_gives_mirrored_scores() -> None:
     conv = torch.nn.Conv2d(3, 4, 9, stride=8, padding=4)
     x = torch.randn(1, 3, 65, 33)
     with torch.inference_mode():
-        there, back = (fused_scores(conv, picture, SCALES, flip=True) for picture in (x, x.flip(-1)))
+        there, back = (fused_logits(conv, picture, SCALES, flip=True) for picture in (x, x.flip(-1)))
     torch.testing.assert_close(there, back.flip(-1))
 
 
 def test_a_single_point() -> None:
-    found = fused_scores(Recorder(), torch.randn(1, 3, 1, 1), SCALES, flip=True)
+    found = fused_logits(Recorder(), torch.randn(1, 3, 1, 1), SCALES, flip=True)
     assert found.shape == (1, 3, 1, 1)

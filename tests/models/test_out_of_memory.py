@@ -33,14 +33,14 @@ def picture(height: int, width: int, seed: int = 0) -> Image:
 
 
 def test_it_is_no_lost_device() -> None:
-    """For which a Segmenter leaves its process."""
+    """For which a SegmentStage leaves its process."""
     assert not issubclass(torch.OutOfMemoryError, torch.AcceleratorError)
 
 
 def test_a_pass_is_halved_until_it_fits(model: SegmentationModel) -> None:
     images = [picture(41, 33, seed) for seed in range(7)]
     small = Small(model, 2 * 41 * 33)
-    for found, expected in zip(small.scores(images), Predictor(model, SETTINGS).scores(images), strict=True):
+    for found, expected in zip(small.logits(images), Predictor(model, SETTINGS).logits(images), strict=True):
         np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), rtol=2e-3, atol=2e-3)
     assert sum(small.passes) == 7 * 41 * 33
     assert max(small.passes) == 2 * 41 * 33
@@ -48,15 +48,15 @@ def test_a_pass_is_halved_until_it_fits(model: SegmentationModel) -> None:
 
 def test_a_picture_alone_gets_smaller_tiles(model: SegmentationModel) -> None:
     small = Small(model, 65 * 65)
-    [found] = small.scores([picture(129, 129)])
+    [found] = small.logits([picture(129, 129)])
     assert found.shape == (3, 17, 17)
     assert np.isfinite(found).all()
     assert set(small.passes) == {65 * 65}
-    assert small.scores([picture(60, 60)])[0].shape == (3, 9, 9)
+    assert small.logits([picture(60, 60)])[0].shape == (3, 9, 9)
 
 
 def test_what_does_not_fit_at_all_is_told(model: SegmentationModel) -> None:
     with pytest.raises(torch.OutOfMemoryError, match="4225 pixels wanted"):
-        Small(model, 1000).scores([picture(129, 129)])
+        Small(model, 1000).logits([picture(129, 129)])
     with pytest.raises(torch.OutOfMemoryError):  # of several, the others would lose by it
-        Small(model, 65 * 65).scores([picture(129, 129), picture(33, 33)])
+        Small(model, 65 * 65).logits([picture(129, 129), picture(33, 33)])

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import scores
+from pipeline import logits
 from pipeline.models.tiles import spans
 
 STRIDE = 8
@@ -21,7 +21,7 @@ def test_spans(pixels: int, step: int, tile_steps: int, overlap_steps: int) -> N
     overlap = min(overlap_steps, tile_steps // 2 - 1) * step
     tile = tile_steps * step + 1
     found = spans(pixels, tile=tile, overlap=overlap, stride=STRIDE, step=step)
-    padded = scores.valid_size(pixels, step)
+    padded = logits.valid_size(pixels, step)
     # tiles are equal, valid, within the limit, on the grid of every scale, and cover the padded side
     assert len({span.size for span in found}) == 1
     assert found[0].size <= tile
@@ -32,7 +32,7 @@ def test_spans(pixels: int, step: int, tile_steps: int, overlap_steps: int) -> N
     assert all(span.start < pixels for span in found)
     # every grid point is decided once, by a tile that holds it
     points = [point for span in found for point in range(span.first, span.last)]
-    assert points == list(range(scores.grid_size(padded, STRIDE)))
+    assert points == list(range(logits.grid_size(padded, STRIDE)))
     assert all(span.start <= STRIDE * span.first and STRIDE * (span.last - 1) < span.stop for span in found)
     # neighbours share at least the overlap, and each decides about half of what they share
     for left, right in pairwise(found):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.random_weights import torchvision_deeplabv3_state
 
 from pipeline import models
 from pipeline.errors import WeightsError
+from pipeline.labels import COCO_STUFF_CLASSES, VOC_CLASSES
 from pipeline.models import zoo
-from pipeline.models.classes import COCO_STUFF_CLASSES, VOC_CLASSES
+from tests.helpers.random_weights import torchvision_deeplabv3_state
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.masks import IGNORE
+from pipeline.labels import IGNORE
 from pipeline.training.augment import augment, pad, recolour, rescale
 from pipeline.training.recipe import Recipe
 

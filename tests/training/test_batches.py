@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training import Training
 
+from benchmarks.training import Training
 from pipeline.errors import ConfigError
 from pipeline.models.card import LITE_PREPROCESSING
-from pipeline.training.data import batches as plain_batches
-from pipeline.training.data import shuffled
 from pipeline.training.distributed.batches import AHEAD, Batches, Loader
+from pipeline.training.examples import batches as plain_batches
+from pipeline.training.examples import shuffled
 from pipeline.training.recipe import Recipe
 
 RECIPE = Recipe(iterations=40, batch=2, crop=33)
@@ -34,8 +34,8 @@ def pairs(deadly: Path | None = None):
     return Pairs()
 
 
-def batches(library, **changes):
-    given = {"library": library, "how": LITE_PREPROCESSING, "recipe": RECIPE, "rank": 0, "world": 1}
+def batches(dataset, **changes):
+    given = {"dataset": dataset, "how": LITE_PREPROCESSING, "recipe": RECIPE, "rank": 0, "world": 1}
     return Batches(**given | changes)
 
 

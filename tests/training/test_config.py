@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.commandline import parse
+from pipeline.cli import parse
 from pipeline.errors import ConfigError
 from pipeline.models import ARCHITECTURES
 from pipeline.training.config import SHORT_NAMES, TrainConfig

@@ -11,10 +11,10 @@ from torch import nn
 
 from pipeline import models
 from pipeline.errors import ConfigError, RunError
-from pipeline.evaluation.metrics import SegmentationScore
+from pipeline.metrics import SegmentationScore
 from pipeline.models.card import CAFFE_PREPROCESSING, LITE_PREPROCESSING
 from pipeline.scenes import CLASSES, scene
-from pipeline.training.data import batches, mean_colour
+from pipeline.training.examples import batches, mean_colour
 from pipeline.training.loop import set_train_mode, train, train_step
 from pipeline.training.loss import Losses
 from pipeline.training.parameters import parameter_groups

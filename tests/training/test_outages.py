@@ -4,14 +4,14 @@ import threading
 
 import pyarrow.fs
 import pytest
-from labelled import CLASSES, put_camvid
-from servers import new_bucket
 
+from pipeline.data.labelled import list_pairs
 from pipeline.errors import StorageError
+from pipeline.labels import Labels
+from pipeline.runtime.labelled import _fetch
 from pipeline.training.distributed.checkpoint_storage import checkpoint_filesystem
-from pipeline.training.distributed.library import _fetch
-from pipeline.training.layouts import list_pairs
-from pipeline.training.pairs import Labels
+from tests.helpers.labelled import CLASSES, put_camvid
+from tests.helpers.servers import new_bucket
 
 
 def during_an_outage(proxy, call):
@@ -27,7 +27,9 @@ def test_pairs_are_fetched(proxy):
     bucket = new_bucket()
     put_camvid(bucket, "train", 2)
     pairs = list_pairs(bucket, "camvid", "train")
-    [table] = during_an_outage(proxy, lambda patience: list(_fetch(pairs, Labels(classes=CLASSES), patience)))
+    [table] = during_an_outage(
+        proxy, lambda storage_timeout: list(_fetch(pairs, Labels(classes=CLASSES), storage_timeout))
+    )
     assert table["problem"].to_pylist() == [None, None]
 
 
@@ -36,8 +38,8 @@ def test_checkpoints_are_written_and_looked_for_and_read(proxy, tmp_path):
     for name, data in (("state.pt", b"x" * 100_000), ("empty", b"")):
         (tmp_path / name).write_bytes(data)
 
-    def put(patience):
-        filesystem, path = checkpoint_filesystem(f"{bucket}/run", patience)
+    def put(storage_timeout):
+        filesystem, path = checkpoint_filesystem(f"{bucket}/run", storage_timeout)
         filesystem.create_dir(path)
         pyarrow.fs.copy_files(str(tmp_path), path, destination_filesystem=filesystem)
         return filesystem, path
@@ -46,12 +48,12 @@ def test_checkpoints_are_written_and_looked_for_and_read(proxy, tmp_path):
     assert filesystem.get_file_info(f"{path}/empty").size == 0
     assert filesystem.get_file_info(f"{path}/other").type == pyarrow.fs.FileType.NotFound
 
-    def size(patience):
-        filesystem, path = checkpoint_filesystem(f"{bucket}/run", patience)
+    def size(storage_timeout):
+        filesystem, path = checkpoint_filesystem(f"{bucket}/run", storage_timeout)
         return filesystem.get_file_info(f"{path}/state.pt").size
 
-    def read(patience):
-        filesystem, path = checkpoint_filesystem(f"{bucket}/run", patience)
+    def read(storage_timeout):
+        filesystem, path = checkpoint_filesystem(f"{bucket}/run", storage_timeout)
         with filesystem.open_input_stream(f"{path}/state.pt") as stream:
             return stream.read()
 

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from learner import learn
-from servers import free_port
 
-from pipeline.training.data import share
+from pipeline.training.examples import share
 from pipeline.training.recipe import Recipe
+from tests.helpers.learner import learn
+from tests.helpers.servers import free_port
 
 RECIPE = Recipe(iterations=3, batch=5, crop=33, base_lr=0.01, weight_decay=5e-4)  # an odd batch: 2 pictures and 3
 RECIPES = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commandline import parse
+from pipeline.cli import parse
 from pipeline.errors import ConfigError
 from pipeline.training.config import TrainConfig
 from pipeline.training.recipe import Recipe

@@ -5,19 +5,19 @@ import re
 from dataclasses import replace
 
 import pytest
-from labelled import CLASSES, put_camvid, put_webdataset
 
 from pipeline import models, storage
-from pipeline.crf import CRFParams
 from pipeline.errors import ConfigError
-from pipeline.evaluation.metrics import SegmentationScore
+from pipeline.metrics import SegmentationScore
+from pipeline.refine.crf import CRFParams
 from pipeline.scenes import CLASSES as SCENE_CLASSES
 from pipeline.scenes import scene
-from pipeline.storage.outages import patience as patience_now
+from pipeline.storage.outages import retry_seconds
 from pipeline.training import run
 from pipeline.training.config import TrainConfig
 from pipeline.training.recipe import Recipe
 from pipeline.training.validation import mean_iou
+from tests.helpers.labelled import CLASSES, put_camvid, put_webdataset
 
 SMALL = Recipe(iterations=2, batch=2, crop=33, freeze_bn=False)
 
@@ -141,14 +141,14 @@ def test_a_run_waits_for_its_storage(config, monkeypatch):
     class ReachedError(Exception):
         pass
 
-    def fit(*_, patience, **__):
-        raise ReachedError(patience, patience_now())
+    def fit(*_, storage_timeout, **__):
+        raise ReachedError(storage_timeout, retry_seconds())
 
     loaded = []
-    monkeypatch.setattr(run, "load", lambda pairs, labels, patience: loaded.append(patience))
+    monkeypatch.setattr(run, "load", lambda pairs, labels, storage_timeout: loaded.append(storage_timeout))
     monkeypatch.setattr(run, "fit", fit)
     with pytest.raises(ReachedError) as reached:
         run.run(run.prepare(replace(config, storage_timeout=7.0)))
     assert reached.value.args == (7.0, 7.0)
     assert loaded == [7.0, 7.0]
-    assert patience_now() == 0
+    assert retry_seconds() == 0

@@ -2,11 +2,10 @@
 
 import json
 
-import train_scenes
-
+from jobs import train_scenes
 from pipeline import models
-from pipeline.crf import CRFParams
 from pipeline.models.loading import BUILT_IN
+from pipeline.refine.crf import CRFParams
 from pipeline.scenes import CLASSES
 
 TINY = ("--recipe.iterations=2", "--recipe.batch=1", "--recipe.crop=33", "--validation=1", "--crf.bilateral_rgb=5")

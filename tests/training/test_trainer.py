@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import pytest
 import ray
 import ray.train
-from labelled import CLASSES, put_camvid
 
+from pipeline.data.labelled import list_pairs
 from pipeline.errors import ConfigError, RunError, StorageError
-from pipeline.training.distributed import library, trainer, worker
-from pipeline.training.distributed.tasks import tables
-from pipeline.training.layouts import list_pairs
-from pipeline.training.pairs import Labels
+from pipeline.labels import Labels
+from pipeline.runtime import labelled
+from pipeline.runtime.tables import tables
+from pipeline.training.distributed import trainer, worker
 from pipeline.training.recipe import Recipe
 from pipeline.training.workers import Share
+from tests.helpers.labelled import CLASSES, put_camvid
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -49,20 +50,20 @@ def test_room_is_what_is_free(one_cpu_taken, monkeypatch):
 
 
 def test_a_lost_board_costs_its_notes():
-    board = trainer.start_board()
-    ray.get(board.put.remote({"step": 1.0}))
-    ray.kill(board, no_restart=False)
+    reports = trainer.start_report_queue()
+    ray.get(reports.put.remote({"step": 1.0}))
+    ray.kill(reports, no_restart=False)
     deadline = time.monotonic() + 60
     while True:  # a note may still reach the process that is being killed
-        board.put.remote({"step": 2.0})
-        if {"step": 2.0} in trainer.take_notes(board):
+        reports.put.remote({"step": 2.0})
+        if {"step": 2.0} in trainer.take_reports(reports):
             break
         assert time.monotonic() < deadline
-    ray.kill(board)
-    assert trainer.take_notes(board) == []
+    ray.kill(reports)
+    assert trainer.take_reports(reports) == []
 
 
-JOB = SimpleNamespace(patience=0.0)
+JOB = SimpleNamespace(storage_timeout=0.0)
 
 
 def test_a_training_that_diverged_is_returned_and_anything_else_is_raised(monkeypatch):
@@ -96,7 +97,7 @@ def test_why_a_training_ended_is_told_in_a_line(tmp_path, monkeypatch, capsys, c
             return came
 
     monkeypatch.setattr(trainer, "_trainer", lambda *_: Trainer())
-    fit = {"folder": str(tmp_path), "workers": (1, 2), "max_failures": 0, "patience": 0.0}
+    fit = {"folder": str(tmp_path), "workers": (1, 2), "max_failures": 0, "storage_timeout": 0.0}
     with pytest.raises(RunError, match=told):
         trainer.fit(None, Recipe(), None, None, **fit)
     assert "waiting for 1 to 2 workers, 1 CPU each" in capsys.readouterr().err
@@ -118,4 +119,4 @@ def test_all_that_is_wrong_with_labelled_pictures_is_told_by_name(tmp_path):
     (tmp_path / "trainannot" / "001.png").unlink()
     told = "2 of 3 labelled pictures cannot be used:\n  train/000.ppm: not a JPEG.*\n  train/001.png: there is no mask"
     with pytest.raises(ConfigError, match=told):
-        library.load(list_pairs(str(tmp_path), "camvid", "train"), Labels(classes=CLASSES), 0.0)
+        labelled.load(list_pairs(str(tmp_path), "camvid", "train"), Labels(classes=CLASSES), 0.0)

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from pipeline import storage
 from pipeline.errors import WeightsError
+from pipeline.labels import class_names
 from pipeline.masks import pascal_palette
 from pipeline.models.architecture import Architecture, ResNetStyle, Trunk
 from pipeline.models.card import MAX_CLASSES, SINGLE_SCALE, ModelCard, Preprocessing
-from pipeline.models.classes import class_names
 
 NAMED_KEYS = 3
 _COUNTER = "num_batches_tracked"  # training's counter; plays no part in the scores

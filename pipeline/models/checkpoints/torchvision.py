@@ -9,10 +9,10 @@ from torch import Tensor
 
 from pipeline.errors import WeightsError
 from pipeline.models.architecture import DEEPLABV3_RATES, TORCHVISION_RESNET, Architecture
+from pipeline.models.backbones.vgg import CONVOLUTIONS
 from pipeline.models.card import IMAGENET_PREPROCESSING, RESNET_CRF
 from pipeline.models.checkpoints.resnet import trunk_name
 from pipeline.models.checkpoints.state import Backbone, Checkpoint, State, below, card_of
-from pipeline.models.vgg import CONVOLUTIONS
 
 _LAYER = re.compile(r"layer(\d)\.(\d+)\.(.+)")
 _UNITS = {

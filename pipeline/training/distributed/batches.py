@@ -11,11 +11,11 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
-from pipeline.batch.remote import get
+from pipeline.data.labelled.pairs import Pixels
 from pipeline.models.card import Preprocessing
-from pipeline.training.data import collate, example, share, shuffled
-from pipeline.training.distributed.library import Library
-from pipeline.training.pairs import Pixels
+from pipeline.runtime.errors import get
+from pipeline.runtime.labelled import LabelledDataset
+from pipeline.training.examples import collate, example, share, shuffled
 from pipeline.training.recipe import Recipe
 
 AHEAD = 8
@@ -29,7 +29,7 @@ class Batches:
     """The batches of process `rank` of `world`, from any step on.
 
     Attributes:
-        library: the pictures.
+        dataset: the pictures.
         how: the model's preprocessing.
         recipe: batch, crop, augmentation and seed.
         rank: which process this is.
@@ -37,7 +37,7 @@ class Batches:
         loaders: the processes that make the batches, on this machine. They hold no CPU: it is the worker's.
     """
 
-    library: Library
+    dataset: LabelledDataset
     how: Preprocessing
     recipe: Recipe
     rank: int
@@ -74,8 +74,8 @@ class Loader:
         return np.stack(images), np.stack(masks)
 
     def _sample(self, draw: int) -> tuple[Pixels, Pixels]:
-        library = self._batches.library
-        return library.pair(shuffled(draw, len(library), self._batches.recipe.seed))
+        dataset = self._batches.dataset
+        return dataset.pair(shuffled(draw, len(dataset), self._batches.recipe.seed))
 
 
 def loaders_beside(device: torch.device) -> int:

@@ -18,15 +18,15 @@ STATE_FILE = "state.pt"
 _T = TypeVar("_T")
 
 
-def checkpoint_filesystem(uri: str, patience: float) -> tuple[pyarrow.fs.FileSystem, str]:
+def checkpoint_filesystem(uri: str, storage_timeout: float) -> tuple[pyarrow.fs.FileSystem, str]:
     """A filesystem for Ray Train, in whatever process it uses it, and the path of `uri` there.
 
     Args:
         uri: a folder.
-        patience: seconds for which a storage that does not answer is asked again.
+        storage_timeout: seconds for which a storage that does not answer is asked again.
     """
     filesystem, path = storage.filesystem(uri)
-    return pyarrow.fs.PyFileSystem(_Patient(filesystem, patience)), path
+    return pyarrow.fs.PyFileSystem(_Patient(filesystem, storage_timeout)), path
 
 
 def read_state(folder: str, checkpoint: Checkpoint) -> bytes:
@@ -37,9 +37,9 @@ def read_state(folder: str, checkpoint: Checkpoint) -> bytes:
 class _Patient(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has no types
     """What Ray Train asks of a filesystem: whole small files, and checkpoints, each put as one object."""
 
-    def __init__(self, filesystem: fsspec.AbstractFileSystem, patience: float) -> None:
+    def __init__(self, filesystem: fsspec.AbstractFileSystem, storage_timeout: float) -> None:
         super().__init__(filesystem)
-        self._patience = patience
+        self._storage_timeout = storage_timeout
 
     def get_file_info(self, paths: list[str]) -> list[pyarrow.fs.FileInfo]:
         return [self._ask(path, "look for", partial(self._file_info, path)) for path in paths]
@@ -58,8 +58,8 @@ class _Patient(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has n
 
     def _ask(self, path: str, action: str, call: Callable[[], _T]) -> _T:
         """What `call` returns. Raises StorageError."""
-        with explained(self.fs.unstrip_protocol(path), action), storage.patient(self._patience):
-            return storage.persistently(call)
+        with explained(self.fs.unstrip_protocol(path), action), storage.retrying(self._storage_timeout):
+            return storage.with_retries(call)
 
 
 class _Whole:

@@ -11,21 +11,21 @@ from ray._private.state import available_resources_per_node
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from pipeline.batch.progress import say
-from pipeline.batch.remote import root_cause
 from pipeline.errors import RunError
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.runtime.errors import root_cause
+from pipeline.runtime.labelled import LabelledDataset
+from pipeline.runtime.progress import say
 from pipeline.storage import join
 from pipeline.training.background import in_background
 from pipeline.training.distributed.checkpoint_storage import checkpoint_filesystem, read_state
-from pipeline.training.distributed.library import Library
 from pipeline.training.distributed.worker import Job, work
 from pipeline.training.recipe import Recipe
-from pipeline.training.watch import Board, Note, Watch
+from pipeline.training.training_log import ReportQueue, StepReport, TrainingLog
 from pipeline.training.workers import Share, share_of
 
 _TICK_SECONDS = 0.5
-_BOARD_SECONDS = 10.0
+_REPORTS_SECONDS = 10.0
 _WAIT_FOR_ROOM_SECONDS = 15.0
 _START_FAILURES = 4
 """How often workers that do not start, for which Ray Train waits a minute each time, are started again."""
@@ -49,13 +49,13 @@ class Trained:
 def fit(
     model: SegmentationModel,
     recipe: Recipe,
-    training: Library,
-    validation: Library | None,
+    training: LabelledDataset,
+    validation: LabelledDataset | None,
     *,
     folder: str,
     workers: tuple[int, int],
     max_failures: int,
-    patience: float,
+    storage_timeout: float,
 ) -> Trained:
     """Train on the cluster, from the last checkpoint below `folder` where there is one.
 
@@ -67,31 +67,31 @@ def fit(
         folder: URI of the run's checkpoints and TensorBoard files.
         workers: the fewest and the most.
         max_failures: how often the loss of a worker is made good.
-        patience: seconds for which a storage that does not answer is asked again.
+        storage_timeout: seconds for which a storage that does not answer is asked again.
 
     Raises:
         RunError: the cluster has no room, training diverged, or it failed more than `max_failures` times.
         StorageError: the storage stopped answering.
     """
     each = share_when_free(*workers)
-    board = start_board()
+    reports = start_report_queue()
     job = Job(
         model=ray.put(model),
         recipe=recipe,
         training=training,
         validation=validation,
-        board=board,
+        reports=reports,
         threads=each.cpus,
         folder=folder,
-        patience=patience,
+        storage_timeout=storage_timeout,
     )
     trainer = _trainer(job, each, workers, max_failures)
     say(f"waiting for {_told(*workers)}, {each}")
-    with Watch(recipe.iterations, join(folder, "tensorboard")) as watch:
+    with TrainingLog(recipe.iterations, join(folder, "tensorboard")) as watch:
         done = in_background(trainer.fit)
         while not done.done():
             wait([done], _TICK_SECONDS)
-            watch.show(take_notes(board))
+            watch.show(take_reports(reports))
         try:
             result = done.result()
         except ray.train.TrainingFailedError as error:
@@ -104,7 +104,7 @@ def fit(
 
 def _trainer(job: Job, each: Share, workers: tuple[int, int], max_failures: int) -> TorchTrainer:
     parent, _, name = job.folder.rpartition("/")
-    filesystem, path = checkpoint_filesystem(parent, job.patience)
+    filesystem, path = checkpoint_filesystem(parent, job.storage_timeout)
     return TorchTrainer(
         work,  # type: ignore[arg-type]  # as Ray has typed it, nothing may be returned
         train_loop_config={"job": job},
@@ -145,15 +145,15 @@ def share_when_free(low: int, high: int) -> Share:
             time.sleep(_TICK_SECONDS)
 
 
-def start_board() -> Any:
-    """The Board actor; it survives the loss of its process, without its notes."""
-    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
+def start_report_queue() -> Any:
+    """The ReportQueue actor; it survives the loss of its process, without its notes."""
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ReportQueue).remote()
 
 
-def take_notes(board: Any) -> list[Note]:
-    """The notes since the last time; none where the Board is lost or away: training does not depend on it."""
+def take_reports(reports: Any) -> list[StepReport]:
+    """The notes since the last time; none where the ReportQueue is lost or away: training does not depend on it."""
     try:
-        notes: list[Note] = ray.get(board.take.remote(), timeout=_BOARD_SECONDS)
+        notes: list[StepReport] = ray.get(reports.take.remote(), timeout=_REPORTS_SECONDS)
     except ray.exceptions.RayError:
         return []
     return notes

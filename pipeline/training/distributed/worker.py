@@ -17,14 +17,14 @@ from ray.train import Checkpoint
 from pipeline import storage
 from pipeline.errors import RunError
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.runtime.labelled import LabelledDataset
 from pipeline.training.distributed.batches import Batches, loaders_beside
 from pipeline.training.distributed.checkpoint_storage import STATE_FILE, read_state
-from pipeline.training.distributed.library import Library
-from pipeline.training.loop import Progress, train
+from pipeline.training.loop import StepResult, train
 from pipeline.training.loss import class_weights
 from pipeline.training.recipe import Recipe
+from pipeline.training.training_log import StepReport
 from pipeline.training.validation import mean_iou
-from pipeline.training.watch import Note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +36,20 @@ class Job:
         recipe: how it is trained.
         training: the pairs to train on.
         validation: the pairs that choose the best checkpoint, or None.
-        board: the Board actor.
+        reports: the ReportQueue actor.
         threads: of the network on a CPU.
         folder: URI of the run's checkpoints.
-        patience: seconds for which a storage that does not answer is asked again.
+        storage_timeout: seconds for which a storage that does not answer is asked again.
     """
 
     model: Any
     recipe: Recipe
-    training: Library
-    validation: Library | None
-    board: Any
+    training: LabelledDataset
+    validation: LabelledDataset | None
+    reports: Any
     threads: int
     folder: str
-    patience: float
+    storage_timeout: float
 
 
 def work(config: dict[str, Any]) -> str | None:
@@ -60,7 +60,7 @@ def work(config: dict[str, Any]) -> str | None:
     """
     job: Job = config["job"]
     try:
-        with storage.patient(job.patience):
+        with storage.retrying(job.storage_timeout):
             _train(job)
     except RunError as error:
         return str(error)
@@ -80,7 +80,7 @@ def _train(job: Job) -> None:
     train(
         model,
         Batches(
-            library=job.training,
+            dataset=job.training,
             how=model.card.preprocessing,
             recipe=job.recipe,
             rank=rank,
@@ -114,7 +114,7 @@ class _Report:
         self._losses: list[float] = []
         self._step = 0
 
-    def on_step(self, progress: Progress) -> None:
+    def on_step(self, progress: StepResult) -> None:
         self._losses.append(progress.loss)
         self._step = progress.step
         self._note(asdict(progress) | {"time": time.time()})
@@ -136,6 +136,6 @@ class _Report:
                 checkpoint = Checkpoint.from_directory(folder)
             ray.train.report(metrics, checkpoint=checkpoint)
 
-    def _note(self, note: Note) -> None:
+    def _note(self, note: StepReport) -> None:
         if self._rank == 0:
-            self._job.board.put.remote(note)
+            self._job.reports.put.remote(note)

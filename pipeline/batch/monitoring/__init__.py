@@ -1,0 +1,1 @@
+"""What an operator sees of a run: metrics, a log, its cost, and machines that are gone."""

@@ -1,0 +1,77 @@
+"""The run's own metrics, beside Ray's: what infra/monitoring asks for.
+
+The driver alone exports them, from the totals that all workers report: a worker that is lost takes no count with it.
+Ray puts `ray_` before each name, and `_total` behind a counter's. It exports a gauge only when it has just been set, so
+that what a run says of itself ends with the run.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ray.util.metrics import Counter, Gauge
+
+from pipeline.batch.in_flight import Totals
+from pipeline.batch.sink import WRITES_AT_ONCE, Receipt
+from pipeline.runtime.plan import Plan
+
+
+class RunMetrics:
+    """Gauges and counters of one run, each with its `run_id`."""
+
+    def __init__(self, run_id: str, error_budget: float) -> None:
+        """Take what is known at the start."""
+        self._tags = {"run_id": run_id}
+        self._started = time.time()
+        self._error_budget = error_budget
+        self._seen: dict[tuple[str, ...], float] = {}
+        self._metrics: dict[str, Any] = {}
+
+    def listed(self, images: int) -> None:
+        """Export that the run is there, and how many images it has listed so far."""
+        self._gauge("run_start_seconds", "Unix time at which the run began", self._started)
+        self._gauge("images_listed", "images in the input, as far as it is listed", images)
+        self._gauge("error_budget", "share of failed images that the run tolerates", self._error_budget)
+
+    def update(self, to_do: int, plan: Plan, totals: Totals, receipts: Sequence[Receipt]) -> None:
+        """Export how far the run is: what its stages have done, and what is committed."""
+        self._gauge("images_to_do", "images the run has to work on", to_do)
+        workers_of = {
+            "fetch": plan.fetchers,
+            "segment": plan.segmenters,
+            "refine": plan.refiners or plan.segmenters,
+            "write": WRITES_AT_ONCE,
+        }
+        for stage, workers in workers_of.items():
+            self._gauge("workers", "tasks or actors of a stage", workers, stage=stage)
+        self._gauge("images_waiting", "images segmented and not yet refined", totals.waiting)
+        self._count("images_finished", "images that left the last stage", totals.finished)
+        self._count("labels_kept", "labels that took part in refinement, summed over images", totals.kept)
+        written = {"write": sum(receipt.segmented + receipt.failed for receipt in receipts)}
+        for stage, images in (totals.images | written).items():
+            self._count("stage_images", "images that came through a stage", images, stage=stage)
+        writing = {"write": sum(receipt.seconds for receipt in receipts)}
+        for stage, seconds in (totals.seconds | writing).items():
+            self._count("stage_seconds", "seconds that a stage's workers were busy", seconds, stage=stage)
+        self._count("images_segmented", "masks committed", sum(receipt.segmented for receipt in receipts))
+        causes = {cause for receipt in receipts for cause in receipt.causes}
+        for stage, error in causes:
+            failed = sum(receipt.causes[stage, error] for receipt in receipts)
+            self._count("images_failed", "failed images committed, by cause", failed, stage=stage, error=error)
+
+    def _gauge(self, name: str, description: str, value: float, **tags: str) -> None:
+        self._metric(Gauge, name, description, tags).set(value, tags | self._tags)
+
+    def _count(self, name: str, description: str, total: float, **tags: str) -> None:
+        """Bring a counter to `total`. Where that has fallen, with the process that counted, the counter stays."""
+        series = (name, *sorted(tags.values()))
+        grown = total - self._seen.get(series, 0.0)
+        self._seen[series] = total
+        counter = self._metric(Counter, name, description, tags)
+        if grown > 0:
+            counter.inc(grown, tags | self._tags)
+
+    def _metric(self, kind: Any, name: str, description: str, tags: dict[str, str]) -> Any:
+        if name not in self._metrics:
+            self._metrics[name] = kind(f"deeplab_{name}", description, tuple(tags | self._tags))
+        return self._metrics[name]

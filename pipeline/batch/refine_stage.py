@@ -1,0 +1,87 @@
+"""The RefineStage stage: encoded images and their scores in, masks out."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline import images, masks
+from pipeline.batch.in_flight import DEVICE_LOST, Watch, survive
+from pipeline.batch.rows import FINISHED
+from pipeline.data import rows
+from pipeline.data.grouping import decoded_together
+from pipeline.errors import DeviceLostError
+from pipeline.logits import from_bytes
+from pipeline.refine import Refinement, refine_batch
+from pipeline.refine.crf import DenseCRF
+
+Row = dict[str, Any]
+
+
+class RefineStage:
+    """Turns scores into masks with the dense CRF, or by their plain argmax where `crf` is None."""
+
+    def __init__(
+        self,
+        crf: DenseCRF | None,
+        classes: Sequence[str],
+        palette: NDArray[np.uint8],
+        stride: int,
+        max_pixels: int,
+        watch: Watch,
+    ) -> None:
+        """Take what names and colours the masks, and `stride`, the scores' output stride in pixels."""
+        self._crf = crf
+        self._classes, self._palette = classes, palette
+        self._stride, self._max_pixels = stride, max_pixels
+        self._watch = watch
+        self._kept = 0  # labels, summed over the images of a batch
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Table LOGITS -> table FINISHED with the same keys."""
+        live = pc.is_null(batch.column("error"))
+        self._kept = 0
+        parts = survive("refine", batch.filter(live), self._refine, self._watch)
+        parts.append(batch.filter(pc.invert(live)))
+        done = pa.concat_tables([rows.widened(part, FINISHED) for part in parts])
+        failed = done.num_rows - done.column("error").null_count
+        self._watch.count(done.column("key").to_pylist(), failed, self._kept)
+        return done
+
+    def _refine(self, batch: pa.Table) -> pa.Table:
+        done = [row for group in decoded_together(batch.to_pylist()) for row in self._finish(group)]
+        return rows.table(done, FINISHED)
+
+    def _finish(self, group: list[Row]) -> list[Row]:
+        """Refine the group together; if that fails, one by one: what one image provokes must cost that image alone."""
+        try:
+            pictures = [images.decode(row["image"], self._max_pixels) for row in group]
+            scores = [from_bytes(row["logits"], tuple(row["shape"])) for row in group]
+            found = refine_batch(pictures, scores, self._stride, self._crf)
+        except DeviceLostError:
+            os._exit(DEVICE_LOST)  # it fails every later image: leave the batch to a fresh process
+        except Exception as error:
+            if len(group) == 1:
+                return [group[0] | rows.failure("refine", error)]
+            return [done for row in group for done in self._finish([row])]
+        self._kept += sum(refined.kept for refined in found)
+        return [row | self._mask_columns(refined) for row, refined in zip(group, found, strict=True)]
+
+    def _mask_columns(self, found: Refinement) -> Row:
+        height, width = found.mask.shape
+        classes = [
+            {"id": i, "name": name, "pixels": int(found.pixels[i]), "confidence": float(found.class_confidence[i])}
+            for i, name in enumerate(self._classes)
+            if found.pixels[i]
+        ]
+        return {
+            "height": height,
+            "width": width,
+            "mask": {"bytes": masks.encode(found.mask, self._palette), "path": None},
+            "confidence": found.confidence,
+            "classes": classes,
+        }

@@ -1,0 +1,81 @@
+"""The one command line: flags and YAML from a config dataclass, and how every job on a cluster begins and ends."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import register_type
+
+from pipeline.errors import BudgetError, ConfigError, PipelineError
+from pipeline.runtime.cluster import connected
+from pipeline.storage import Uri, redact
+
+_Config = TypeVar("_Config")
+_Ready = TypeVar("_Ready")
+
+
+register_type(Uri, serializer=lambda uri: str(redact(uri)), deserializer=Uri)
+
+
+def parse(config: type[_Config], description: str, argv: Sequence[str] | None = None) -> _Config:
+    """The configuration a person asked for, by flags, by --config file.yaml, or both; later ones win.
+
+    A flag may be spelt with dashes or underscores. An argument that cannot be used ends the process with exit code 2,
+    as argparse does.
+
+    Raises:
+        ConfigError: a value that the dataclass refuses.
+    """
+    parser = ArgumentParser(
+        description=description,
+        epilog="Flags may be written with dashes (--input-format) or underscores. --config takes them as YAML.",
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
+    parser.add_class_arguments(config)
+    options = parser.parse_args([_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)])
+    chosen = parser.instantiate(options).as_dict()
+    chosen.pop("config")
+    return config(**chosen)
+
+
+def _with_underscores(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word
+
+
+def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str], interrupted: str) -> int:
+    """Prepare, connect, work, and print what came of it; errors become one line of stderr, without a traceback.
+
+    Args:
+        name: of the job, in front of its messages.
+        prepare: parses the flags and checks everything before Ray starts.
+        work: from what `prepare` gave to what is printed on stdout.
+        interrupted: what is said after Ctrl-C or SIGTERM.
+
+    Returns:
+        The exit code: 0 done; 2 something the job was given cannot be used; 3 done, with more failures than are
+        allowed; 1 anything else.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
+    unusable: type[PipelineError] = PipelineError
+    try:
+        ready = prepare()
+        unusable = ConfigError
+        with connected():
+            done = work(ready)
+    except KeyboardInterrupt:
+        return _fail(name, interrupted, code=1)
+    except BudgetError as error:
+        print(error.summary, flush=True)
+        return _fail(name, error, code=3)
+    except PipelineError as error:
+        return _fail(name, error, code=2 if isinstance(error, unusable) else 1)
+    print(done, flush=True)
+    return 0
+
+
+def _fail(name: str, reason: object, code: int) -> int:
+    print(f"{name}: {reason}", file=sys.stderr)
+    return code

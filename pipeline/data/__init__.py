@@ -1,0 +1,1 @@
+"""Where pictures come from: sources, their formats, and labelled data."""

@@ -1,0 +1,45 @@
+"""The layout of the SegNet tutorial's CamVid: SPLIT/NAME.png beside SPLITannot/NAME.png."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from pipeline import storage
+from pipeline.data.labelled.pairs import Pair, Place
+from pipeline.errors import StorageError
+from pipeline.images import EXTENSIONS
+from pipeline.labels import Labels
+
+_CLASSES = (
+    "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
+)  # fmt: skip
+_PALETTE = (
+    (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+    (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+)  # fmt: skip
+LABELS = Labels(classes=_CLASSES, palette=_PALETTE, void=11)
+
+
+def pairs(root: str, split: str) -> Iterator[Pair]:
+    """The pictures of ROOT/SPLIT with the masks of ROOT/SPLITannot; a mask is named as its picture, in .png.
+
+    A file of another kind is a pair too where a mask has its name and no picture has: it cannot be used, and is told.
+    """
+    masks = {_stem(entry.key): Place(entry.uri) for entry in storage.list_files(storage.join(root, f"{split}annot"))}
+    if not masks:
+        raise StorageError(f"no masks at {storage.redact(storage.join(root, f'{split}annot'))}")
+    entries = list(storage.list_files(storage.join(root, split)))
+    pictures = Counter(_stem(entry.key) for entry in entries if _is_picture(entry.key))
+    for entry in entries:
+        name = _stem(entry.key)
+        if _is_picture(entry.key) or (name in masks and not pictures[name]):
+            problem = f"{pictures[name]} pictures are called {name!r}, for one mask" if pictures[name] > 1 else None
+            yield Pair(f"{split}/{entry.key}", Place(entry.uri), masks.get(name), problem)
+
+
+def _stem(key: str) -> str:
+    return str(PurePosixPath(key).with_suffix(""))
+
+
+def _is_picture(key: str) -> bool:
+    return PurePosixPath(key).suffix.lower() in EXTENSIONS

@@ -1,0 +1,70 @@
+"""The tables of images that are listed and fetched, and what every later table has in common with them.
+
+A row that failed keeps its place: `stage`, `error` and `message` are set, later stages pass it on, and it ends in
+errors/.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import storage
+
+FAILURE_FIELDS = [
+    pa.field("stage", pa.string()),
+    pa.field("error", pa.string()),
+    pa.field("message", pa.string()),
+]
+
+MANIFEST = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("version", pa.string()),
+        pa.field("path", pa.string()),  # of the object that holds the bytes, below the input's root
+        pa.field("offset", pa.int64()),  # of a tar member
+        pa.field("length", pa.int64()),  # bytes of a tar member or of an object that is the image
+        pa.field("row", pa.int64()),  # row of a Parquet file
+        *FAILURE_FIELDS,
+    ]
+)
+"""One image a row: its identity, and where its bytes are."""
+
+FETCHED = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("version", pa.string()),
+        pa.field("digest", pa.string()),
+        pa.field("image", pa.large_binary()),  # encoded, as it lies in the bucket
+        *FAILURE_FIELDS,
+    ]
+)
+
+
+def listed(entry: storage.Entry) -> dict[str, Any]:
+    """The columns of MANIFEST that any object has, under the key of an image that is the whole of it."""
+    key = printable(entry.key)
+    return {"key": key, "source": printable(storage.redact(entry.uri)), "version": entry.version, "path": key}
+
+
+def failure(stage: str, error: Exception) -> dict[str, str]:
+    """The failure columns for what `stage` raised."""
+    return {"stage": stage, "error": type(error).__name__, "message": printable(str(error))[:2000]}
+
+
+def printable(text: str) -> str:
+    """`text` with bytes that are not UTF-8, which Python holds as lone surrogates, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of `schema`; columns a row does not name are null."""
+    return pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in schema}, schema=schema)
+
+
+def widened(part: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`part` with exactly the columns of `schema`: those it lacks are null, those it has beyond are dropped."""
+    columns = [part.column(f.name) if f.name in part.column_names else pa.nulls(part.num_rows, f.type) for f in schema]
+    return pa.table(columns, schema=schema)

@@ -1,0 +1,49 @@
+"""A tar or Parquet file of images, opened as it was listed: what is wrong with it is told apart from its storage."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+from s3fs.utils import FileExpired
+
+from pipeline import storage
+from pipeline.errors import ShardError, StorageError
+
+
+@contextmanager
+def opened(uri: str, version: str, kind: str, read_ahead: int = 0) -> Iterator[io.RawIOBase]:
+    """The bytes of a shard as a seekable stream, as `storage.opened`.
+
+    Raises, also for whatever the reader of the stream runs into:
+        ShardError: the file is no readable `kind`, is gone, or is not the one that was listed.
+        StorageError: the storage does not answer, or refuses to.
+    """
+    with damage_as_shard_error(uri, kind), storage.opened(uri, read_ahead) as stream:
+        check_unchanged(uri, version)
+        yield stream
+
+
+def check_unchanged(uri: str, version: str) -> None:
+    """Raise ShardError where the shard is gone, or is not the one that was listed; StorageError as `opened` does."""
+    if not storage.is_listed(uri, version):
+        raise ShardError(_another(uri))
+
+
+@contextmanager
+def damage_as_shard_error(uri: str, kind: str) -> Iterator[None]:
+    """Raise ShardError for what a damaged or replaced file provokes; let the failures of its storage pass."""
+    try:
+        yield
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError | FileExpired):
+            raise ShardError(_another(uri)) from error
+        raise
+    except (pa.ArrowException, tarfile.TarError, EOFError, UnicodeError, OSError) as error:
+        said = " ".join(str(error).split())
+        raise ShardError(f"{storage.redact(uri)} is not a readable {kind}: {said}") from error
+
+
+def _another(uri: str) -> str:
+    return f"{storage.redact(uri)} is gone or has changed since it was listed; run again to list anew"

@@ -1,0 +1,111 @@
+"""The network's scores of labelled pictures, computed once and kept in the cluster's memory as float16."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from numpy.typing import NDArray
+
+from pipeline.batch.in_flight import RemoteWatch
+from pipeline.errors import RunError
+from pipeline.evaluation import graph
+from pipeline.evaluation.labelled import Labelled
+from pipeline.logits import from_bytes
+from pipeline.metrics import SegmentationScore
+from pipeline.models import Inference, SegmentationModel
+from pipeline.refine import refine
+from pipeline.refine.crf import CRFParams, DenseCRF
+from pipeline.runtime.cluster import plan_when_free
+from pipeline.runtime.errors import get, root_cause
+from pipeline.runtime.progress import say
+from pipeline.runtime.tasks import task_results
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkLogits:
+    """Scores of every picture.
+
+    Attributes:
+        blocks: references to tables of schema LOGITS without the images.
+        places: (block, row, index in the dataset) of each picture.
+        labelled: reference to the Labelled pictures.
+        classes: how many.
+        stride: of the scores, in pixels.
+    """
+
+    blocks: tuple[Any, ...]
+    places: tuple[tuple[int, int, int], ...]
+    labelled: Any
+    classes: int
+    stride: int
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def matrices(self, tried: Sequence[CRFParams | None]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """The confusion matrix (C, C) of every picture with every one of `tried`, a Ray task each.
+
+        Yields:
+            which of `tried`, and the matrix.
+        """
+        tasks = (
+            _count.remote(self.blocks[block], row, self.labelled, index, self.stride, self.classes, params)
+            for params in tried
+            for block, row, index in self.places
+        )
+        which = (n for n in range(len(tried)) for _ in self.places)
+        return zip(which, task_results(tasks), strict=True)
+
+
+@ray.remote
+def _count(
+    block: pa.Table, row: int, labelled: Labelled, index: int, stride: int, classes: int, params: CRFParams | None
+) -> NDArray[np.int64]:
+    torch.set_num_threads(1)  # each core has a task
+    image, truth = labelled.dataset.pair(index)
+    scores = from_bytes(block["logits"][row].as_py(), tuple(block["shape"][row].as_py()))
+    counted = SegmentationScore(classes)
+    counted.update(truth, refine(image, scores, stride, DenseCRF(params) if params else None).mask)
+    return counted.matrix
+
+
+def network_logits(labelled: Labelled, model: SegmentationModel, inference: Inference) -> NetworkLogits:
+    """Run the network over the pictures, by the main job's Segmenters.
+
+    Raises:
+        RunError: the cluster has no room, or a picture could not be segmented.
+    """
+    plan = plan_when_free(len(model.classes)).for_images(len(labelled))
+    say(f"{len(labelled)} labelled images; plan: {plan}")
+    watch = RemoteWatch()
+    scored = graph.scored(labelled, model, inference, plan, watch)
+    try:
+        done = scored.select_columns(["key", "logits", "shape", "error", "message"]).materialize()
+    except ray.exceptions.RayError as error:
+        raise root_cause(error) from None
+    watch.stop()
+    blocks = tuple(block.ref for bundle in done.iter_internal_ref_bundles() for block in bundle.blocks)
+    index, places, failed = labelled.index(), [], []
+    for number, rows in enumerate(get([_outcome.remote(block) for block in blocks])):
+        for row, (key, problem) in enumerate(rows):
+            places.append((number, row, index[key]))
+            failed += [f"{key}: {problem}"] if problem else []
+    if failed:
+        raise RunError(f"{len(failed)} of {len(labelled)} images could not be segmented:\n  " + "\n  ".join(failed))
+    return NetworkLogits(
+        blocks=blocks,
+        places=tuple(sorted(places, key=lambda place: place[-1])),
+        labelled=ray.put(labelled),
+        classes=len(model.classes),
+        stride=model.stride,
+    )
+
+
+@ray.remote(num_cpus=0)
+def _outcome(block: pa.Table) -> list[tuple[str, str | None]]:
+    """Key and problem of each row."""
+    return list(zip(block["key"].to_pylist(), block["message"].to_pylist(), strict=True))

@@ -1,0 +1,67 @@
+"""Scores of a segmentation against the truth, from one confusion matrix pooled over all pixels of all pictures."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from pipeline.errors import ConfigError
+from pipeline.labels import IGNORE
+
+
+class SegmentationScore:
+    """A confusion matrix that grows picture by picture, and the scores of the PASCAL VOC challenge from it."""
+
+    def __init__(self, classes: int) -> None:
+        """Begin with an empty matrix for labels 0 .. classes - 1. Raises ConfigError below two classes."""
+        if classes < 2:
+            raise ConfigError(f"a segmentation is scored on two classes or more, not {classes}")
+        self.classes = classes
+        self._metric = MulticlassConfusionMatrix(classes, ignore_index=IGNORE, validate_args=False)
+
+    def update(self, truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> None:
+        """Count one picture.
+
+        Args:
+            truth: (H, W) uint8 labels; 255 is not counted.
+            prediction: (H, W) uint8 labels.
+
+        Raises:
+            ConfigError: the shapes differ, or there is a label that is not a class.
+        """
+        if truth.shape != prediction.shape:
+            raise ConfigError(f"truth is {truth.shape} and prediction {prediction.shape}; they must be of one size")
+        for name, labels in (("truth", truth[truth != IGNORE]), ("prediction", prediction)):
+            if labels.size and labels.max() >= self.classes:
+                raise ConfigError(f"{name} holds the label {labels.max()}; there are {self.classes} classes")
+        self._metric.update(torch.from_numpy(prediction.astype(np.int64)), torch.from_numpy(truth.astype(np.int64)))
+
+    def add(self, matrix: NDArray[np.int64]) -> None:
+        """Count what another score of the same classes has counted: its matrix (C, C)."""
+        self._metric.confmat += torch.tensor(matrix)
+
+    @property
+    def matrix(self) -> NDArray[np.int64]:
+        """Pixels (C, C) int64: row is the truth, column the prediction."""
+        counts: NDArray[np.int64] = self._metric.confmat.numpy()
+        return counts
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union of each class (C,), in 0..1; NaN where neither truth nor prediction has the class."""
+        hits = np.diag(self.matrix).astype(np.float64)
+        union = self.matrix.sum(axis=0) + self.matrix.sum(axis=1) - hits
+        iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(self.classes, np.nan), where=union > 0)
+        return iou
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean of the classes' IoU, in 0..1, over the classes that occur; NaN while nothing is counted."""
+        known = self.iou[~np.isnan(self.iou)]
+        return float(known.mean()) if known.size else float("nan")
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the counted pixels that are right, in 0..1; NaN while nothing is counted."""
+        total = self.matrix.sum()
+        return float(np.diag(self.matrix).sum() / total) if total else float("nan")

@@ -1,0 +1,94 @@
+"""Labelled pictures in the cluster's memory: fetched once, checked, and decoded wherever they are wanted."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import ray
+
+from pipeline import storage
+from pipeline.data.labelled.pairs import Pair, Pixels, decode, fetch
+from pipeline.errors import ConfigError
+from pipeline.labels import Labels
+from pipeline.runtime.errors import get
+from pipeline.runtime.tables import tables
+
+_PAIRS_A_TASK = 32
+_PROBLEMS_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledDataset:
+    """All pairs of a split, encoded, in the cluster's object store, which spills to disk what does not fit.
+
+    Attributes:
+        blocks: references to tables of PAIR_SCHEMA.
+        places: (block, row) of each pair, in the order of their keys.
+        pixels: of each class, in all masks.
+        labels: what the masks hold.
+    """
+
+    blocks: tuple[Any, ...]
+    places: tuple[tuple[int, int], ...]
+    pixels: tuple[int, ...]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def pair(self, index: int) -> tuple[Pixels, Pixels]:
+        """Picture (H, W, 3) and mask (H, W) of one pair."""
+        block, row = self.places[index]
+        table = ray.get(self.blocks[block])
+        return decode(table["image"][row].as_py(), table["mask"][row].as_py(), self.labels)
+
+
+def load(pairs: Sequence[Pair], labels: Labels, storage_timeout: float) -> LabelledDataset:
+    """Fetch every pair and look at it; a storage that does not answer is asked again for `storage_timeout` seconds.
+
+    Raises:
+        ConfigError: pairs that cannot be trained on, by name, and what is wrong with each.
+        StorageError: the storage stopped answering.
+    """
+    chunks = [pairs[i : i + _PAIRS_A_TASK] for i in range(0, len(pairs), _PAIRS_A_TASK)]
+    calls = [partial(_fetch, chunk, labels, storage_timeout) for chunk in chunks]
+    cpus = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+    blocks = tuple(tables(calls, at_once=max(cpus, 2)))
+    found = sorted(itertools.chain.from_iterable(get([_notes.remote(*item) for item in enumerate(blocks)])))
+    problems = [f"{note.key}: {note.problem}" for note in found if note.problem]
+    if problems:
+        shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
+        raise ConfigError(f"{len(problems)} of {len(pairs)} labelled pictures cannot be used:\n  {shown}")
+    return LabelledDataset(
+        blocks=blocks,
+        places=tuple((note.block, note.row) for note in found),
+        pixels=tuple(map(sum, zip(*(note.pixels for note in found), strict=True))),
+        labels=labels,
+    )
+
+
+def _fetch(pairs: Sequence[Pair], labels: Labels, storage_timeout: float) -> Iterator[pa.Table]:
+    with storage.retrying(storage_timeout):
+        yield fetch(pairs, labels)
+
+
+class _Note(NamedTuple):
+    """What is known of one pair without its bytes."""
+
+    key: str
+    block: int
+    row: int
+    pixels: list[int]
+    problem: str | None
+
+
+@ray.remote(num_cpus=0)
+def _notes(block: int, table: pa.Table) -> list[_Note]:
+    columns = (table[name].to_pylist() for name in ("key", "pixels", "problem"))
+    return [
+        _Note(key, block, row, pixels or [], problem)
+        for row, (key, pixels, problem) in enumerate(zip(*columns, strict=True))
+    ]

@@ -1,0 +1,163 @@
+"""Damaged, changed and vanished shards: rows that are right or failed, never lost; a failing storage is told apart."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import s3fs
+
+from pipeline import storage
+from pipeline.data import parquet_shard
+from pipeline.data.shard_index import index_shard
+from pipeline.data.source import open_source
+from pipeline.errors import ShardError, StorageError
+from tests.helpers.servers import LISTER_KEY
+from tests.helpers.shards import fetched_rows, listed, parquet_bytes, tar_bytes
+
+ROWS = 60
+IMAGES = {f"k{i:02d}": random.Random(i).randbytes(40 + 13 * i) for i in range(ROWS)}
+
+
+def table(struct: bool) -> pa.Table:
+    cells = [{"bytes": data, "path": None} for data in IMAGES.values()] if struct else list(IMAGES.values())
+    return pa.table({"key": list(IMAGES), "image": cells})
+
+
+def damages(data: bytes, seed: int, everywhere: int, footer: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Copies of `data` with one bit flipped, the last `footer` bytes being hit as often as the rest, or cut short."""
+    rng = random.Random(seed)
+    places = [rng.randrange(len(data)) for _ in range(everywhere)]
+    places += [len(data) - 1 - rng.randrange(footer) for _ in range(everywhere if footer else 0)]
+    for place in places:
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << rng.randrange(8)
+        yield f"bit of byte {place}", bytes(flipped)
+    for _ in range(everywhere // 4):
+        place = rng.randrange(len(data))
+        yield f"cut at {place}", data[:place]
+
+
+def accounted(uri: str, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Good and failed rows of an input of one shard, after it is seen that every listed row is there once."""
+    source = open_source(uri, "auto")
+    manifest = listed(source, folder)
+    found = fetched_rows(source, manifest)
+    assert len(found) == manifest.rows
+    assert len({row["key"] for row in found}) == len(found)
+    failed = [row for row in found if row["error"] is not None]
+    assert all(row["image"] is None and row["message"] and row["source"].startswith(uri) for row in failed)
+    return [row for row in found if row["error"] is None], failed
+
+
+@pytest.mark.parametrize(("compression", "struct"), [("snappy", True), ("zstd", False), ("none", False)])
+def test_a_damaged_parquet_file_gives_right_rows_or_failed_ones(tmp_path: Path, compression: str, struct: bool) -> None:
+    whole = parquet_bytes(table(struct), 15, compression=compression, write_page_checksum=True)
+    footer = 8 + int.from_bytes(whole[-8:-4], "little")
+    stages = set()
+    for what, data in damages(whole, seed=len(whole), everywhere=32, footer=footer):
+        storage.put_whole(f"{tmp_path}/in/a.parquet", data)
+        good, failed = accounted(f"{tmp_path}/in", tmp_path / "manifest")
+        assert all(IMAGES[row["key"]] == row["image"] for row in good), what
+        stopped = [row for row in failed if row["stage"] == "list"]
+        assert [row["key"] for row in stopped] == ["a.parquet"] * len(stopped), what
+        assert len(good) + len(failed) == ROWS or len(stopped) == 1, what
+        stages |= {row["stage"] for row in failed}
+    assert stages == {"list", "fetch"}
+
+
+def test_a_damaged_row_group_costs_its_own_images(tmp_path: Path) -> None:
+    whole = bytearray(parquet_bytes(table(False), 15, compression="none", write_page_checksum=True))
+    whole[whole.index(IMAGES["k20"]) + 5] ^= 1
+    storage.put_whole(f"{tmp_path}/in/a.parquet", bytes(whole))
+    good, failed = accounted(f"{tmp_path}/in", tmp_path / "manifest")
+    assert [row["key"] for row in good] == [f"k{i:02d}" for i in range(ROWS) if not 15 <= i < 30]
+    assert {row["key"] for row in failed} == {f"k{i:02d}" for i in range(15, 30)}
+    assert {(row["stage"], row["error"]) for row in failed} == {("fetch", "ShardError")}
+    assert "a.parquet is not a readable Parquet file: could not verify page integrity" in failed[0]["message"]
+
+
+def test_a_damaged_key_column_keeps_what_came_before(tmp_path: Path) -> None:
+    whole = bytearray(parquet_bytes(table(False), 15, compression="none", use_dictionary=False))
+    whole[whole.index(b"k31")] = 0xFF  # no UTF-8 any more
+    storage.put_whole(f"{tmp_path}/in/a.parquet", bytes(whole))
+    good, [failed] = accounted(f"{tmp_path}/in", tmp_path / "manifest")
+    assert [row["key"] for row in good] == [f"k{i:02d}" for i in range(30)]
+    assert (failed["key"], failed["stage"], failed["error"]) == ("a.parquet", "list", "ShardError")
+
+
+def test_a_damaged_tar_never_ends_early_in_silence(tmp_path: Path) -> None:
+    """Payloads carry no checksum, so only names and the count can be held against the truth."""
+    whole = tar_bytes({f"{key}.jpg": data for key, data in IMAGES.items()})
+    for what, data in damages(whole, seed=1, everywhere=32):
+        storage.put_whole(f"{tmp_path}/in/a.tar", data)
+        good, failed = accounted(f"{tmp_path}/in", tmp_path / "manifest")
+        assert [row["key"] for row in good] == list(IMAGES)[: len(good)], what
+        assert [len(row["image"]) for row in good] == [len(data) for data in IMAGES.values()][: len(good)], what
+        assert [(row["key"], row["stage"]) for row in failed] == [("a.tar", "list")] * len(failed), what
+        assert len(good) == ROWS or len(failed) == 1, what
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("a.parquet", parquet_bytes(table(True), 15)), ("a.tar", tar_bytes({"k00.jpg": b"x" * 99}))]
+)
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_a_shard_that_changes_or_goes_after_the_listing_fails_its_images(
+    tmp_path: Path, bucket: str, where: str, name: str, data: bytes
+) -> None:
+    uri = f"{tmp_path}/in" if where == "local" else bucket
+    storage.put_whole(f"{uri}/{name}", data)
+    source = open_source(uri, "auto")
+    [entry] = source.entries()
+    manifest = listed(source, tmp_path / "manifest")
+    storage.put_whole(f"{uri}/{name}", data.replace(b"k", b"j") + b"more")
+    for _ in ("changed", "gone"):
+        found = fetched_rows(source, manifest)
+        assert len(found) == manifest.rows > 0
+        assert {(row["stage"], row["error"], row["image"]) for row in found} == {("fetch", "ShardError", None)}
+        assert f"{name} is gone or has changed since it was listed" in found[0]["message"]
+        [again] = [row for part in index_shard(entry, source.format) for row in part.to_pylist()]
+        assert (again["key"], again["stage"], again["error"]) == (name, "list", "ShardError")
+        if storage.exists(entry.uri):
+            storage.delete(entry.uri)
+
+
+def test_a_parquet_file_replaced_while_it_is_read_mixes_nothing(bucket: str) -> None:
+    storage.put_whole(f"{bucket}/a.parquet", parquet_bytes(table(True), 15))
+    [entry] = storage.list_files(bucket)
+    reading = parquet_shard.images(entry.uri, entry.version, range(ROWS))
+    first = next(reading)
+    storage.put_whole(f"{bucket}/a.parquet", parquet_bytes(table(True).sort_by([("key", "descending")]), 15))
+    rest = [found for part in reading for found in part.items()]
+    assert list(first.items()) == list(enumerate(IMAGES.values()))[:15]
+    assert sorted(number for number, _ in rest) == list(range(15, ROWS))
+    assert all(isinstance(image, ShardError) for _, image in rest)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("AWS_ACCESS_KEY_ID", LISTER_KEY, r"a\.parquet: access denied"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", r"a\.parquet: no connection"),
+    ],
+)
+def test_a_storage_that_fails_is_no_damage(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    storage.put_whole(f"{bucket}/a.parquet", parquet_bytes(table(True), 15))
+    source = open_source(bucket, "auto")
+    [entry] = source.entries()
+    manifest = listed(source, tmp_path / "manifest")
+    monkeypatch.setenv(variable, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        if variable != "AWS_ENDPOINT_URL":  # it takes its time to give up
+            with pytest.raises(StorageError, match=said):
+                list(index_shard(entry, "parquet"))
+        with pytest.raises(StorageError, match=said):
+            fetched_rows(source, manifest)
+    finally:
+        monkeypatch.undo()
+        s3fs.S3FileSystem.clear_instance_cache()

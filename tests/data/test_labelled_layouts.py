@@ -1,0 +1,164 @@
+"""Labelled data in each layout: the same pairs come out, and splits are kept apart."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import storage
+from pipeline.data.labelled import labels, list_pairs
+from pipeline.data.labelled.pairs import decode, fetch
+from pipeline.data.labelled.splits import in_split
+from pipeline.errors import ConfigError, StorageError
+from pipeline.labels import VOC_CLASSES, Labels
+from tests.helpers.labelled import CLASSES, PUT, jpeg, pair, png, tar_bytes
+from tests.helpers.shards import parquet_bytes
+
+KNOWN = Labels(classes=CLASSES)
+
+
+@pytest.mark.parametrize("layout", PUT)
+def test_every_pair_is_found_whole(bucket, layout):
+    PUT[layout](bucket, "train", 7)
+    PUT[layout](bucket, "val", 2)
+    found = list_pairs(bucket, layout, "train")
+    table = fetch(found, KNOWN)
+    assert table["key"].to_pylist() == [p.key for p in found]
+    assert table["problem"].to_pylist() == [None] * 7
+    assert len({p.key for p in found}) == 7
+    by_mask = {pair(seed)[1].tobytes(): pair(seed)[0] for seed in range(7)}
+    for row in table.to_pylist():
+        image, mask = decode(row["image"], row["mask"], KNOWN)
+        wanted = by_mask.pop(mask.tobytes())
+        assert np.abs(image.astype(int) - wanted).mean() < 8  # JPEG
+    assert len(list_pairs(bucket, layout, "val")) == 2
+
+
+@pytest.mark.parametrize("layout", PUT)
+def test_a_split_that_is_not_there_is_refused(tmp_path, layout):
+    PUT[layout](str(tmp_path), "train", 1)
+    with pytest.raises(StorageError):
+        list_pairs(str(tmp_path), layout, "test")
+
+
+def test_trainaug_has_its_masks_in_a_folder_of_its_own(tmp_path):
+    PUT["voc"](str(tmp_path), "trainaug", 2)
+    [first, _] = list_pairs(str(tmp_path), "voc", "trainaug")
+    assert first.mask.uri == f"{tmp_path}/SegmentationClassAug/2007_000000.png"
+
+
+@pytest.mark.parametrize(
+    "key", ["train.tar", "train-0.tar", "train_0.tar", "train.0.tar", "train/0.tar", "a/train/b/0.tar"]
+)
+def test_names_that_belong_to_a_split(key):
+    assert in_split(key, "train")
+
+
+@pytest.mark.parametrize(
+    "key", ["trainval-0.tar", "training/val-0.tar", "training/0.tar", "val-0.tar", "a/retrain-0.tar"]
+)
+def test_names_that_only_begin_as_a_split(key):
+    assert not in_split(key, "train")
+
+
+@pytest.mark.parametrize("layout", ["webdataset", "parquet"])
+def test_a_split_does_not_take_another_whose_name_begins_alike(tmp_path, layout):
+    PUT[layout](str(tmp_path), "train", 2)
+    PUT[layout](str(tmp_path), "trainval", 3)
+    PUT[layout](f"{tmp_path}/training", "val", 4)
+    assert len(list_pairs(str(tmp_path), layout, "train")) == 2
+    assert len(list_pairs(str(tmp_path), layout, "trainval")) == 3
+
+
+def test_a_picture_of_an_unknown_kind_is_told_and_what_stands_beside_pictures_is_not(tmp_path):
+    PUT["camvid"](str(tmp_path), "train", 2)
+    (tmp_path / "train" / "001.png").rename(tmp_path / "train" / "001.jp2")
+    for name in ("000.json", "Thumbs.db"):
+        (tmp_path / "train" / name).write_bytes(b"{}")
+    storage.put_whole(
+        f"{tmp_path}/tars/train-0.tar", tar_bytes([("a.ppm", b"P6"), ("a.mask.png", b""), ("b.json", b"{}")])
+    )
+    assert problems(tmp_path, "camvid") == {"train/000.png": None, "train/001.jp2": None}
+    (tmp_path / "train" / "001.jp2").write_bytes(b"\0\0\0\x0cjP")
+    [told] = filter(None, problems(tmp_path, "camvid").values())
+    assert "not a JPEG, PNG" in told
+    told = "there is no picture for this mask; the sample holds .ppm, .mask.png"
+    assert problems(tmp_path / "tars", "webdataset") == {"train-0.tar/a": told}
+
+
+def test_two_samples_of_one_name_are_told(tmp_path):
+    PUT["camvid"](str(tmp_path), "train", 2)
+    storage.put_whole(f"{tmp_path}/train/001.jpg", jpeg(pair(1)[0]))
+    told = "2 pictures are called '001', for one mask"
+    assert problems(tmp_path, "camvid") == {"train/000.png": None, "train/001.png": told, "train/001.jpg": told}
+    image, mask = (png(plane) for plane in pair(0))
+    members = [("a.png", image), ("b.png", image), ("b.mask.png", mask), ("a.mask.png", mask), ("a.png", image)]
+    storage.put_whole(f"{tmp_path}/tars/train-0.tar", tar_bytes(members))
+    [first, second, other] = fetch(list_pairs(f"{tmp_path}/tars", "webdataset", "train"), KNOWN).to_pylist()
+    assert first["key"] == second["key"] == "train-0.tar/a"
+    assert first["problem"] == second["problem"] == "2 samples have this name"
+    assert (other["key"], other["problem"]) == ("train-0.tar/b", None)
+
+
+def problems(root, layout):
+    """What is wrong with each pair of the training split, by its key."""
+    table = fetch(list_pairs(str(root), layout, "train"), KNOWN)
+    return dict(zip(table["key"].to_pylist(), table["problem"].to_pylist(), strict=True))
+
+
+def test_damage_in_a_parquet_file_costs_the_pairs_it_holds(tmp_path):
+    pairs = [(png(image), png(mask)) for image, mask in map(pair, range(4))]
+    table = pa.table({"image": [image for image, _ in pairs], "mask": [mask for _, mask in pairs]})
+    whole = parquet_bytes(table, 2, compression="none", use_dictionary=False, write_page_checksum=True)
+    damaged = whole.replace(pairs[2][0], pairs[2][0][:-60] + bytes(60))
+    assert damaged != whole
+    (tmp_path / "train.parquet").write_bytes(damaged)
+    found = problems(tmp_path, "parquet")
+    assert [found[f"train.parquet#{row}"] for row in (0, 1)] == [None, None]
+    for row in (2, 3):
+        assert "train.parquet is not a readable Parquet file: could not verify page" in found[f"train.parquet#{row}"]
+
+
+def test_a_mask_that_is_not_there_is_no_pair_less(tmp_path):
+    PUT["camvid"](str(tmp_path), "train", 3)
+    (tmp_path / "trainannot" / "001.png").unlink()
+    table = fetch(list_pairs(str(tmp_path), "camvid", "train"), KNOWN)
+    assert table["problem"].to_pylist() == [None, "there is no mask for this picture", None]
+    assert table["key"][1].as_py() == "train/001.png"
+
+
+@pytest.mark.parametrize("mask", ["a.png", "a.seg.png", "a.label.png", "a.mask.png"])
+def test_names_of_masks_in_a_tar(tmp_path, mask):
+    picture = "a.jpg" if mask == "a.png" else "a.png"
+    members = [(f"street/{name}", png(plane)) for name, plane in zip((picture, mask), pair(0), strict=True)]
+    storage.put_whole(f"{tmp_path}/train/0.tar", tar_bytes(members))
+    [found] = list_pairs(str(tmp_path), "webdataset", "train")
+    assert found.key == "train/0.tar/street/a"
+    assert fetch([found], KNOWN)["problem"].to_pylist() == [None]
+
+
+def test_parquet_without_masks_names_its_columns(tmp_path):
+    pq.write_table(pa.table({"image": [b""], "caption": ["a street"]}), tmp_path / "train.parquet")
+    with pytest.raises(ConfigError, match=r"train.parquet has no column mask or .*; its columns are image, caption"):
+        list_pairs(str(tmp_path), "parquet", "train")
+
+
+def test_classes_are_the_data_sets_own_or_given():
+    assert labels("voc", None) == Labels(classes=VOC_CLASSES, void=255)
+    camvid = labels("camvid", None)
+    assert (len(camvid.classes), camvid.classes[2], camvid.void) == (11, "Pole", 11)
+    assert labels("parquet", CLASSES) == KNOWN
+    fewer, renamed, more = (labels("camvid", tuple(map(str, range(count)))) for count in (3, 11, 12))
+    assert (fewer.void, fewer.palette) == (11, None)
+    assert (renamed.void, renamed.palette, renamed.classes[10]) == (11, camvid.palette, "10")
+    assert (more.void, more.palette) == (255, None)  # here 11 is a class
+    with pytest.raises(ConfigError, match="give --classes"):
+        labels("webdataset", None)
+
+
+def test_jpeg_pictures_and_plain_bytes_in_parquet(tmp_path):
+    image, mask = pair(3)
+    pq.write_table(pa.table({"image": [jpeg(image)], "mask": [png(mask)]}), tmp_path / "train.parquet")
+    [found] = list_pairs(str(tmp_path), "parquet", "train")
+    assert found.key == "train.parquet#0"
+    assert fetch([found], KNOWN)["problem"].to_pylist() == [None]

@@ -1,0 +1,204 @@
+"""What the input holds, listed without fetching an image, and fetched back row by row."""
+
+import hashlib
+import os
+import subprocess
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline import storage
+from pipeline.data.shard_index import index_shard
+from pipeline.data.source import open_source
+from pipeline.errors import ConfigError, StorageError
+from tests.helpers.shards import fetched, fetched_rows, listed, parquet_bytes, tar_bytes
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["a.jpg", "sub/B.PNG", "readme.md"], "images"),
+        (["x-0.tar", "x-1.tar", "notes.txt"], "webdataset"),
+        (["part-0.parquet", "part-1.parquet", "card.png"], "parquet"),
+        (["a.jpg", "b.jpg", "metadata.parquet"], "images"),
+    ],
+)
+def test_auto_tells_formats_apart(tmp_path: Path, names: list[str], wanted: str) -> None:
+    for name in names:
+        storage.put_whole(f"{tmp_path}/in/{name}", b"x")
+    assert open_source(f"{tmp_path}/in", "auto").format == wanted
+
+
+def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/readme.md", b"x")
+    with pytest.raises(StorageError, match=r"no images, tar or Parquet files.*readme\.md"):
+        open_source(f"{tmp_path}/in", "auto")
+    with pytest.raises(StorageError, match="no tar files"):
+        open_source(f"{tmp_path}/in", "webdataset")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StorageError, match="nothing is listed"):
+        open_source(f"{tmp_path}/empty", "auto")
+
+
+def test_what_is_asked_for_may_come_after_thousands_of_others(tmp_path: Path) -> None:
+    (tmp_path / "in" / "Annotations").mkdir(parents=True)
+    for n in range(1100):
+        (tmp_path / "in" / "Annotations" / f"{n}.xml").touch()
+    storage.put_whole(f"{tmp_path}/in/JPEGImages/a.jpg", b"x")
+    source = open_source(f"{tmp_path}/in", "auto")
+    assert [entry.key for entry in source.entries()] == ["JPEGImages/a.jpg"]
+    with pytest.raises(StorageError, match="no tar files among the first 1101 names"):
+        open_source(f"{tmp_path}/in", "webdataset")
+
+
+@pytest.mark.parametrize("output", ["", "/out"])
+def test_what_was_written_below_the_input_is_none(tmp_path: Path, output: str) -> None:
+    table = parquet_bytes(pa.table({"key": ["a"], "image": [b"x"]}), 1)
+    storage.put_whole(f"{tmp_path}/z/part.parquet", table)
+    for folder in ("masks", "errors", "_index", "_runs/1/manifest", "_quarantine/masks"):
+        storage.put_whole(f"{tmp_path}{output}/{folder}/x.parquet", table)
+    source = open_source(str(tmp_path), "auto", f"{tmp_path}{output}")
+    assert [entry.key for entry in source.entries()] == ["z/part.parquet"]
+
+
+def test_a_file_larger_than_any_image_is_not_fetched(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/a.jpg", b"x" * 1000)
+    storage.put_whole(f"{tmp_path}/in/b.jpg", b"x" * 1001)
+    source = replace(open_source(f"{tmp_path}/in", "auto"), max_bytes=1000)
+    found = {row["key"]: row for row in fetched_rows(source, listed(source, tmp_path / "manifest"))}
+    assert found["a.jpg"]["image"] == b"x" * 1000
+    assert (found["b.jpg"]["stage"], found["b.jpg"]["image"]) == ("fetch", None)
+    assert "the file has 1001 bytes" in found["b.jpg"]["message"]
+
+
+def test_a_sparse_member_fails_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    with (folder / "s.jpg").open("wb") as hole:
+        hole.truncate(10_000_000)
+    (folder / "t.jpg").write_bytes(b"plain")
+    subprocess.run(["tar", "--sparse", "-cf", f"{tmp_path}/in.tar", "s.jpg", "t.jpg"], cwd=folder, check=True)
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in.tar", tmp_path)}
+    assert found["t"]["image"] == b"plain"
+    assert "a sparse file" in found["s"]["message"]
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
+def test_what_a_shard_holds_is_found_once(tmp_path: Path, name: str) -> None:
+    table = pa.table({"key": ["1", "2", "3"], "image": [b"x", b"y", b"z"]})
+    data = tar_bytes({"1.jpg": b"x", "2.jpg": b"y"}) if name == "a.tar" else parquet_bytes(table, 2)
+    storage.put_whole(f"{tmp_path}/in/{name}", data)
+    [entry] = storage.list_files(f"{tmp_path}/in")
+    kind = "webdataset" if name == "a.tar" else "parquet"
+    first = list(index_shard(entry, kind, f"{tmp_path}/index"))
+    (tmp_path / "in" / name).unlink()
+    assert list(index_shard(entry, kind, f"{tmp_path}/index")) == first
+    [gone] = index_shard(replace(entry, version="another"), kind, f"{tmp_path}/index")
+    assert gone["stage"].to_pylist() == ["list"]
+    [kept] = (tmp_path / "index").iterdir()
+    kept.write_bytes(b"damaged")
+    [gone] = index_shard(entry, kind, f"{tmp_path}/index")
+    assert gone["stage"].to_pylist() == ["list"]
+
+
+def test_images_keep_their_path_below_the_input(tmp_path: Path) -> None:
+    for name in ("a.jpg", "sub/b with space.JPeG", "sub/c.txt"):
+        storage.put_whole(f"{tmp_path}/in/{name}", name.encode())
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert set(found) == {"a.jpg", "sub/b with space.JPeG"}
+    assert found["a.jpg"]["image"] == b"a.jpg"
+    assert found["a.jpg"]["source"] == f"{tmp_path}/in/a.jpg"
+    assert found["a.jpg"]["digest"] == hashlib.sha256(b"a.jpg").hexdigest()
+
+
+def test_a_file_name_that_is_not_utf_8_fails_alone(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/a.jpg", b"x")
+    (tmp_path / "in" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"x")
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert found["a.jpg"]["image"] == b"x"
+    failed = found[r"caf\udce9.jpg"]
+    assert (failed["stage"], failed["source"]) == ("list", rf"{tmp_path}/in/caf\udce9.jpg")
+    assert "not UTF-8; rename" in failed["message"]
+
+
+def test_a_member_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
+    data = tar_bytes({"caf\u00e9.jpg": b"x", "b.jpg": b"y"}, format=tarfile.GNU_FORMAT, encoding="latin-1")
+    storage.put_whole(f"{tmp_path}/in/a.tar", data)
+    assert {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)} == {
+        r"caf\udce9": b"x",
+        "b": b"y",
+    }
+    storage.put_whole(f"{tmp_path}/in/a.tar", data[:512])
+    [row] = fetched(f"{tmp_path}/in", tmp_path)
+    assert (row["key"], row["stage"]) == ("a.tar", "list")
+    assert r"ends within caf\udce9.jpg" in row["message"]
+
+
+def test_one_image_alone(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/a.jpg", b"x")
+    [row] = fetched(f"{tmp_path}/in/a.jpg", tmp_path)
+    assert (row["key"], row["image"]) == ("a.jpg", b"x")
+
+
+def test_an_object_that_is_gone_becomes_a_failed_row(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        storage.put_whole(f"{tmp_path}/in/{name}", b"x")
+    source = open_source(f"{tmp_path}/in", "auto")
+    manifest = listed(source, tmp_path / "manifest")
+    (tmp_path / "in" / "a.jpg").unlink()
+    assert {row["key"]: (row["stage"], row["error"]) for row in fetched_rows(source, manifest)} == {
+        "a.jpg": ("fetch", "StorageError"),
+        "b.jpg": (None, None),
+    }
+
+
+def test_tar_members(tmp_path: Path) -> None:
+    long_name = "d/" * 60 + "long.jpg"
+    members = {f"s/{i:03d}.v1.jpg": bytes([i]) * (i * 700) for i in range(40)}
+    members |= {"s/000.json": b"{}", "x.PNG": b"png", long_name: b"long", "._junk.jpg": b"mac"}
+    storage.put_whole(f"{tmp_path}/in/shard.tar", tar_bytes(members))
+    found = {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)}
+    wanted = {f"s/{i:03d}.v1": bytes([i]) * (i * 700) for i in range(40)}
+    assert found == wanted | {"x": b"png", long_name.removesuffix(".jpg"): b"long"}
+
+
+def test_a_tar_cut_in_the_middle_keeps_what_came_before(tmp_path: Path) -> None:
+    whole = tar_bytes({f"{i}.jpg": bytes([i]) * 2000 for i in range(10)})
+    storage.put_whole(f"{tmp_path}/in/cut.tar", whole[: 3 * 2560 + 600])
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert [found[str(i)]["image"] for i in range(3)] == [bytes([i]) * 2000 for i in range(3)]
+    assert found["cut.tar"]["stage"] == "list"
+    assert "not a readable tar" in found["cut.tar"]["message"]
+
+
+def test_what_is_no_tar_is_one_failed_row(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/no.tar", b"not a tar at all" * 100)
+    [row] = fetched(f"{tmp_path}/in", tmp_path)
+    assert (row["key"], row["stage"]) == ("no.tar", "list")
+
+
+def test_parquet_struct_and_key_column(tmp_path: Path) -> None:
+    struct = [{"bytes": bytes([i]) * 10, "path": f"p{i}"} for i in range(50)]
+    table = pa.table({"caption": ["c"] * 50, "id": list(range(50)), "image": struct})
+    storage.put_whole(f"{tmp_path}/in/a.parquet", parquet_bytes(table, row_group_size=20))
+    found = {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert found == {str(i): bytes([i]) * 10 for i in range(50)}
+
+
+def test_parquet_binary_without_key_and_with_a_null(tmp_path: Path) -> None:
+    table = pa.table({"note": ["n"] * 3, "content": pa.array([b"one", None, b"three"], pa.binary())})
+    storage.put_whole(f"{tmp_path}/in/b.parquet", parquet_bytes(table, row_group_size=2))
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert found["b.parquet#0"]["image"] == b"one"
+    assert found["b.parquet#2"]["image"] == b"three"
+    assert (found["b.parquet#1"]["stage"], found["b.parquet#1"]["image"]) == ("fetch", None)
+    assert "null" in found["b.parquet#1"]["message"]
+
+
+def test_parquet_without_images_is_refused_before_any_work(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/c.parquet", parquet_bytes(pa.table({"x": [1, 2]}), row_group_size=2))
+    with pytest.raises(ConfigError, match=r"c\.parquet has no column of encoded images.*x: int64"):
+        open_source(f"{tmp_path}/in", "auto")

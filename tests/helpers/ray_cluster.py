@@ -1,0 +1,166 @@
+"""A Ray cluster of several machines, as far as Ray can tell: each node has processes of its own, ended by their ids."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.helpers.hosts import Host
+from tests.helpers.servers import free_port
+
+_STORE_BYTES = 200 * 2**20
+_START_SECONDS = 300
+_AGENT_PORTS = (  # a raylet ends itself where it is not told them, and the agents take longer than 15 s to start
+    *("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port"),
+)
+_AT_WORK = re.compile(r"ray::(?!IDLE|\w*Agent)")
+
+
+@dataclass(frozen=True)
+class Node:
+    """`ray start`, which is the parent of all that runs on the node, and what it says."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+
+class RayCluster:
+    """A head and other nodes, each of `cpus` CPUs."""
+
+    def __init__(
+        self,
+        cpus: int,
+        environment: dict[str, str],
+        folder: Path,
+        hosts: Sequence[Host] = (),
+        flags: Sequence[str] = (),
+    ) -> None:
+        """Start the head; what a node says goes to a file of `folder`.
+
+        Args:
+            flags: more of `ray start`, for every node.
+            hosts: where the nodes run, one each; the head, the first, has a dashboard then and no CPU for work. Without
+                hosts all run on this one.
+        """
+        self._folder, self._started = folder, 0
+        self._cpus, self._environment, self._hosts, self._flags = cpus, environment, hosts, flags
+        dashboard = free_port()
+        ports = (f"--port={free_port()}", f"--ray-client-server-port={free_port()}", f"--dashboard-port={dashboard}")
+        alone = ("--dashboard-host=0.0.0.0", "--num-cpus=0") if hosts else ("--include-dashboard=false",)
+        self._head = self._start("--head", *alone, *ports)
+        self.dashboard = f"http://{hosts[0].address}:{dashboard}" if hosts else ""
+        self._others: list[Node] = []
+
+    @property
+    def address(self) -> str:
+        """For RAY_ADDRESS, as the head has said it."""
+        found = re.search(r"ray start --address='(\S+)'", self._head.log.read_text(errors="replace"))
+        assert found is not None
+        return found[1]
+
+    def add_node(self) -> None:
+        """Start another node; it joins when it is ready."""
+        self._others.append(self._start(f"--address={self.address}"))
+
+    def lose_node(self) -> None:
+        """Kill all processes of the node that was added first, at once, as when a machine is switched off."""
+        _switch_off(self._others.pop(0))
+
+    def wait_for_nodes(self) -> None:
+        """Wait until every node has joined."""
+        deadline = time.monotonic() + _START_SECONDS
+        for node in [self._head, *self._others]:
+            while "Ray runtime started" not in (said := node.log.read_text(errors="replace")):
+                if node.process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"a Ray node did not start: {said[-2000:]}")
+                time.sleep(0.3)
+
+    def workers(self, title: str = "") -> dict[int, str]:
+        """The processes at work whose titles, such as `ray::MapWorker(MapBatches(RefineStage))`, contain `title`."""
+        processes = (process for node in [self._head, *self._others] for process in below(node.process.pid))
+        titles = ((process, _title(process)) for process in processes)
+        return {process: name for process, name in titles if _AT_WORK.match(name) and title in name}
+
+    def stop(self) -> None:
+        """End all nodes, the head last."""
+        for node in [*self._others, self._head]:
+            _switch_off(node)
+
+    def _start(self, *flags: str) -> Node:
+        self._started += 1
+        log = self._folder / f"node-{self._started}.log"
+        command = [str(Path(sys.executable).parent / "ray"), "start", "--block", f"--num-cpus={self._cpus}"]
+        command += [f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats", "--include-log-monitor=false"]
+        command += [*self._flags, *flags, *(f"--{name}={free_port()}" for name in _AGENT_PORTS)]
+        if self._hosts:
+            host = self._hosts[self._started - 1]
+            command = host.command(*command, f"--node-ip-address={host.address}")
+        patience = {"RAY_raylet_start_wait_time_s": f"{_START_SECONDS}"}  # a busy machine starts it slowly
+        environment = os.environ | self._environment | {"RAY_AUTH_MODE": "disabled"} | patience
+        with log.open("wb") as said:
+            process = subprocess.Popen(
+                command, env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        return Node(process, log)
+
+
+def _switch_off(node: Node) -> None:
+    for process in [node.process.pid, *below(node.process.pid)]:
+        kill(process)
+    node.process.wait(30)
+
+
+def below(process: int) -> list[int]:
+    """The processes that `process` has started, and those that they have."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:  # it has just ended
+                continue
+    found, last = [], {process}
+    while last:
+        last = {child for child, parent in parents.items() if parent in last}
+        found += sorted(last)
+    return found
+
+
+def kill(process: int) -> None:
+    """End a process by SIGKILL, if it has not ended by itself."""
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def _title(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().rstrip("\0")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def ray_cluster(
+    nodes: int,
+    cpus: int,
+    environment: dict[str, str],
+    folder: Path,
+    hosts: Sequence[Host] = (),
+    flags: Sequence[str] = (),
+) -> Iterator[RayCluster]:
+    """A cluster that runs for the block; its workers have the variables of `environment`."""
+    cluster = RayCluster(cpus, environment, folder, hosts, flags)
+    try:
+        cluster.wait_for_nodes()
+        for _ in range(nodes - 1):
+            cluster.add_node()
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        cluster.stop()

@@ -1,0 +1,42 @@
+"""jobs/segment_bucket.py in this process, on the Ray instance that the tests share."""
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs import segment_bucket
+from pipeline import storage
+
+
+def run_job(*flags: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        try:
+            code = segment_bucket.main(list(flags))
+        except SystemExit as end:  # as argparse ends
+            code = int(end.code or 0)
+    return code, out.getvalue(), err.getvalue()
+
+
+def last_line(out: str) -> dict[str, Any]:
+    """The summary at the end of a job's stdout."""
+    summary: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return summary
+
+
+def summary(*flags: str) -> dict[str, Any]:
+    """What a run that went well says of itself."""
+    code, out, err = run_job(*flags)
+    assert code == 0, err
+    return last_line(out)
+
+
+def rows(output: str, folder: str) -> list[dict[str, Any]]:
+    """All rows of an output's masks or errors."""
+    files = [storage.read_bytes(entry.uri) for entry in storage.list_files(f"{output}/{folder}")]
+    found: list[dict[str, Any]] = pa.concat_tables(pq.read_table(io.BytesIO(data)) for data in files).to_pylist()
+    return found

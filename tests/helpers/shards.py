@@ -1,0 +1,63 @@
+"""Tar and Parquet inputs for the tests, and what the job's source and fetch make of them."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.batch.fetch import fetch_chunk
+from pipeline.batch.manifest import Manifest
+from pipeline.data import rows
+from pipeline.data.shard_index import index_shard
+from pipeline.data.source import Source, list_objects, open_source
+
+
+def tar_bytes(members: dict[str, bytes], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", **({"format": tarfile.PAX_FORMAT} | options)) as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def parquet_bytes(table: pa.Table, row_group_size: int, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, row_group_size=row_group_size, **options)
+    return buffer.getvalue()
+
+
+def listed(source: Source, folder: Path) -> Manifest:
+    """The manifest of an input, written into `folder`."""
+    manifest = Manifest(str(folder))
+
+    def tables() -> Iterator[pa.Table]:
+        if source.format == "images":
+            yield list_objects(list(source.entries()))
+        else:
+            for entry in source.entries():
+                yield from index_shard(entry, source.format)
+
+    manifest.write(tables(), whole=source.format == "parquet")
+    return manifest
+
+
+def fetched_rows(source: Source, manifest: Manifest) -> list[dict[str, Any]]:
+    """All rows that a manifest names."""
+    return [
+        row
+        for chunk in manifest.chunks
+        for table in fetch_chunk(source, manifest.uri, chunk)
+        for row in table.cast(rows.FETCHED).to_pylist()
+    ]
+
+
+def fetched(uri: str, tmp_path: Path) -> list[dict[str, Any]]:
+    """All rows of an input, by way of a manifest."""
+    source = open_source(uri, "auto")
+    return fetched_rows(source, listed(source, tmp_path / "manifest"))

@@ -1,0 +1,101 @@
+"""The plan always fits: the actors it asks for can be placed on the nodes it was computed from."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import RunError
+from pipeline.runtime.plan import GIB, Node, Plan, RefineDevice, plan, refiner_memory
+
+
+def node(cpus: float, gpus: float = 0, memory: float = 64 * GIB) -> Node:
+    return Node(cpus=cpus, gpus=gpus, memory=memory)
+
+
+def placeable(made: Plan, nodes: list[Node]) -> bool:
+    """Whether all actors find a place, segmenters first, each node filled in turn."""
+    segmenters, refiners = made.segmenters, made.refiners
+    for n in nodes:
+        cpus, gpus = n.cpus, n.gpus
+        while segmenters and cpus + 1e-9 >= made.segmenter_cpus and gpus >= made.segmenter_gpus:
+            cpus, gpus, segmenters = cpus - made.segmenter_cpus, gpus - made.segmenter_gpus, segmenters - 1
+            if not made.segmenter_gpus and refiners:  # half a core each, side by side
+                cpus, refiners = cpus - made.refiner_cpus, refiners - 1
+        while refiners and cpus + 1e-9 >= made.refiner_cpus:
+            cpus, refiners = cpus - made.refiner_cpus, refiners - 1
+    return segmenters == refiners == 0
+
+
+@pytest.mark.parametrize(
+    ("nodes", "segmenters", "refiners"),
+    [
+        ([node(1)], 1, 1),
+        ([node(2)], 2, 2),
+        ([node(0), node(4), node(4)], 8, 8),  # a head without work
+        ([node(16, gpus=1)], 1, 15),
+        ([node(1, gpus=1)], 1, 1),
+        ([node(8, gpus=8)], 8, 4),
+        ([node(8, gpus=1), node(32)], 1, 39),
+        ([node(8, memory=7 * GIB)], 2, 2),
+    ],
+)
+def test_known_clusters(nodes: list[Node], segmenters: int, refiners: int) -> None:
+    made = plan(nodes, labels=21)
+    assert (made.segmenters, made.refiners) == (segmenters, refiners)
+    assert placeable(made, nodes)
+
+
+@given(
+    st.lists(
+        st.builds(
+            node, cpus=st.integers(1, 64), gpus=st.integers(0, 8), memory=st.integers(32, 512).map(lambda g: g * GIB)
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_any_plan_can_be_placed(nodes: list[Node]) -> None:
+    assert placeable(plan(nodes, labels=21), nodes)
+
+
+@pytest.mark.parametrize("nodes", [[], [node(0)], [node(0.5)], [node(4, memory=GIB)], [node(0, gpus=1)]])
+def test_what_cannot_fit_is_refused(nodes: list[Node]) -> None:
+    with pytest.raises(RunError, match="CPU"):
+        plan(nodes, labels=21)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "segmenters", "refiners"),
+    [
+        ([node(16, gpus=1)], "cuda", 1, 0),
+        ([node(4, gpus=1)], "auto", 1, 0),  # three CPUs cannot keep up with a GPU
+        ([node(4, gpus=1), node(32)], "auto", 1, 35),
+        ([node(4, gpus=8)], "auto", 8, 0),
+        ([node(4)], "auto", 4, 4),
+    ],
+)
+def test_where_refinement_is_done(nodes: list[Node], device: RefineDevice, segmenters: int, refiners: int) -> None:
+    made = plan(nodes, 21, device)
+    assert (made.segmenters, made.refiners) == (segmenters, refiners)
+    assert placeable(made, nodes)
+    assert ("refining on their GPUs" in str(made)) == (refiners == 0)
+
+
+def test_a_gpu_that_is_not_there_is_missed() -> None:
+    with pytest.raises(RunError, match="no GPU"):
+        plan([node(4)], 21, "cuda")
+
+
+def test_many_labels_need_more_memory_so_fewer_refiners_fit() -> None:
+    nodes = [node(16, memory=32 * GIB)]
+    assert plan(nodes, labels=182).refiners < plan(nodes, labels=21).refiners <= 16
+    assert 2.5 * GIB < refiner_memory(182) < 4 * GIB
+
+
+@pytest.mark.parametrize(
+    ("images", "segmenters", "refiners"), [(1, 1, 1), (16, 1, 1), (17, 2, 2), (100, 4, 7), (10_000, 4, 30)]
+)
+def test_no_actor_is_started_that_is_not_worth_it(images: int, segmenters: int, refiners: int) -> None:
+    whole = Plan(segmenters=4, segmenter_cpus=1, segmenter_gpus=1, refiners=30, refiner_cpus=1, fetchers=9)
+    fitting = whole.for_images(images)
+    assert (fitting.segmenters, fitting.refiners, fitting.fetchers) == (segmenters, refiners, 9)

@@ -1,0 +1,31 @@
+"""Plain lines where stderr is no terminal, and blocks that are not waited for too long."""
+
+import pytest
+
+from pipeline.batch.listing import Listing
+from pipeline.batch.run import _block_bytes
+from pipeline.runtime import progress
+from pipeline.runtime.plan import Plan
+
+MIB = 1024**2
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1000.0])
+def test_the_last_line_is_told_once(
+    seconds: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_LINE_SECONDS", seconds)
+    with progress.ProgressBar(4) as shown:
+        shown.show(4, 1)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("4 of 4 images, 1 failed, ")
+
+
+@pytest.mark.parametrize(
+    ("listed", "gpus", "wanted"),
+    [(10, 0, MIB // 4), (640, 0, MIB), (10_000, 0, 1_677_720), (10_000, 1, 6_710_880)],
+)
+def test_a_block_has_few_images_where_each_takes_long(listed: int, gpus: int, wanted: int) -> None:
+    """Of a tenth of a MiB each: a 64th of the input, but no more than 16 without a GPU, and 64 with one."""
+    plan = Plan(segmenters=1, segmenter_cpus=1, segmenter_gpus=gpus, refiners=1, refiner_cpus=1, fetchers=1)
+    assert _block_bytes(Listing(listed=listed, bytes=listed * MIB // 10), plan) == pytest.approx(wanted, rel=1e-4)
