@@ -13,6 +13,10 @@ class StorageError(PipelineError):
     """A bucket or path that cannot be reached, listed, read or written."""
 
 
+class MissingError(StorageError):
+    """An object or folder that is not there, or is no longer the one that was opened."""
+
+
 class ShardError(PipelineError):
     """A tar or Parquet file of images that is damaged, gone, or not the one that was listed."""
 

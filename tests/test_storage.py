@@ -10,9 +10,9 @@ import fsspec
 import pytest
 
 from pipeline import storage
-from pipeline.errors import StorageError
+from pipeline.errors import MissingError, StorageError
 from pipeline.storage import listing
-from tests.helpers.servers import SECRET
+from tests.helpers.servers import LISTER_KEY, SECRET
 
 AWKWARD = ["plain.jpg", "with space.jpg", "we ird#?[1].jpg", "ünï/çødé.jpg", "deep/er/still/x.JPG"]
 
@@ -51,6 +51,24 @@ def test_ranges_and_a_missing_object_beside_good_ones(root: str) -> None:
     assert (first, last) == (b"012", b"89")
     assert isinstance(missing, StorageError)
     assert "gone" in str(missing)
+
+
+def test_what_is_not_there_is_told_apart_from_a_storage_that_fails(
+    root: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.put_whole(f"{root}/a", b"x")
+    assert (storage.read_if_there(f"{root}/a"), storage.read_if_there(f"{root}/gone")) == (b"x", None)
+    with pytest.raises(MissingError, match="gone: there is no such"):
+        storage.read_bytes(f"{root}/gone")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", LISTER_KEY)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    try:
+        if root.startswith("s3://"):
+            with pytest.raises(StorageError, match="access denied") as denied:
+                storage.read_if_there(f"{root}/a")
+            assert not isinstance(denied.value, MissingError)
+    finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def test_glob_and_hidden_names(root: str) -> None:

@@ -89,12 +89,7 @@ class Lock:
         return storage.join(self.output, masks.RUNS_FOLDER, _NAME)
 
     def _read(self) -> bytes | None:
-        try:
-            return storage.read_bytes(self._uri)
-        except StorageError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
+        return storage.read_if_there(self._uri)
 
     def _taken(self, found: bytes | None) -> str:
         who = "another run, which has ended," if found is None else _holder(found)

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
-from s3fs.utils import FileExpired
 
 from pipeline import storage
-from pipeline.errors import ShardError, StorageError
+from pipeline.errors import MissingError, ShardError
 
 
 @contextmanager
@@ -36,10 +35,8 @@ def damage_as_shard_error(uri: str, kind: str) -> Iterator[None]:
     """Raise ShardError for what a damaged or replaced file provokes; let the failures of its storage pass."""
     try:
         yield
-    except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError | FileExpired):
-            raise ShardError(_another(uri)) from error
-        raise
+    except MissingError as error:
+        raise ShardError(_another(uri)) from error
     except (pa.ArrowException, tarfile.TarError, EOFError, UnicodeError, OSError) as error:
         said = " ".join(str(error).split())
         raise ShardError(f"{storage.redact(uri)} is not a readable {kind}: {said}") from error

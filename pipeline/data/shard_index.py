@@ -14,7 +14,7 @@ from pipeline import storage
 from pipeline.data import parquet_shard, rows
 from pipeline.data.digests import identity
 from pipeline.data.shard import opened
-from pipeline.errors import ConfigError, ShardError, StorageError
+from pipeline.errors import ConfigError, ShardError
 from pipeline.images import EXTENSIONS
 
 _TAR_READ_AHEAD = 256 * 1024
@@ -53,14 +53,13 @@ def index_shard(entry: storage.Entry, kind: str, kept_at: str = "") -> Iterator[
 def _read(kept: str) -> list[pa.Table] | None:
     """The tables of an index; None where there is none, or none that can be used."""
     try:
-        file = pq.ParquetFile(io.BytesIO(storage.read_bytes(kept)))
+        data = storage.read_if_there(kept)
+        if data is None:
+            return None
+        file = pq.ParquetFile(io.BytesIO(data))
         if file.schema_arrow != rows.MANIFEST:
             return None
         return [file.read_row_group(group) for group in range(file.num_row_groups)]
-    except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return None
-        raise
     except (OSError, pa.ArrowException):
         return None
 

@@ -7,7 +7,7 @@ is addressed path-style.
 
 from pipeline.storage.access import filesystem
 from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
-from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_ranges
+from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_if_there, read_ranges
 from pipeline.storage.outages import retrying, with_retries
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
 from pipeline.storage.uri import Uri, join, normalize, redact
@@ -29,6 +29,7 @@ __all__ = [
     "probe_writable",
     "put_whole",
     "read_bytes",
+    "read_if_there",
     "read_ranges",
     "redact",
     "retrying",

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import botocore.exceptions
 import fsspec
+from s3fs.utils import FileExpired
 
-from pipeline.errors import StorageError
+from pipeline.errors import MissingError, StorageError
 from pipeline.storage.uri import S3_SCHEMES, credentials, redact, scrubbed
 
 _ATTEMPTS = 4
@@ -41,11 +42,17 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 @contextmanager
 def explained(uri: str, action: str) -> Iterator[None]:
-    """Turn what a filesystem raises into a StorageError: one sentence that names the URI and says what to do."""
+    """Turn what a filesystem raises into one sentence that names the URI and says what to do.
+
+    Raises:
+        MissingError: what `uri` names is not there, or was replaced while it was read.
+        StorageError: anything else that a filesystem raises.
+    """
     try:
         yield
     except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError) as error:
-        raise StorageError(f"cannot {action} {redact(uri)}: {scrubbed(reason(error), uri)}") from error
+        kind = MissingError if isinstance(error, FileNotFoundError | FileExpired) else StorageError
+        raise kind(f"cannot {action} {redact(uri)}: {scrubbed(reason(error), uri)}") from error
 
 
 def scheme(fs: fsspec.AbstractFileSystem) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from pipeline.errors import StorageError
+from pipeline.errors import MissingError, StorageError
 from pipeline.storage.access import explained, filesystem, reason, scheme
 from pipeline.storage.outages import is_outage, with_retries
 from pipeline.storage.uri import redact, scrubbed
@@ -17,10 +17,18 @@ _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 
 
 def read_bytes(uri: str) -> bytes:
-    """The whole object. Raises StorageError."""
+    """The whole object. Raises MissingError where there is none, else StorageError."""
     fs, path = filesystem(uri)
     with explained(uri, "read"):
         return bytes(with_retries(lambda: fs.cat_file(path)))
+
+
+def read_if_there(uri: str) -> bytes | None:
+    """The whole object, or None where there is none. Raises StorageError where the storage does not answer."""
+    try:
+        return read_bytes(uri)
+    except MissingError:
+        return None
 
 
 def read_ranges(
@@ -82,8 +90,9 @@ def opened(uri: str, read_ahead: int = 0) -> Iterator[io.RawIOBase]:
         read_ahead: bytes that are fetched beyond those asked for; 0 fetches exactly these.
 
     Raises:
-        StorageError: the object is missing or denied, or its storage does not answer. Whatever else is raised while the
-            stream is read is about what the object holds.
+        MissingError: the object is not there, or was replaced while the stream was read.
+        StorageError: it is denied, or its storage does not answer. Whatever else is raised while the stream is read is
+            about what the object holds.
     """
     fs, path = filesystem(uri)
     cache = {"block_size": read_ahead, "cache_type": "readahead"} if read_ahead else {"cache_type": "none"}

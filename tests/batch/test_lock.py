@@ -88,8 +88,8 @@ def test_a_renewal_that_is_told_late_is_not_written(output: str, monkeypatch: py
     mine = lock(output, "mine")
     mine.take()
     before = storage.read_bytes(f"{output}/_runs/lock.json")
-    read = storage.read_bytes
-    monkeypatch.setattr(storage, "read_bytes", lambda uri: (time.sleep(1.2), read(uri))[1])
+    read = storage.read_if_there
+    monkeypatch.setattr(storage, "read_if_there", lambda uri: (time.sleep(1.2), read(uri))[1])
     mine.keep()
     monkeypatch.undo()
     assert storage.read_bytes(f"{output}/_runs/lock.json") == before
