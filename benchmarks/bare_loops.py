@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.batch.config import RunConfig
 from pipeline.batch.fetch import fetch_chunk
-from pipeline.batch.in_flight import InFlight
 from pipeline.batch.manifest import Chunk
 from pipeline.batch.preflight import Preflight, check
 from pipeline.batch.refine_stage import RefineStage
 from pipeline.batch.segment_stage import SegmentStage, load_predictor
 from pipeline.batch.sink import write_files
+from pipeline.batch.tracker import LocalTracker
 from pipeline.masks import DatasetInfo
 
 STAGES = ("fetch", "segment", "refine", "write")
@@ -147,13 +147,13 @@ def _fetch(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Se
 
 def _segment(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
     predictor = partial(load_predictor, ready.model, task.config.inference)
-    segmenter = SegmentStage(predictor, task.config.max_pixels, InFlight())
+    segmenter = SegmentStage(predictor, task.config.max_pixels, LocalTracker())
     return _batches(task, "fetch", task.segment_batch)[index::processes], segmenter
 
 
 def _refine(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
     model = ready.model
-    refiner = RefineStage(ready.crf, model.classes, model.palette, model.stride, task.config.max_pixels, InFlight())
+    refiner = RefineStage(ready.crf, model.classes, model.palette, model.stride, task.config.max_pixels, LocalTracker())
     return _batches(task, "segment", task.refine_batch)[index::processes], refiner
 
 

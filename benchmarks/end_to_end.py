@@ -26,7 +26,7 @@ from typing import Literal
 import torch
 
 from benchmarks.bare_loops import STAGES, Loop, Task, Workers, chunks_of
-from benchmarks.job_run import DRIVER, IDLE, MACHINE, OTHERS, RAY, REFINE, SEGMENT, TASKS, WATCH, JobRun, run_job
+from benchmarks.job_run import DRIVER, IDLE, MACHINE, OTHERS, RAY, REFINE, SEGMENT, TASKS, TRACKER, JobRun, run_job
 from benchmarks.table import markdown, number
 from pipeline import masks, storage
 from pipeline.batch.config import DEFAULT_MODEL, RefineConfig, RunConfig
@@ -185,7 +185,7 @@ def _record(samples: Samples, short: JobRun, long: JobRun, loops: dict[str, Loop
     for group, stages in ((TASKS, ("fetch", "write")), (SEGMENT, ("segment",)), (REFINE, ("refine",))):
         core_time(f"{' and '.join(stages)}, bare loop", sum(loops[stage].cpu_seconds for stage in stages))
         core_time(f"{group}, in the job", spent[group])
-    for group in (DRIVER, WATCH, RAY, OTHERS, IDLE):
+    for group in (DRIVER, TRACKER, RAY, OTHERS, IDLE):
         core_time(group, spent[group])
     bare = sum(loop.cpu_seconds for loop in loops.values())
     samples["core time: bare loops / job", ""].append(

@@ -21,7 +21,7 @@ from pipeline.runtime.plan import Plan
 JOB = Path(__file__).parents[1] / "jobs" / "segment_bucket.py"
 SAMPLE_SECONDS = 1.0
 
-TASKS, SEGMENT, REFINE, WATCH = "fetch and write tasks", "Segmenters", "Refiners", "watch of what is in flight"
+TASKS, SEGMENT, REFINE, TRACKER = "fetch and write tasks", "Segmenters", "Refiners", "tracker"
 DRIVER, RAY, OTHERS, IDLE = "driver", "Ray's own processes", "other programs", "idle"
 MACHINE = frozenset({OTHERS, IDLE})
 """Not of the job's own processes."""
@@ -125,7 +125,7 @@ def _group(pid: int, driver: int) -> str:
         title = Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return RAY
-    for word, group in (("SegmentStage", SEGMENT), ("RefineStage", REFINE), ("InFlight", WATCH)):
+    for word, group in (("SegmentStage", SEGMENT), ("RefineStage", REFINE), ("LocalTracker", TRACKER)):
         if word in title:
             return group
     return TASKS if title.startswith("ray::") and not any(name in title for name in _RAY_ACTORS) else RAY

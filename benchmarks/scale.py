@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import ray
 from PIL import Image
 
-from benchmarks.job_run import DRIVER, MACHINE, RAY, REFINE, SEGMENT, TASKS, WATCH, core_seconds
+from benchmarks.job_run import DRIVER, MACHINE, RAY, REFINE, SEGMENT, TASKS, TRACKER, core_seconds
 from benchmarks.listing import Measured, measure
 from benchmarks.scale_simulation import Costs, simulate
 from benchmarks.sleeping_stages import stages
@@ -200,7 +200,7 @@ def measured(config: ScaleBenchmark, outcome: Outcome, spent: dict[str, float]) 
         ("job, after the first image", number(summary.images_per_second), "images/s"),
         ("job / bound", number(summary.images_per_second / bound), ""),
     ]
-    for group in (DRIVER, RAY, WATCH, TASKS, SEGMENT, REFINE):
+    for group in (DRIVER, RAY, TRACKER, TASKS, SEGMENT, REFINE):
         rows.append((f"core time: {group}", number(1e3 * spent.get(group, 0.0) / config.images), "ms/image"))
     own = sum(seconds for group, seconds in spent.items() if group not in MACHINE)
     rows.append(("core time: all of these", number(1e3 * own / config.images), "ms/image"))

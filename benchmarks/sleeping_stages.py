@@ -10,10 +10,10 @@ import ray.cloudpickle
 from numpy.typing import NDArray
 
 from pipeline import masks
-from pipeline.batch.in_flight import Watch
 from pipeline.batch.refine_stage import RefineStage
 from pipeline.batch.rows import FINISHED, LOGITS
 from pipeline.batch.segment_stage import SegmentStage
+from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
 
 LABELS, STRIDE = 21, 8
@@ -25,9 +25,9 @@ class SleepingSegmenter(SegmentStage):
     seconds: ClassVar[float]
     shape: ClassVar[tuple[int, int, int]]
 
-    def __init__(self, _load_predictor: Any, max_pixels: int, watch: Watch, _load_next: Any = None) -> None:
+    def __init__(self, _load_predictor: Any, max_pixels: int, tracker: Tracker, _load_next: Any = None) -> None:
         """Take what the SegmentStage takes, and load nothing."""
-        self._max_pixels, self._watch, self._next = max_pixels, watch, None
+        self._max_pixels, self._tracker, self._next = max_pixels, tracker, None
 
     def _segment(self, batch: pa.Table) -> pa.Table:
         time.sleep(self.seconds * batch.num_rows)

@@ -14,8 +14,8 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from pipeline import storage
-from pipeline.batch.in_flight import Watch
 from pipeline.batch.manifest import Chunk, read_chunk
+from pipeline.batch.tracker import Tracker
 from pipeline.data import parquet_shard, rows
 from pipeline.data.grouping import fetched_together
 from pipeline.data.shard import check_unchanged
@@ -32,10 +32,10 @@ Row = dict[str, Any]
 class ManifestDatasource(Datasource):
     """The images a manifest names, as tables of schema FETCHED; what travels to the cluster is chunk numbers."""
 
-    def __init__(self, source: Source, manifest_uri: str, chunks: Sequence[Chunk], watch: Watch) -> None:
+    def __init__(self, source: Source, manifest_uri: str, chunks: Sequence[Chunk], tracker: Tracker) -> None:
         """Read `chunks` of the manifest at `manifest_uri`, whose images lie in `source`."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._source, self._manifest_uri, self._chunks, self._watch = source, manifest_uri, chunks, watch
+        self._source, self._manifest_uri, self._chunks, self._tracker = source, manifest_uri, chunks, tracker
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Unknown before anything is fetched."""
@@ -45,19 +45,19 @@ class ManifestDatasource(Datasource):
         """One task a chunk, whatever parallelism is asked for: a chunk is what is best fetched together."""
         return [
             ReadTask(
-                partial(_fetch_with_retries, self._source, self._manifest_uri, chunk, self._watch),
+                partial(_fetch_with_retries, self._source, self._manifest_uri, chunk, self._tracker),
                 BlockMetadata(num_rows=chunk.rows, size_bytes=None, input_files=None, exec_stats=None),
             )
             for chunk in self._chunks
         ]
 
 
-def _fetch_with_retries(source: Source, manifest_uri: str, chunk: Chunk, watch: Watch) -> Iterator[pa.Table]:
+def _fetch_with_retries(source: Source, manifest_uri: str, chunk: Chunk, tracker: Tracker) -> Iterator[pa.Table]:
     with carried(), storage.retrying(source.storage_timeout):
         tables = fetch_chunk(source, manifest_uri, chunk)
         began = time.monotonic()
         for table in tables:
-            watch.end("fetch", table.column("key").to_pylist(), time.monotonic() - began)
+            tracker.end("fetch", table.column("key").to_pylist(), time.monotonic() - began)
             yield table
             began = time.monotonic()
 

@@ -12,11 +12,11 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from pipeline.batch.fetch import ManifestDatasource
-from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.refine_stage import RefineStage
 from pipeline.batch.segment_stage import SegmentStage, load_predictor
+from pipeline.batch.tracker import RemoteTracker
 from pipeline.errors import RunError
 from pipeline.models import Inference, Predictor, SegmentationModel
 from pipeline.refine.crf import DenseCRF
@@ -24,18 +24,18 @@ from pipeline.runtime.errors import root_cause
 from pipeline.runtime.plan import CPU_BATCH, Plan
 
 
-def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: RemoteWatch) -> Iterator[Any]:
+def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, tracker: RemoteTracker) -> Iterator[Any]:
     """Run the graph; yields references to blocks of schema FINISHED as they are done."""
     config, model = ready.config, ready.model
     images = ray.data.read_datasource(
-        ManifestDatasource(ready.source, manifest.uri, manifest.chunks, watch),
+        ManifestDatasource(ready.source, manifest.uri, manifest.chunks, tracker),
         num_cpus=0,
         concurrency=plan.fetchers,
         override_num_blocks=len(manifest.chunks),
     )
-    described = (model.classes, model.palette, model.stride, config.max_pixels, watch)
+    described = (model.classes, model.palette, model.stride, config.max_pixels, tracker)
     if plan.refiners or ready.crf is None:
-        scores = scored(images, model, config.inference, config.max_pixels, plan, watch)
+        scores = scored(images, model, config.inference, config.max_pixels, plan, tracker)
         finished = scores.map_batches(
             RefineStage,
             fn_constructor_args=(ready.crf, *described),
@@ -46,7 +46,7 @@ def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, watch: Rem
         )
     else:
         then = partial(_refiner_on_gpu, ready.crf, *described)
-        finished = scored(images, model, config.inference, config.max_pixels, plan, watch, then)
+        finished = scored(images, model, config.inference, config.max_pixels, plan, tracker, then)
     try:
         for bundle in finished.iter_internal_ref_bundles():
             yield from bundle.blocks
@@ -60,7 +60,7 @@ def scored(
     inference: Inference,
     max_pixels: int,
     plan: Plan,
-    watch: RemoteWatch,
+    tracker: RemoteTracker,
     then: Callable[[], RefineStage] | None = None,
 ) -> Dataset:
     """Put the Segmenters behind `images`, a dataset of schema FETCHED; gives one of schema LOGITS.
@@ -70,7 +70,7 @@ def scored(
     weights = ray.put(model)  # read once, here; every SegmentStage takes its copy from the object store
     return images.map_batches(
         SegmentStage,
-        fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, watch, then),
+        fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, tracker, then),
         batch_size=plan.segmenter_batch,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=plan.segmenters),

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import images, masks
-from pipeline.batch.in_flight import DEVICE_LOST, Watch, survive
+from pipeline.batch.isolation import DEVICE_LOST, run_isolated
 from pipeline.batch.rows import FINISHED
+from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
 from pipeline.data.grouping import decoded_together
 from pipeline.errors import DeviceLostError
@@ -32,24 +33,24 @@ class RefineStage:
         palette: NDArray[np.uint8],
         stride: int,
         max_pixels: int,
-        watch: Watch,
+        tracker: Tracker,
     ) -> None:
         """Take what names and colours the masks, and `stride`, the scores' output stride in pixels."""
         self._crf = crf
         self._classes, self._palette = classes, palette
         self._stride, self._max_pixels = stride, max_pixels
-        self._watch = watch
+        self._tracker = tracker
         self._kept = 0  # labels, summed over the images of a batch
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Table LOGITS -> table FINISHED with the same keys."""
         live = pc.is_null(batch.column("error"))
         self._kept = 0
-        parts = survive("refine", batch.filter(live), self._refine, self._watch)
+        parts = run_isolated("refine", batch.filter(live), self._refine, self._tracker)
         parts.append(batch.filter(pc.invert(live)))
         done = pa.concat_tables([rows.widened(part, FINISHED) for part in parts])
         failed = done.num_rows - done.column("error").null_count
-        self._watch.count(done.column("key").to_pylist(), failed, self._kept)
+        self._tracker.finish(done.column("key").to_pylist(), failed, self._kept)
         return done
 
     def _refine(self, batch: pa.Table) -> pa.Table:

@@ -13,7 +13,6 @@ import yaml
 from pipeline import masks, storage
 from pipeline.batch import graph, ledger
 from pipeline.batch.config import generation
-from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.listing import Listing, Tables, list_input
 from pipeline.batch.lock import Lock, held
 from pipeline.batch.manifest import Manifest
@@ -23,6 +22,7 @@ from pipeline.batch.monitoring.metrics import RunMetrics
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.sink import Committer
 from pipeline.batch.summary import Forecast, Summary
+from pipeline.batch.tracker import RemoteTracker
 from pipeline.masks import DatasetInfo
 from pipeline.runtime.cluster import connected, plan_when_free
 from pipeline.runtime.periodic import every
@@ -97,14 +97,14 @@ class _Run:
     def _work(self, plan: Plan) -> None:
         """Run the graph over the manifest and commit what comes out."""
         graph.configure(_block_bytes(self.listing, plan))
-        watch, capacity = RemoteWatch(), Capacity(plan)
+        tracker, capacity = RemoteTracker(), Capacity(plan)
         with ProgressBar(self.manifest.rows) as progress:
 
             def show() -> None:
                 with suppress(ray.exceptions.GetTimeoutError):  # the process that counts is away, and comes back
-                    totals = watch.totals()
-                    progress.show(totals.finished, totals.failed)
-                    self.metrics.update(self.manifest.rows, plan, totals, self.committer.receipts)
+                    counts = tracker.counts()
+                    progress.show(counts.finished, counts.failed)
+                    self.metrics.update(self.manifest.rows, plan, counts, self.committer.receipts)
 
             def look() -> None:
                 capacity.check()
@@ -113,14 +113,14 @@ class _Run:
             showing, looking = every(_TICK_SECONDS, show), every(_LOOK_SECONDS, look)
             try:
                 with every(_TICK_SECONDS, self.committer.commit_if_due) as check, showing, looking:
-                    for block in graph.finished_blocks(self.ready, self.manifest, plan, watch):
+                    for block in graph.finished_blocks(self.ready, self.manifest, plan, tracker):
                         check()
                         self.first_done = self.first_done or time.monotonic()
                         self.committer.add(block.ref, block.metadata.size_bytes)
             finally:
                 self.committer.finish()
             show()
-        watch.stop()
+        tracker.stop()
 
     def summary(self) -> Summary:
         """What came of it. Raises RunError where an image is lost or has two rows."""

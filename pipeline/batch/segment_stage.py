@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import images
-from pipeline.batch.in_flight import DEVICE_LOST, Watch, survive
+from pipeline.batch.isolation import DEVICE_LOST, run_isolated
 from pipeline.batch.rows import LOGITS
+from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
 from pipeline.data.grouping import decoded_together
 from pipeline.errors import ImageError
@@ -36,20 +37,20 @@ class SegmentStage:
         self,
         load_predictor: Callable[[], Predictor],
         max_pixels: int,
-        watch: Watch,
+        tracker: Tracker,
         load_next: Callable[[], Callable[[pa.Table], pa.Table]] | None = None,
     ) -> None:
         """Load the network where this SegmentStage lives, and the stage that takes over from it there, if any."""
         self._predictor = load_predictor()
         self._next = load_next() if load_next else None
         self._max_pixels = max_pixels
-        self._watch = watch
+        self._tracker = tracker
         self._decoders = ThreadPoolExecutor(_DECODERS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Table FETCHED -> table LOGITS with the same keys, or what the next stage makes of that."""
         live = pc.is_null(batch.column("error"))
-        parts = survive("segment", batch.filter(live), self._segment, self._watch)
+        parts = run_isolated("segment", batch.filter(live), self._segment, self._tracker)
         parts.append(batch.filter(pc.invert(live)))
         scored = pa.concat_tables([rows.widened(part, LOGITS) for part in parts])
         return self._next(scored) if self._next else scored

@@ -7,7 +7,7 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset
 
 from pipeline.batch import graph
-from pipeline.batch.in_flight import RemoteWatch
+from pipeline.batch.tracker import RemoteTracker
 from pipeline.evaluation.labelled import Labelled, LabelledDatasource
 from pipeline.evaluation.mask_counts import Counting
 from pipeline.evaluation.scorer import Scorer, refiners
@@ -21,14 +21,14 @@ _BLOCK_BYTES = 2**20
 
 
 def scored(
-    labelled: Labelled, model: SegmentationModel, inference: Inference, plan: Plan, watch: RemoteWatch
+    labelled: Labelled, model: SegmentationModel, inference: Inference, plan: Plan, tracker: RemoteTracker
 ) -> Dataset:
     """The network's scores of all pictures, a dataset of schema LOGITS that is not run yet."""
     graph.configure(_BLOCK_BYTES)
     images = ray.data.read_datasource(
         LabelledDatasource(labelled), num_cpus=0, concurrency=plan.fetchers, override_num_blocks=len(labelled)
     )
-    return graph.scored(images, model, inference, DEFAULT_MAX_PIXELS, plan, watch)
+    return graph.scored(images, model, inference, DEFAULT_MAX_PIXELS, plan, tracker)
 
 
 def counted(
@@ -38,12 +38,12 @@ def counted(
     crf: DenseCRF | None,
     how: Counting,
     plan: Plan,
-    watch: RemoteWatch,
+    tracker: RemoteTracker,
 ) -> Iterator[dict[str, Any]]:
     """Run the graph; yields rows of schema COUNTED as they are done, and nothing larger comes to this process."""
     counts = scores.map_batches(
         Scorer,
-        fn_constructor_args=(refiners(crf, model, DEFAULT_MAX_PIXELS, watch), labelled, how),
+        fn_constructor_args=(refiners(crf, model, DEFAULT_MAX_PIXELS, tracker), labelled, how),
         batch_size=CPU_BATCH,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=plan.refiners),

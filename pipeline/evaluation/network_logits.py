@@ -10,7 +10,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from pipeline.batch.in_flight import RemoteWatch
+from pipeline.batch.tracker import RemoteTracker
 from pipeline.errors import RunError
 from pipeline.evaluation import graph
 from pipeline.evaluation.labelled import Labelled
@@ -81,13 +81,13 @@ def network_logits(labelled: Labelled, model: SegmentationModel, inference: Infe
     """
     plan = plan_when_free(len(model.classes)).for_images(len(labelled))
     say(f"{len(labelled)} labelled images; plan: {plan}")
-    watch = RemoteWatch()
-    scored = graph.scored(labelled, model, inference, plan, watch)
+    tracker = RemoteTracker()
+    scored = graph.scored(labelled, model, inference, plan, tracker)
     try:
         done = scored.select_columns(["key", "logits", "shape", "error", "message"]).materialize()
     except ray.exceptions.RayError as error:
         raise root_cause(error) from None
-    watch.stop()
+    tracker.stop()
     blocks = tuple(block.ref for bundle in done.iter_internal_ref_bundles() for block in bundle.blocks)
     index, places, failed = labelled.index(), [], []
     for number, rows in enumerate(get([_outcome.remote(block) for block in blocks])):

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import masks, models, storage
-from pipeline.batch.in_flight import RemoteWatch
 from pipeline.batch.preflight import chosen_crf
+from pipeline.batch.tracker import RemoteTracker
 from pipeline.data.labelled import list_pairs
 from pipeline.data.labelled.pairs import Pair
 from pipeline.errors import ConfigError, RunError
@@ -93,15 +93,15 @@ def _of_model(
 ) -> tuple[dict[str, MaskCounts], dict[str, Any]]:
     plan = plan_when_free(how.classes).for_images(len(labelled))
     say(f"{len(labelled)} labelled images; plan: {plan}")
-    watch = RemoteWatch()
+    tracker = RemoteTracker()
     tallies = {kind: MaskCounts(how) for kind in ([NETWORK, REFINED] if ready.crf else [NETWORK])}
     with ProgressBar(len(labelled)) as progress:
-        scores = graph.scored(labelled, model, ready.config.inference, plan, watch)
-        for row in graph.counted(scores, labelled, model, ready.crf, how, plan, watch):
+        scores = graph.scored(labelled, model, ready.config.inference, plan, tracker)
+        for row in graph.counted(scores, labelled, model, ready.crf, how, plan, tracker):
             last = tallies[row["masks"]]
             last.add_row(row)
             progress.show(last.pictures + len(last.failed), len(last.failed))
-    watch.stop()
+    tracker.stop()
     failed = dict.fromkeys(problem for counts in tallies.values() for problem in counts.failed)
     if failed:
         shown = "\n  ".join(list(failed)[:_SHOWN])

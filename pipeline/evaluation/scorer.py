@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import masks
-from pipeline.batch.in_flight import InFlight, Watch
 from pipeline.batch.refine_stage import RefineStage
+from pipeline.batch.tracker import LocalTracker, Tracker
 from pipeline.data import rows
 from pipeline.evaluation.labelled import Labelled
 from pipeline.evaluation.mask_counts import COUNTED, Counting, MaskCounts
@@ -44,16 +44,18 @@ class Scorer:
         return counts.to_row(kind)
 
 
-def refiners(crf: DenseCRF | None, model: SegmentationModel, max_pixels: int, watch: Watch) -> dict[str, RefineStage]:
+def refiners(
+    crf: DenseCRF | None, model: SegmentationModel, max_pixels: int, tracker: Tracker
+) -> dict[str, RefineStage]:
     """The main job's Refiners for each kind of mask: the network's own, and where there is a CRF the refined ones.
 
-    Only the last notes in `watch` what it works on: a second would clear the strikes of the first.
+    Only the last notes in `tracker` what it works on: a second would clear the attempts that the first has noted.
     """
     palette: NDArray[np.uint8] = model.palette
 
-    def refiner(crf: DenseCRF | None, watch: Watch) -> RefineStage:
-        return RefineStage(crf, model.classes, palette, model.stride, max_pixels, watch)
+    def refiner(crf: DenseCRF | None, tracker: Tracker) -> RefineStage:
+        return RefineStage(crf, model.classes, palette, model.stride, max_pixels, tracker)
 
     if crf is None:
-        return {NETWORK: refiner(None, watch)}
-    return {NETWORK: refiner(None, InFlight()), REFINED: refiner(crf, watch)}
+        return {NETWORK: refiner(None, tracker)}
+    return {NETWORK: refiner(None, LocalTracker()), REFINED: refiner(crf, tracker)}

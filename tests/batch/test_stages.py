@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from pipeline import masks
 from pipeline.batch import segment_stage
-from pipeline.batch.in_flight import DEVICE_LOST, InFlight
+from pipeline.batch.isolation import DEVICE_LOST
 from pipeline.batch.refine_stage import RefineStage
 from pipeline.batch.rows import FINISHED, LOGITS
 from pipeline.batch.segment_stage import SegmentStage
+from pipeline.batch.tracker import LocalTracker
 from pipeline.data import grouping, rows
 from pipeline.logits import from_bytes, grid_size, to_bytes
 from pipeline.models import Inference, Predictor, build
@@ -46,7 +47,7 @@ def fetched(**encoded: bytes) -> pa.Table:
 
 
 def segmented(batch: pa.Table, predictor: Any = None, max_pixels: int = 10_000) -> dict[str, dict[str, Any]]:
-    stage = SegmentStage(lambda: predictor or Brightness(), max_pixels, InFlight())
+    stage = SegmentStage(lambda: predictor or Brightness(), max_pixels, LocalTracker())
     done = stage(batch)
     assert done.schema.equals(LOGITS)
     return {row["key"]: row for row in done.to_pylist()}
@@ -132,7 +133,7 @@ def test_a_lost_device_ends_the_process_not_the_images() -> None:
 
 
 def refined(batch: pa.Table, crf: DenseCRF | None = None) -> dict[str, dict[str, Any]]:
-    done = RefineStage(crf, CLASSES, PALETTE, 8, 10_000, InFlight())(batch)
+    done = RefineStage(crf, CLASSES, PALETTE, 8, 10_000, LocalTracker())(batch)
     assert done.schema.equals(FINISHED)
     return {row["key"]: row for row in done.to_pylist()}
 
@@ -163,7 +164,7 @@ def test_the_crf_is_given_the_picture() -> None:
     scores[0, :, :2], scores[1, :, 2:] = 2, 2  # the border lies at column 12
     crf = DenseCRF(CRFParams(bilateral_rgb=10, bilateral_weight=10))
     row = {"key": "a", "image": jpeg(picture), "logits": to_bytes(scores), "shape": scores.shape}
-    done = RefineStage(crf, CLASSES[:2], PALETTE, 8, 10_000, InFlight())(rows.table([row], LOGITS)).to_pylist()[0]
+    done = RefineStage(crf, CLASSES[:2], PALETTE, 8, 10_000, LocalTracker())(rows.table([row], LOGITS)).to_pylist()[0]
     mask = masks.decode(done["mask"]["bytes"])
     assert (mask == (np.arange(33) >= 18)).all()
 
@@ -174,18 +175,18 @@ def test_scores_that_are_not_finite_are_an_error_row() -> None:
 
 
 def test_progress_counts_what_left_the_last_stage() -> None:
-    watch = InFlight()
+    tracker = LocalTracker()
     lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], LOGITS)
     good = scored(photo(0, 20, 30), np.zeros((3, 4, 5), np.float32))
-    RefineStage(None, CLASSES, PALETTE, 8, 10_000, watch)(pa.concat_tables([lost, good]))
-    totals = watch.totals()
-    assert (totals.finished, totals.failed, totals.kept, totals.waiting) == (2, 1, 3, 0)
-    assert totals.images == {"refine": 1}
+    RefineStage(None, CLASSES, PALETTE, 8, 10_000, tracker)(pa.concat_tables([lost, good]))
+    counts = tracker.counts()
+    assert (counts.finished, counts.failed, counts.kept, counts.waiting) == (2, 1, 3, 0)
+    assert counts.images == {"refine": 1}
 
 
 def test_a_real_network_fits_between_the_stages() -> None:
     model = build("deeplabv2-efficientnet-lite0-aspp", CLASSES).eval()
-    stage = SegmentStage(lambda: Predictor(model, Inference()), 10_000, InFlight())
+    stage = SegmentStage(lambda: Predictor(model, Inference()), 10_000, LocalTracker())
     done = refined(stage(fetched(a=jpeg(photo(1, 41, 50)), b=jpeg(photo(2, 33, 50)))))
     assert {key: masks.decode(row["mask"]["bytes"]).shape for key, row in done.items()} == {
         "a": (41, 50),
@@ -222,16 +223,16 @@ class GpuCRF(DenseCRF):
 
 
 def test_a_segmenter_with_a_refiner_behind_it_gives_what_two_stages_give() -> None:
-    watch = InFlight()
+    tracker = LocalTracker()
     pictures = {"a": photo(1, 40, 50), "b": photo(2, 40, 50), "c": photo(3, 30, 50)}
     encoded = fetched(**{key: jpeg(picture) for key, picture in pictures.items()}, broken=b"no image")
 
     def refiner(crf: DenseCRF) -> RefineStage:
-        return RefineStage(crf, CLASSES, PALETTE, 8, 10_000, watch)
+        return RefineStage(crf, CLASSES, PALETTE, 8, 10_000, tracker)
 
     crf = GpuCRF()
-    whole = SegmentStage(Brightness, 10_000, watch, lambda: refiner(crf))(encoded)
-    parts = refiner(DenseCRF(CRFParams(iterations=2)))(SegmentStage(Brightness, 10_000, watch)(encoded))
+    whole = SegmentStage(Brightness, 10_000, tracker, lambda: refiner(crf))(encoded)
+    parts = refiner(DenseCRF(CRFParams(iterations=2)))(SegmentStage(Brightness, 10_000, tracker)(encoded))
     assert whole.schema.equals(FINISHED)
     assert sorted(crf.together) == [1, 2]  # pictures of one size share a call
     expected = {row["key"]: row for row in parts.to_pylist()}

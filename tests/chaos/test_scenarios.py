@@ -97,7 +97,7 @@ KILLED = -signal.SIGKILL
 SCENARIOS = (
     Scenario(name="SegmentStage", when=fetching, breaks=worker("SegmentStage"), in_ci=True),
     Scenario(name="RefineStage", when=fetching, breaks=worker("RefineStage")),
-    Scenario(name="watch", when=fetching, breaks=worker("InFlight")),
+    Scenario(name="tracker", when=fetching, breaks=worker("LocalTracker")),
     Scenario(name="node", when=fetching, breaks=node, in_ci=True),
     Scenario(name="driver-noted", when=noted, breaks=driver, code=KILLED),
     Scenario(name="driver-listed", when=listed, breaks=driver, code=KILLED),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from pipeline.batch.in_flight import MAX_STRIKES, InFlight
+from pipeline.batch.isolation import MAX_ATTEMPTS
 from pipeline.batch.rows import LOGITS
+from pipeline.batch.tracker import LocalTracker
 from pipeline.data import rows
 from pipeline.errors import ImageError
 from pipeline.evaluation.labelled import Labelled
@@ -54,9 +55,9 @@ def batch(failed=()):
     return rows.table(found, LOGITS)
 
 
-def counted(crf, batch, watch=None):
+def counted(crf, batch, tracker=None):
     labelled = Labelled(dataset=Pairs(), keys=KEYS)
-    table = Scorer(refiners(crf, Model(), 10_000, watch or InFlight()), labelled, HOW)(batch)
+    table = Scorer(refiners(crf, Model(), 10_000, tracker or LocalTracker()), labelled, HOW)(batch)
     assert table.schema.equals(COUNTED)
     return {row["masks"]: row for row in table.to_pylist()}
 
@@ -89,10 +90,10 @@ def test_what_failed_is_named_and_not_counted():
 
 
 def test_a_picture_that_takes_the_crf_down_is_given_up():
-    watch = InFlight()
-    for _ in range(MAX_STRIKES):
-        watch.begin("refine", ["c"])
-    found = counted(CRF, batch(), watch)
+    tracker = LocalTracker()
+    for _ in range(MAX_ATTEMPTS):
+        tracker.begin("refine", ["c"])
+    found = counted(CRF, batch(), tracker)
     assert found[NETWORK]["pictures"] == 3
     assert found[REFINED]["pictures"] == 2
     assert found[REFINED]["failed"][0].startswith("c: the worker died")

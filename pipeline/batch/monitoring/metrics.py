@@ -1,6 +1,6 @@
 """The run's own metrics, beside Ray's: what infra/monitoring asks for.
 
-The driver alone exports them, from the totals that all workers report: a worker that is lost takes no count with it.
+The driver alone exports them, from what all workers report: a worker that is lost takes no count with it.
 Ray puts `ray_` before each name, and `_total` behind a counter's. It exports a gauge only when it has just been set, so
 that what a run says of itself ends with the run.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
-from pipeline.batch.in_flight import Totals
+from pipeline.batch.counts import RunCounts
 from pipeline.batch.sink import WRITES_AT_ONCE, Receipt
 from pipeline.runtime.plan import Plan
 
@@ -33,7 +33,7 @@ class RunMetrics:
         self._gauge("images_listed", "images in the input, as far as it is listed", images)
         self._gauge("error_budget", "share of failed images that the run tolerates", self._error_budget)
 
-    def update(self, to_do: int, plan: Plan, totals: Totals, receipts: Sequence[Receipt]) -> None:
+    def update(self, to_do: int, plan: Plan, counts: RunCounts, receipts: Sequence[Receipt]) -> None:
         """Export how far the run is: what its stages have done, and what is committed."""
         self._gauge("images_to_do", "images the run has to work on", to_do)
         workers_of = {
@@ -44,14 +44,14 @@ class RunMetrics:
         }
         for stage, workers in workers_of.items():
             self._gauge("workers", "tasks or actors of a stage", workers, stage=stage)
-        self._gauge("images_waiting", "images segmented and not yet refined", totals.waiting)
-        self._count("images_finished", "images that left the last stage", totals.finished)
-        self._count("labels_kept", "labels that took part in refinement, summed over images", totals.kept)
+        self._gauge("images_waiting", "images segmented and not yet refined", counts.waiting)
+        self._count("images_finished", "images that left the last stage", counts.finished)
+        self._count("labels_kept", "labels that took part in refinement, summed over images", counts.kept)
         written = {"write": sum(receipt.segmented + receipt.failed for receipt in receipts)}
-        for stage, images in (totals.images | written).items():
+        for stage, images in (counts.images | written).items():
             self._count("stage_images", "images that came through a stage", images, stage=stage)
         writing = {"write": sum(receipt.seconds for receipt in receipts)}
-        for stage, seconds in (totals.seconds | writing).items():
+        for stage, seconds in (counts.seconds | writing).items():
             self._count("stage_seconds", "seconds that a stage's workers were busy", seconds, stage=stage)
         self._count("images_segmented", "masks committed", sum(receipt.segmented for receipt in receipts))
         causes = {cause for receipt in receipts for cause in receipt.causes}

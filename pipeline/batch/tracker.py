@@ -1,0 +1,94 @@
+"""What is being worked on and how far the run is, in one small actor that every stage reports to."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import ray
+
+from pipeline.batch.counts import RunCounter, RunCounts
+
+_COUNTS_SECONDS = 15.0
+
+
+class Tracker(Protocol):
+    """What a stage reports to, in this process or another."""
+
+    def lost_attempts(self, stage: str, keys: Sequence[str]) -> list[int]:
+        """How often each key was begun at `stage` and never ended: its worker died on the way."""
+
+    def begin(self, stage: str, keys: Sequence[str]) -> None:
+        """Note that `keys` are being worked on, before a worker that they may kill touches them."""
+
+    def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
+        """Note that `keys` came through `stage`, and how long that took."""
+
+    def finish(self, keys: Sequence[str], failed: int, kept: int) -> None:
+        """Note keys that left the last stage, how many of them failed, and the labels kept in their refinement."""
+
+
+class LocalTracker:
+    """The Tracker of stages in this process; the actor behind RemoteTracker is one too."""
+
+    def __init__(self) -> None:
+        """Start with nothing being worked on."""
+        self._open: Counter[tuple[str, str]] = Counter()  # (stage, key): attempts that have not ended
+        self._counter = RunCounter()
+
+    def lost_attempts(self, stage: str, keys: Sequence[str]) -> list[int]:
+        """See Tracker."""
+        return [self._open[stage, key] for key in keys]
+
+    def begin(self, stage: str, keys: Sequence[str]) -> None:
+        """See Tracker."""
+        self._open.update((stage, key) for key in keys)
+        self._counter.begin(stage, keys)
+
+    def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
+        """See Tracker."""
+        for key in keys:
+            self._open.pop((stage, key), None)
+        self._counter.end(stage, keys, seconds)
+
+    def finish(self, keys: Sequence[str], failed: int, kept: int) -> None:
+        """See Tracker."""
+        self._counter.finish(keys, failed, kept)
+
+    def counts(self) -> RunCounts:
+        """Return how far the run is."""
+        return self._counter.counts()
+
+
+class RemoteTracker:
+    """A LocalTracker in an actor of its own, for stages in other processes. It can be sent to them."""
+
+    def __init__(self) -> None:
+        """Start the actor. Ray replaces its process when that is lost, and the new one begins with nothing."""
+        actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(LocalTracker)
+        self._actor = actor.remote()
+
+    def lost_attempts(self, stage: str, keys: Sequence[str]) -> list[int]:
+        """See Tracker."""
+        attempts: list[int] = ray.get(self._actor.lost_attempts.remote(stage, keys))
+        return attempts
+
+    def begin(self, stage: str, keys: Sequence[str]) -> None:
+        """See Tracker; waits, since a worker that dies right after must have been noted."""
+        ray.get(self._actor.begin.remote(stage, keys))
+
+    def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
+        """See Tracker."""
+        self._actor.end.remote(stage, keys, seconds)
+
+    def finish(self, keys: Sequence[str], failed: int, kept: int) -> None:
+        """See Tracker."""
+        self._actor.finish.remote(keys, failed, kept)
+
+    def counts(self) -> RunCounts:
+        """Return how far the run is. Raises ray.exceptions.GetTimeoutError where the actor is away for long."""
+        counts: RunCounts = ray.get(self._actor.counts.remote(), timeout=_COUNTS_SECONDS)
+        return counts
+
+    def stop(self) -> None:
+        """End the actor."""
+        ray.kill(self._actor)
