@@ -1,4 +1,4 @@
-"""The masks a run writes: table schemas, palette PNGs, the note in every file, reading them back, recounting them."""
+"""The masks a run writes: schemas and their versions, palette PNGs, reading them back, recounting them."""
 
 from pipeline.masks.png import decode, encode, pascal_palette
 from pipeline.masks.reading import CommittedFile, committed_files, generations, read, read_columns
@@ -10,6 +10,7 @@ from pipeline.masks.schema import (
     MASKS_FOLDER,
     MASKS_SCHEMA,
     RUNS_FOLDER,
+    SCHEMA_VERSION,
     DatasetInfo,
 )
 from pipeline.masks.verification import Problem, Verification, quarantine, verify
@@ -22,6 +23,7 @@ __all__ = [
     "MASKS_FOLDER",
     "MASKS_SCHEMA",
     "RUNS_FOLDER",
+    "SCHEMA_VERSION",
     "CommittedFile",
     "DatasetInfo",
     "Problem",

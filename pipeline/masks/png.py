@@ -1,4 +1,4 @@
-"""A mask as a palette PNG, and back."""
+"""Encoding a mask as a palette PNG, and decoding it."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from pipeline.errors import ImageError
 
 
 def pascal_palette(n: int = 256) -> NDArray[np.uint8]:
-    """Colours (n, 3) uint8 of the PASCAL VOC development kit: the bits of a class id dealt to R, G, B in turn."""
+    """Return colours (n, 3) uint8 as the PASCAL VOC development kit: the bits of a class id go to R, G, B in turn."""
     ids = np.arange(n)
     palette = np.zeros((n, 3), np.uint8)
     for bit in range(8):
@@ -23,7 +23,7 @@ def pascal_palette(n: int = 256) -> NDArray[np.uint8]:
 
 
 def encode(mask: NDArray[np.uint8], palette: Sequence[Sequence[int]] | NDArray[np.uint8]) -> bytes:
-    """An 8-bit palette PNG of a mask (H, W) uint8; indices past the end of `palette` get their PASCAL colours.
+    """Encode a mask (H, W) uint8 as an 8-bit palette PNG; ids past the end of `palette` get their PASCAL colours.
 
     Rows are coded as differences from the row above, then run lengths: on label masks as small as zlib's default
     search at a fifth of its time.
@@ -52,7 +52,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def decode(png: bytes) -> NDArray[np.uint8]:
-    """The class ids (H, W) uint8 of a palette PNG.
+    """Decode the class ids (H, W) uint8 of a palette PNG.
 
     Raises:
         ImageError: not a PNG, damaged, or without a palette, so that its values are brightness and not class ids.

@@ -1,4 +1,4 @@
-"""The committed files of an output, newest first, and the masks in them."""
+"""Reading an output: its committed files, newest first, and the masks in them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ class CommittedFile:
 
 
 def generations(uri: str) -> list[DatasetInfo]:
-    """The generations of masks at `uri`, newest first; each with the note of its newest file.
+    """List the generations of masks at `uri`, newest first; each with the note of its newest file.
 
     Raises:
         StorageError: as `read` does.
@@ -59,12 +59,13 @@ def read(uri: str, generation: str | None = None) -> Iterator[tuple[str, NDArray
         StorageError: no masks there, no such generation, or a file that cannot be read.
     """
     files = _files_with_masks(uri)
-    known_generations = list(dict.fromkeys(file.info.generation for file in files if not file.failed))
-    wanted = known_generations[0] if generation is None else generation
-    chosen = [file for file in files if file.info.generation == wanted]
-    if wanted not in known_generations:
-        known = ", ".join(known_generations)
-        raise StorageError(f"no masks of generation {wanted} at {storage.redact(uri)}; there are: {known}")
+    written = list(dict.fromkeys(file.info.generation for file in files if not file.failed))
+    generation = written[0] if generation is None else generation
+    if generation not in written:
+        raise StorageError(
+            f"no masks of generation {generation} at {storage.redact(uri)}; there are: {', '.join(written)}"
+        )
+    chosen = [file for file in files if file.info.generation == generation]
     return _rows(chosen, repeats=len({file.info.run_id for file in chosen}) > 1)
 
 
@@ -87,7 +88,7 @@ def _rows(files: Iterable[CommittedFile], repeats: bool) -> Iterator[tuple[str, 
 
 
 def read_columns(uri: str, columns: list[str], rows_at_once: int = 1024) -> Iterator[tuple[Any, ...]]:
-    """The values of `columns`, as dotted paths, in each row of one file; a buffer of the file at a time.
+    """Stream the values of `columns`, as dotted paths, in each row of one file; a buffer of the file at a time.
 
     Raises:
         StorageError: the file cannot be read.
@@ -107,12 +108,12 @@ def _values(batch: pa.RecordBatch, column: str) -> list[Any]:
 
 
 def committed_files(output: str) -> list[CommittedFile]:
-    """The files of masks/ and errors/ below `output`, newest first, each with its note. Raises StorageError."""
+    """List the files of masks/ and errors/ below `output`, newest first, with their notes. Raises StorageError."""
     return _with_notes(committed_uris(output))
 
 
 def committed_uris(output: str) -> list[tuple[str, bool]]:
-    """The files of masks/ and errors/ below `output`, and whether it is errors/. Raises StorageError."""
+    """List the files of masks/ and errors/ below `output`: URI, and whether in errors/. Raises StorageError."""
     return [
         (entry.uri, folder == ERRORS_FOLDER)
         for folder in (MASKS_FOLDER, ERRORS_FOLDER)
@@ -123,7 +124,7 @@ def committed_uris(output: str) -> list[tuple[str, bool]]:
 
 
 def _files_with_masks(uri: str) -> list[CommittedFile]:
-    """The files at `uri`, an OUTPUT, a folder or a file, newest first. Raises StorageError where no masks are."""
+    """List the files at `uri`, an OUTPUT, a folder or a file, newest first. Raises StorageError where no masks are."""
     files = committed_files(uri)
     if not any(not file.failed for file in files):
         here = [entry for entry in storage.list_folder(uri) if "/" not in entry.key and _is_committed(entry.key)]
@@ -136,12 +137,12 @@ def _files_with_masks(uri: str) -> list[CommittedFile]:
 def _with_notes(files: Sequence[tuple[str, bool]]) -> list[CommittedFile]:
     with ThreadPoolExecutor(_READERS) as pool:  # a footer each: on a bucket the time is all waiting
         infos = pool.map(_read_info, [uri for uri, _ in files])
-        noted = [CommittedFile(uri=u, info=i, failed=f) for (u, f), i in zip(files, infos, strict=True)]
-    return sorted(noted, key=lambda file: (file.info.created, file.uri), reverse=True)
+        committed = [CommittedFile(uri=u, info=i, failed=f) for (u, f), i in zip(files, infos, strict=True)]
+    return sorted(committed, key=lambda file: (file.info.created, file.uri), reverse=True)
 
 
 def _is_committed(key: str) -> bool:
-    """Whether a path is that of a whole file: what is under way, or set aside, has a hidden name on its way."""
+    """Tell whether a path is that of a whole file: one under way, or set aside, has a hidden part in its path."""
     return key.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in key.split("/"))
 
 

@@ -1,7 +1,7 @@
-"""The tables a run writes, and the note in each file's metadata."""
+"""The tables a run writes, their versions, and the note in each file's metadata."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,9 @@ MASKS_FOLDER, ERRORS_FOLDER = "masks", "errors"
 RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER = "_runs", "_index", "_quarantine"
 FOLDERS = (MASKS_FOLDER, ERRORS_FOLDER, RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER)
 """All that a run writes lies in these, below its OUTPUT."""
+
+SCHEMA_VERSION = 1
+"""Version of the columns below, in the note of each file; a new column raises it. Files without one have version 1."""
 
 MASKS_SCHEMA = pa.schema(
     [
@@ -43,8 +46,28 @@ ERRORS_SCHEMA = pa.schema(
 )
 """One row an image that could not be segmented: OUTPUT/errors/*.parquet."""
 
+MASKS_REQUIRED = pa.schema(
+    [
+        ("key", pa.string()),
+        ("version", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("mask", pa.struct([("bytes", pa.binary())])),
+        ("classes", pa.list_(pa.struct([("id", pa.int16()), ("pixels", pa.int64())]))),
+    ]
+)
+ERRORS_REQUIRED = pa.schema([("key", pa.string()), ("version", pa.string())])
+"""What a file of any version must have, here and above, for its rows to be read; see check_columns."""
+
 _NOTE = b"segmentation"
 _HUGGINGFACE_NOTE = b"huggingface"
+
+_SAME_VALUES = (
+    frozenset({pa.string(), pa.large_string(), pa.string_view()}),
+    frozenset({pa.binary(), pa.large_binary(), pa.binary_view()}),
+    frozenset({pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()}),
+)
+"""Arrow types that Python reads as one type."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +84,7 @@ class DatasetInfo:
         run_id: the run that wrote the file.
         created: when, ISO 8601 in UTC, as datetime.now(UTC).isoformat() gives it.
         input: the folder or prefix that keys are below, without credentials; empty where there is none.
+        schema_version: version of the file's columns, as SCHEMA_VERSION.
     """
 
     classes: tuple[str, ...]
@@ -72,6 +96,7 @@ class DatasetInfo:
     run_id: str
     created: str
     input: str = ""
+    schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         """Raise ConfigError where the times of two files could not be compared, or colours are missing."""
@@ -81,7 +106,7 @@ class DatasetInfo:
             raise ConfigError(f"{len(self.classes)} classes need as many colours, not {len(self.palette)}")
 
     def to_metadata(self, schema: pa.Schema = MASKS_SCHEMA) -> dict[bytes, bytes]:
-        """Metadata for a file of `schema`: this note, and Hugging Face's, by which `datasets` shows masks as images."""
+        """Make the metadata of a file of `schema`: this note, and one by which `datasets` shows masks as images."""
         return {
             _NOTE: json.dumps(asdict(self)).encode(),
             _HUGGINGFACE_NOTE: json.dumps({"info": {"features": _features(schema)}}).encode(),
@@ -89,20 +114,58 @@ class DatasetInfo:
 
     @classmethod
     def from_metadata(cls, metadata: dict[bytes, bytes] | None) -> "DatasetInfo":
-        """The note back from a file's schema metadata. Raises OutputError where there is none, or no whole one."""
+        """Read the note from a file's schema metadata; fields that a later version has added are left out.
+
+        Raises:
+            OutputError: there is no note, or it is not whole.
+        """
         if not metadata or _NOTE not in metadata:
             raise OutputError("no 'segmentation' note in the file's metadata: it was not written by this pipeline")
         try:
-            note = json.loads(metadata[_NOTE])
+            note = {"schema_version": 1} | json.loads(metadata[_NOTE])
             note["classes"] = tuple(note["classes"])
             note["palette"] = tuple(tuple(colour) for colour in note["palette"])
-            return cls(**note)
+            return cls(**{field.name: note[field.name] for field in fields(cls) if field.name in note})
         except (ConfigError, LookupError, TypeError, ValueError) as error:
             raise OutputError(f"the 'segmentation' note in the file's metadata is damaged: {error}") from error
 
 
+def check_columns(schema: pa.Schema, required: pa.Schema) -> None:
+    """Check that a file with the columns `schema` has those of `required`.
+
+    Their order does not matter, nor how text, bytes, whole numbers and lists are stored (large_string, dictionary ...),
+    nor what other columns there are: a later version may have added them, or a program that copied the file.
+
+    Raises:
+        OutputError: a column is missing, is there twice, or holds values of another kind.
+    """
+    for field in required:
+        count = len(schema.get_all_field_indices(field.name))
+        if count != 1:
+            columns = ", ".join(schema.names)
+            raise OutputError(f"it must have one column {field.name}, and has {count}; its columns are {columns}")
+        stored = schema.field(field.name).type
+        if not _reads_as(stored, field.type):
+            raise OutputError(f"its column {field.name} is {stored}, which cannot be read as {field.type}")
+
+
+def _reads_as(stored: pa.DataType, required: pa.DataType) -> bool:
+    """Whether values of type `stored` are the same in Python as those of type `required`."""
+    if pa.types.is_dictionary(stored):
+        return _reads_as(stored.value_type, required)
+    if pa.types.is_struct(required):
+        return pa.types.is_struct(stored) and all(
+            stored.get_field_index(field.name) >= 0 and _reads_as(stored.field(field.name).type, field.type)
+            for field in required
+        )
+    if pa.types.is_list(required):
+        is_list = isinstance(stored, pa.ListType | pa.LargeListType | pa.FixedSizeListType)
+        return is_list and _reads_as(stored.value_type, required.value_type)
+    return any(stored in types and required in types for types in _SAME_VALUES)
+
+
 def _features(schema: pa.Schema) -> dict[str, Any]:
-    """The schema in the notation of the `datasets` library."""
+    """Describe the schema in the notation of the `datasets` library."""
     return {field.name: {"_type": "Image"} if field.name == "mask" else _feature(field.type) for field in schema}
 
 

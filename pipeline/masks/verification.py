@@ -1,4 +1,4 @@
-"""An output recounted, row by row, from its files alone."""
+"""Recounting an output, row by row, from its files alone."""
 
 import json
 from collections import Counter, defaultdict
@@ -17,17 +17,20 @@ from pipeline.masks.png import decode
 from pipeline.masks.reading import committed_uris
 from pipeline.masks.schema import (
     ERRORS_FOLDER,
+    ERRORS_REQUIRED,
     ERRORS_SCHEMA,
     MASKS_FOLDER,
+    MASKS_REQUIRED,
     MASKS_SCHEMA,
     QUARANTINE_FOLDER,
     RUNS_FOLDER,
     DatasetInfo,
+    check_columns,
 )
 
 _ROWS_AT_ONCE = 64
 _DAMAGE = (OSError, pa.ArrowException, OutputError, TypeError, ValueError)
-"""What a file's own bytes provoke; what its storage provokes is a StorageError."""
+"""Raised for the bytes of a file; what its storage raises is a StorageError."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,7 @@ class Verification:
         segmented: images whose newest row is in masks/, in all generations.
         failed: images whose newest row is in errors/, in all generations.
         replaced: rows that a later run has replaced: of images that changed, and of errors tried again.
+        unknown_columns: names of columns that this code does not know; a later version wrote them, or another program.
         problems: what is wrong; empty for a sound output.
     """
 
@@ -55,7 +59,18 @@ class Verification:
     segmented: int
     failed: int
     replaced: int
+    unknown_columns: tuple[str, ...]
     problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RowsFile:
+    """A file of masks/, or of errors/ where `failed`, whose rows can be read; its note and its column names."""
+
+    uri: str
+    failed: bool
+    info: DatasetInfo
+    columns: tuple[str, ...]
 
 
 @dataclass
@@ -67,7 +82,7 @@ class _Count:
     replaced: int = 0
 
     def add(self, info: DatasetInfo, key: str, version: str, failed: bool) -> str:
-        """Count a row, files coming oldest first; returns what is wrong with it, or nothing."""
+        """Count a row, files coming oldest first; returns what is wrong with it, empty where nothing is."""
         before = self.newest.get((info.generation, key))
         self.newest[info.generation, key] = (version, failed, info.run_id)
         if before is None:
@@ -84,7 +99,8 @@ def verify(uri: str) -> Verification:
 
     In each generation keys are unique, but for images that changed and errors tried again; every PNG decodes to its
     height and width; pixel counts are those of the mask; there is a row for each image that a run which ended has
-    listed. Memory: the keys and versions of all rows.
+    listed. Files of any schema version are judged by the columns that their rows need. Memory: the keys and versions
+    of all rows.
 
     Raises:
         StorageError: the storage does not answer, or there is no output.
@@ -92,81 +108,97 @@ def verify(uri: str) -> Verification:
     if not any(storage.exists(storage.join(uri, folder)) for folder in (MASKS_FOLDER, ERRORS_FOLDER, RUNS_FOLDER)):
         raise StorageError(f"no output at {storage.redact(uri)}: neither {MASKS_FOLDER}/ nor {RUNS_FOLDER}/ is there")
     problems: list[Problem] = []
-    files: list[tuple[DatasetInfo, str, bool]] = []
-    found = committed_uris(uri)
-    for file, failed in found:
+    files: list[_RowsFile] = []
+    committed = committed_uris(uri)
+    for file_uri, failed in committed:
         try:
-            files.append((_note(file, failed), file, failed))
+            files.append(_opened(file_uri, failed))
         except _DAMAGE as error:
-            problems.append(Problem(uri=file, what=f"cannot be read: {error}"))
+            problems.append(Problem(uri=file_uri, what=f"cannot be read: {error}"))
     runs, unreadable = _runs(uri)
     problems += unreadable
     count = _Count(retried=frozenset(run.run_id for run in runs if run.retried))
-    for info, file, failed in sorted(files, key=lambda one: (one[0].created, one[1])):
-        problems += [Problem(uri=file, what=what) for what in _wrong(info, file, failed, count)]
+    for file in sorted(files, key=lambda file: (file.info.created, file.uri)):
+        problems += [Problem(uri=file.uri, what=what) for what in _wrong_rows(file, count)]
     problems += _lost(runs, Counter(generation for generation, _ in count.newest))
     failures = [failed for _, failed, _ in count.newest.values()]
     return Verification(
-        files=len(found),
+        files=len(committed),
         segmented=failures.count(False),
         failed=failures.count(True),
         replaced=count.replaced,
+        unknown_columns=tuple(sorted({name for file in files for name in _unknown_columns(file)})),
         problems=tuple(problems),
     )
 
 
 def quarantine(uri: str, verification: Verification) -> list[str]:
-    """Move the files with problems to _quarantine/ below the output, where no reader looks; returns their new places.
+    """Move the files with problems to _quarantine/ below the output, where no reader looks.
 
-    The images they held have no row then: the next run does them again. Raises StorageError.
+    The images they held have no row then: the next run does them again.
+
+    Returns:
+        The new URIs.
+
+    Raises:
+        StorageError: the storage does not answer, or refuses.
     """
     moved = []
     for bad in dict.fromkeys(problem.uri for problem in verification.problems if problem.file):
-        place = storage.join(uri, QUARANTINE_FOLDER, bad.removeprefix(f"{uri.rstrip('/')}/"))
-        storage.put_whole(place, storage.read_bytes(bad))
+        new_uri = storage.join(uri, QUARANTINE_FOLDER, bad.removeprefix(f"{uri.rstrip('/')}/"))
+        storage.put_whole(new_uri, storage.read_bytes(bad))
         storage.delete(bad)
-        moved.append(place)
+        moved.append(new_uri)
     return moved
 
 
-def _note(file: str, failed: bool) -> DatasetInfo:
-    with storage.opened(file) as stream:
+def _opened(uri: str, failed: bool) -> _RowsFile:
+    """Read a file's note and columns. Raises what is in _DAMAGE."""
+    with storage.opened(uri) as stream:
         schema = pq.read_schema(stream)
-    if not schema.equals(ERRORS_SCHEMA if failed else MASKS_SCHEMA):
-        raise OutputError(f"its columns are {', '.join(f'{f.name}: {f.type}' for f in schema)}")
-    return DatasetInfo.from_metadata(schema.metadata)
+    info = DatasetInfo.from_metadata(schema.metadata)
+    check_columns(schema, ERRORS_REQUIRED if failed else MASKS_REQUIRED)
+    return _RowsFile(uri=uri, failed=failed, info=info, columns=tuple(schema.names))
 
 
-def _wrong(info: DatasetInfo, file: str, failed: bool, count: _Count) -> Iterator[str]:
-    columns = ["key", "version"] if failed else ["key", "version", "height", "width", "mask", "classes"]
+def _unknown_columns(file: _RowsFile) -> set[str]:
+    return set(file.columns) - set((ERRORS_SCHEMA if file.failed else MASKS_SCHEMA).names)
+
+
+def _wrong_rows(file: _RowsFile, count: _Count) -> Iterator[str]:
+    """Count the rows of a file; yields what is wrong with them."""
+    columns = (ERRORS_REQUIRED if file.failed else MASKS_REQUIRED).names
     try:
-        with storage.opened(file) as stream, pq.ParquetFile(stream) as table:
+        with storage.opened(file.uri) as stream, pq.ParquetFile(stream) as table:
             for batch in table.iter_batches(_ROWS_AT_ONCE, columns=columns):
                 for row in batch.to_pylist():
-                    yield from filter(None, [count.add(info, row["key"], row["version"], failed)])
-                    yield from filter(None, [None if failed else _wrong_mask(row, len(info.classes))])
+                    if row["key"] is None or row["version"] is None:
+                        yield f"a row without a key or a version: key {row['key']!r}, version {row['version']!r}"
+                        continue
+                    yield from filter(None, [count.add(file.info, row["key"], row["version"], file.failed)])
+                    yield from filter(None, [None if file.failed else _wrong_mask(row, len(file.info.classes))])
     except _DAMAGE as error:
         yield f"cannot be read: {error}"
 
 
 def _wrong_mask(row: dict[str, Any], classes: int) -> str | None:
-    """What is wrong with a row of masks/."""
+    """Compare a mask with what its row of masks/ says of it; returns what differs."""
     try:
-        mask = decode(row["mask"]["bytes"] or b"")
+        mask = decode((row["mask"] or {}).get("bytes") or b"")
     except ImageError as error:
         return f"the mask of {row['key']!r}: {error}"
     if mask.shape != (row["height"], row["width"]):
         return f"the mask of {row['key']!r} is {mask.shape}, and the row says {(row['height'], row['width'])}"
-    counted = np.bincount(mask.ravel())
-    said = {found["id"]: found["pixels"] for found in row["classes"]}
-    if said != {int(i): int(counted[i]) for i in counted.nonzero()[0]} or len(counted) > classes:
+    counts = np.bincount(mask.ravel())
+    row_counts = {label["id"]: label["pixels"] for label in row["classes"] or ()}
+    if row_counts != {int(label): int(counts[label]) for label in counts.nonzero()[0]} or len(counts) > classes:
         return f"the mask of {row['key']!r} has other classes or pixels than its row says"
     return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """What is noted of a run: whether it redid errors and, once it has ended, its generation and what it listed."""
+    """The notes of a run: whether it redid errors and, once it has ended, its generation and how many it listed."""
 
     uri: str
     run_id: str
@@ -176,7 +208,7 @@ class _Run:
 
 
 def _runs(uri: str) -> tuple[list[_Run], list[Problem]]:
-    """The runs of an output, and what is wrong with their notes."""
+    """Read the notes of an output's runs; what is wrong with them comes second."""
     notes: dict[str, dict[str, str]] = defaultdict(dict)
     folder = storage.join(uri, RUNS_FOLDER)
     for entry in storage.list_folder(folder) if storage.exists(folder) else ():
@@ -185,19 +217,23 @@ def _runs(uri: str) -> tuple[list[_Run], list[Problem]]:
             notes[run][name] = entry.uri
     runs, problems = [], []
     for run, files in notes.items():
-        place = files.get("summary.json", "")
+        summary_uri = files.get("summary.json", "")
         try:
             config = yaml.safe_load(storage.read_bytes(files["config.yaml"])) if "config.yaml" in files else {}
-            said: Any = json.loads(storage.read_bytes(place)) if place else {"generation": None, "listed": 0}
-            retried, listed = bool(config.get("retry_errors")), int(said["listed"])
-            runs.append(_Run(uri=place, run_id=run, retried=retried, generation=said["generation"], listed=listed))
+            summary: Any = {"generation": None, "listed": 0}
+            if summary_uri:
+                summary = json.loads(storage.read_bytes(summary_uri))
+            retried, listed = bool(config.get("retry_errors")), int(summary["listed"])
+            runs.append(
+                _Run(uri=summary_uri, run_id=run, retried=retried, generation=summary["generation"], listed=listed)
+            )
         except (AttributeError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
-            problems.append(Problem(uri=place or files["config.yaml"], what=f"cannot be read: {error}"))
+            problems.append(Problem(uri=summary_uri or files["config.yaml"], what=f"cannot be read: {error}"))
     return runs, problems
 
 
 def _lost(runs: Sequence[_Run], images: Counter[str]) -> Iterator[Problem]:
-    """Images that a run which ended has listed, and that have no row in its generation."""
+    """Yield a problem for each run that ended and listed more images than its generation has rows."""
     for run in runs:
         if run.generation is not None and run.listed > images[run.generation]:
             what = f"says that {run.listed} images were listed; {images[run.generation]} have a row; run the job again"
