@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models.inference import Inference
 from pipeline.refine.crf import PRUNE, CRFParams
-from pipeline.storage import Uri
+from pipeline.storage import StorageConfig, Uri
 
 DEFAULT_MODEL = Uri("scenes")
 
@@ -43,7 +43,7 @@ class RefineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(StorageConfig):
     """Segment every image of a bucket.
 
     Args:
@@ -55,7 +55,6 @@ class RunConfig:
         error_budget: share of failed images, 0 to 1, above which the exit code is 3.
         max_pixels: refuse images with more pixels (width * height).
         commit_seconds: write finished masks at least this often, in seconds.
-        storage_timeout: wait so many seconds for a storage that stops answering in the middle of the run.
         retry_errors: do only what has its row in errors/, again; what has failed by its listing alone is left.
         dry_run: say what would be done, and write nothing.
         prices: YAML file with the price of an hour by node type, for the summary's cost.
@@ -71,7 +70,6 @@ class RunConfig:
     error_budget: float = 0.01
     max_pixels: int = DEFAULT_MAX_PIXELS
     commit_seconds: float = 180.0
-    storage_timeout: float = 300.0
     retry_errors: bool = False
     dry_run: bool = False
     prices: Uri | None = None
@@ -80,6 +78,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value no run can have."""
+        super().__post_init__()
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit is {self.limit}; give the number of images to take, at least 1, or leave it out")
         if not 0 <= self.error_budget <= 1:
@@ -88,8 +87,6 @@ class RunConfig:
             raise ConfigError(f"max_pixels is {self.max_pixels}; it must be at least 1")
         if self.commit_seconds <= 0:
             raise ConfigError(f"commit_seconds is {self.commit_seconds}; it must be above 0")
-        if self.storage_timeout < 0:
-            raise ConfigError(f"storage_timeout is {self.storage_timeout}; it must be at least 0")
 
     def resolved(self) -> "RunConfig":
         """The same run with paths that mean the same on every machine."""

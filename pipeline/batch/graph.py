@@ -1,15 +1,13 @@
 """The graph of the main job: manifest -> fetch -> segment (GPU actors) -> refine (CPU actors) -> finished blocks."""
 
-import logging
 import socket
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import ray
 import torch
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, Dataset
 
 from pipeline.batch.fetch import ManifestDatasource
 from pipeline.batch.manifest import Manifest
@@ -20,7 +18,7 @@ from pipeline.batch.tracker import RemoteTracker
 from pipeline.errors import RunError
 from pipeline.models import Inference, Predictor, SegmentationModel
 from pipeline.refine.crf import DenseCRF
-from pipeline.runtime.errors import root_cause
+from pipeline.runtime.errors import as_raised
 from pipeline.runtime.plan import CPU_BATCH, Plan
 
 
@@ -47,11 +45,9 @@ def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, tracker: R
     else:
         then = partial(_refiner_on_gpu, ready.crf, *described)
         finished = scored(images, model, config.inference, config.max_pixels, plan, tracker, then)
-    try:
+    with as_raised():
         for bundle in finished.iter_internal_ref_bundles():
             yield from bundle.blocks
-    except ray.exceptions.RayError as error:
-        raise root_cause(error) from None
 
 
 def scored(
@@ -77,17 +73,6 @@ def scored(
         num_cpus=plan.segmenter_cpus,
         num_gpus=plan.segmenter_gpus,
     )
-
-
-def configure(block_bytes: int) -> None:
-    """Set up Ray Data for this run: quiet, blocks of about `block_bytes`, and no failed block ever forgiven."""
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised, and then told once
-    warnings.filterwarnings("ignore", module=r"ray\.data")  # that a small bucket cannot fill every worker
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.target_max_block_size = block_bytes
-    context.max_errored_blocks = 0
 
 
 def _refiner_on_gpu(crf: DenseCRF, *described: Any) -> RefineStage:

@@ -25,6 +25,7 @@ from pipeline.batch.summary import Forecast, Summary
 from pipeline.batch.tracker import RemoteTracker
 from pipeline.masks import DatasetInfo
 from pipeline.runtime.cluster import connected, plan_when_free
+from pipeline.runtime.configured import configured
 from pipeline.runtime.periodic import every
 from pipeline.runtime.plan import Plan, RefineDevice
 from pipeline.runtime.progress import ProgressBar, say
@@ -49,14 +50,14 @@ def segment(ready: Preflight) -> Summary:
     folder = storage.join(config.output, masks.RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(folder, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     lock = Lock(output=config.output, run_id=info.run_id)
-    with held(lock), storage.retrying(config.storage_timeout), connected():
+    with held(lock), configured(storage_timeout=config.storage_timeout), connected():
         listing, tables = _to_do(ready, info)
         run = _Run(
             ready=ready,
             info=info,
             listing=listing,
             manifest=Manifest(storage.join(folder, "manifest")),
-            committer=Committer(config.output, info, config.commit_seconds, lock.check, config.storage_timeout),
+            committer=Committer(config.output, info, config.commit_seconds, lock.check),
             clock=NodeClock(node_types),
             metrics=RunMetrics(info.run_id, config.error_budget),
             started=started,
@@ -96,9 +97,8 @@ class _Run:
 
     def _work(self, plan: Plan) -> None:
         """Run the graph over the manifest and commit what comes out."""
-        graph.configure(_block_bytes(self.listing, plan))
         tracker, capacity = RemoteTracker(), Capacity(plan)
-        with ProgressBar(self.manifest.rows) as progress:
+        with configured(block_bytes=_block_bytes(self.listing, plan)), ProgressBar(self.manifest.rows) as progress:
 
             def show() -> None:
                 with suppress(ray.exceptions.GetTimeoutError):  # the process that counts is away, and comes back

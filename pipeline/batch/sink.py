@@ -53,8 +53,7 @@ class Receipt:
 class Committer:
     """Collects blocks and commits them below `output`, a file at least every `seconds`.
 
-    `check` is called where the files are put, right before each, and raises where this run may commit no more. A
-    storage that does not answer is asked again for `storage_timeout` seconds.
+    `check` is called where the files are put, right before each, and raises where this run may commit no more.
 
     One thread may add while another commits; when storage is slower than the graph, adding waits.
     """
@@ -63,7 +62,6 @@ class Committer:
     info: DatasetInfo
     seconds: float
     check: Callable[[], None]
-    storage_timeout: float = 0.0
     receipts: list[Receipt] = field(default_factory=list)
     _blocks: list[Any] = field(default_factory=list)
     _bytes: int = 0
@@ -103,7 +101,7 @@ class Committer:
         self._blocks, self._bytes = [], 0  # an interrupt may lose them, not repeat them
         self._files += 1
         self._writing.append(
-            _write_files.remote(self.output, name, self.info, self.check, self.storage_timeout, *blocks)
+            _write_files.remote(self.output, name, self.info, self.check, storage.retry_seconds(), *blocks)
         )
 
     def _settle(self, allowed: int) -> None:
@@ -120,12 +118,12 @@ class Committer:
 
 @ray.remote(num_cpus=0, max_retries=3)
 def _write_files(
-    output: str, name: str, info: DatasetInfo, check: Callable[[], None], storage_timeout: float, *blocks: pa.Table
+    output: str, name: str, info: DatasetInfo, check: Callable[[], None], retry_seconds: float, *blocks: pa.Table
 ) -> Receipt:
     """See write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
     finished = pa.concat_tables(blocks)
     began = time.monotonic()
-    with storage.retrying(storage_timeout):
+    with storage.retrying(retry_seconds):
         receipt = write_files(output, name, info, finished, check)
     for row in finished.filter(pc.is_valid(finished.column("error"))).select(_LOGGED).to_pylist():
         log("failed", run_id=info.run_id, **row)

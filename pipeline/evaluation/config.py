@@ -8,11 +8,11 @@ from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.evaluation.trimap import Band
 from pipeline.models.inference import Inference
-from pipeline.storage import Uri
+from pipeline.storage import StorageConfig, Uri
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(StorageConfig):
     """Score a model, or masks that the main job wrote, on labelled pictures.
 
     Args:
@@ -25,7 +25,6 @@ class EvaluateConfig:
         output: folder or prefix for scores.json, scores.md, classes.png and trimap.png; without, nothing is written.
         trimap: what the trimap's bands grow from: void pixels, as in the paper and by default for voc, or the borders
             between differently labelled pixels, for data that has no void along them.
-        storage_timeout: wait so many seconds for a storage that stops answering in the middle of the run.
         inference: how the network is run.
         refine: how its scores are refined.
     """
@@ -38,18 +37,16 @@ class EvaluateConfig:
     masks: Uri | None = None
     output: Uri | None = None
     trimap: Band | None = None
-    storage_timeout: float = 300.0
     inference: Inference = field(default_factory=Inference)
     refine: RefineConfig = field(default_factory=RefineConfig)
 
     def __post_init__(self) -> None:
         """Raise ConfigError unless there is one thing to score, in a way that an evaluation knows."""
+        super().__post_init__()
         if (self.model is None) == (self.masks is None):
             raise ConfigError("give either --model, to run it, or --masks, an output of the main job that is there")
         if self.refine.device == "cuda":
             raise ConfigError("refine.device is cuda; an evaluation refines on CPUs: use cpu or auto")
-        if self.storage_timeout < 0:
-            raise ConfigError(f"storage_timeout is {self.storage_timeout}; it must be at least 0")
 
     @property
     def band(self) -> Band:

@@ -11,6 +11,7 @@ from pipeline import models, storage
 from pipeline.data.labelled import list_pairs
 from pipeline.data.labelled.pairs import Pair
 from pipeline.evaluation.coarse_to_fine import Point, coarse_to_fine
+from pipeline.evaluation.graph import BLOCK_BYTES
 from pipeline.evaluation.labelled import fetch_labelled, labels_for
 from pipeline.evaluation.network_logits import NetworkLogits, network_logits
 from pipeline.evaluation.search_config import SEARCHED, SearchConfig
@@ -19,6 +20,7 @@ from pipeline.metrics import SegmentationScore
 from pipeline.models import SegmentationModel
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.report.heat_map import heat_map
+from pipeline.runtime.configured import configured
 from pipeline.runtime.progress import ProgressBar, say
 
 _PARAMS_FILE, _HEAT_MAP_FILE = "crf.yaml", "crf.png"
@@ -76,14 +78,14 @@ def search(ready: SearchInputs) -> dict[str, Any]:
         RunError: the cluster has no room, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
-    with storage.retrying(ready.config.storage_timeout):
+    with configured(storage_timeout=ready.config.storage_timeout, block_bytes=BLOCK_BYTES):
         return _search(ready)
 
 
 def _search(ready: SearchInputs) -> dict[str, Any]:
     begin = time.monotonic()
     config = ready.config
-    labelled = fetch_labelled(ready.pairs, ready.labels, config.storage_timeout)
+    labelled = fetch_labelled(ready.pairs, ready.labels)
     found = best_parameters(config, network_logits(labelled, ready.model, config.inference))
     params = storage.join(config.output, _PARAMS_FILE)
     refined = max(found.tried.values())

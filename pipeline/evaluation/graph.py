@@ -14,17 +14,17 @@ from pipeline.evaluation.scorer import Scorer, refiners
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models import Inference, SegmentationModel
 from pipeline.refine.crf import DenseCRF
-from pipeline.runtime.errors import root_cause
+from pipeline.runtime.errors import as_raised
 from pipeline.runtime.plan import CPU_BATCH, Plan
 
-_BLOCK_BYTES = 2**20
+BLOCK_BYTES = 2**20
+"""Of a block, so that its pictures are spread over the actors."""
 
 
 def scored(
     labelled: Labelled, model: SegmentationModel, inference: Inference, plan: Plan, tracker: RemoteTracker
 ) -> Dataset:
     """The network's scores of all pictures, a dataset of schema LOGITS that is not run yet."""
-    graph.configure(_BLOCK_BYTES)
     images = ray.data.read_datasource(
         LabelledDatasource(labelled), num_cpus=0, concurrency=plan.fetchers, override_num_blocks=len(labelled)
     )
@@ -49,9 +49,7 @@ def counted(
         compute=ActorPoolStrategy(size=plan.refiners),
         num_cpus=plan.refiner_cpus,
     )
-    try:
+    with as_raised():
         for bundle in counts.iter_internal_ref_bundles():
             for block in bundle.blocks:
                 yield from ray.get(block.ref).to_pylist()
-    except ray.exceptions.RayError as error:
-        raise root_cause(error) from None

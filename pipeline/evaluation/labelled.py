@@ -72,19 +72,18 @@ def _fetched(labelled: Labelled, part: range) -> Iterator[pa.Table]:
     yield rows.table(found, rows.FETCHED)
 
 
-def fetch_labelled(pairs: Sequence[Pair], labels: Labels, storage_timeout: float) -> Labelled:
+def fetch_labelled(pairs: Sequence[Pair], labels: Labels) -> Labelled:
     """Fetch and check pairs, on the cluster this process is connected to.
 
     Args:
         pairs: in the order of their keys.
         labels: what the masks hold.
-        storage_timeout: seconds for which a storage that does not answer is asked again.
 
     Raises:
         ConfigError: pairs that cannot be used, by name.
         StorageError: the storage does not answer.
     """
-    return Labelled(dataset=load(pairs, labels, storage_timeout), keys=tuple(pair.key for pair in pairs))
+    return Labelled(dataset=load(pairs, labels), keys=tuple(pair.key for pair in pairs))
 
 
 def labels_for(layout: labelled.Layout, given: Sequence[str] | None, predicted: Sequence[str]) -> Labels:

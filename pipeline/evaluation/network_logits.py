@@ -20,7 +20,7 @@ from pipeline.models import Inference, SegmentationModel
 from pipeline.refine import refine
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.runtime.cluster import plan_when_free
-from pipeline.runtime.errors import get, root_cause
+from pipeline.runtime.errors import as_raised, get
 from pipeline.runtime.progress import say
 from pipeline.runtime.tasks import task_results
 
@@ -83,10 +83,8 @@ def network_logits(labelled: Labelled, model: SegmentationModel, inference: Infe
     say(f"{len(labelled)} labelled images; plan: {plan}")
     tracker = RemoteTracker()
     scored = graph.scored(labelled, model, inference, plan, tracker)
-    try:
+    with as_raised():
         done = scored.select_columns(["key", "logits", "shape", "error", "message"]).materialize()
-    except ray.exceptions.RayError as error:
-        raise root_cause(error) from None
     tracker.stop()
     blocks = tuple(block.ref for bundle in done.iter_internal_ref_bundles() for block in bundle.blocks)
     index, places, failed = labelled.index(), [], []

@@ -23,6 +23,7 @@ from pipeline.models import SegmentationModel
 from pipeline.refine.crf import DenseCRF
 from pipeline.report.plots import class_bars, trimap_curve
 from pipeline.runtime.cluster import plan_when_free
+from pipeline.runtime.configured import configured
 from pipeline.runtime.progress import ProgressBar, say
 
 _SHOWN = 10
@@ -67,14 +68,14 @@ def evaluate(ready: EvaluationInputs) -> Evaluation:
         RunError: the cluster has no room, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
-    with storage.retrying(ready.config.storage_timeout):
+    with configured(storage_timeout=ready.config.storage_timeout, block_bytes=graph.BLOCK_BYTES):
         return _evaluate(ready)
 
 
 def _evaluate(ready: EvaluationInputs) -> Evaluation:
     begin = time.monotonic()
     config = ready.config
-    labelled = fetch_labelled(ready.pairs, ready.labels, config.storage_timeout)
+    labelled = fetch_labelled(ready.pairs, ready.labels)
     how = Counting(classes=len(ready.labels.classes), band=config.band)
     if isinstance(ready.scored, DatasetInfo):
         tallies, about = _of_masks(ready, ready.scored, labelled, how)

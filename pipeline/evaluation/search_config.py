@@ -9,7 +9,7 @@ from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.models.inference import Inference
 from pipeline.refine.crf import CRFParams
-from pipeline.storage import Uri
+from pipeline.storage import StorageConfig, Uri
 
 SEARCHED = ("bilateral_weight", "bilateral_xy", "bilateral_rgb")
 """The fields of CRFParams, and of SearchConfig, that are searched, in the order of a point's values."""
@@ -19,7 +19,7 @@ Range = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig:
+class SearchConfig(StorageConfig):
     """Search the dense CRF's parameters for a model, coarse to fine, on labelled pictures.
 
     Args:
@@ -35,7 +35,6 @@ class SearchConfig:
         bilateral_rgb: likewise sigma beta, in levels of 0..255.
         gaussian_weight: w2, which is not searched.
         gaussian_xy: sigma gamma in pixels, which is not searched.
-        storage_timeout: wait so many seconds for a storage that stops answering in the middle of the run.
         inference: how the network is run.
     """
 
@@ -51,15 +50,13 @@ class SearchConfig:
     bilateral_rgb: Range = (3.0, 6.0, 1.0)
     gaussian_weight: float = 3.0
     gaussian_xy: float = 3.0
-    storage_timeout: float = 300.0
     inference: Inference = field(default_factory=Inference)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a range that holds nothing, or values that no CRF can have."""
+        super().__post_init__()
         if self.images < 1:
             raise ConfigError(f"images is {self.images}; give the number of pictures to search on, at least 1")
-        if self.storage_timeout < 0:
-            raise ConfigError(f"storage_timeout is {self.storage_timeout}; it must be at least 0")
         for name in SEARCHED:
             low, high, step = getattr(self, name)
             if not (low <= high and step > 0):

@@ -1,12 +1,12 @@
-"""The Ray cluster a job runs on: connected to, or started for its time; and what it has free."""
+"""The Ray cluster a job runs on: connected to, or started for its time; and what its machines have free."""
 
 import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray._private.state import available_resources_per_node
@@ -14,12 +14,15 @@ from ray._private.state import available_resources_per_node
 from pipeline.errors import RunError
 from pipeline.runtime.plan import Node, Plan, RefineDevice, plan
 
-_WAIT_FOR_ROOM_SECONDS = 15.0
+_RELEASE_SECONDS = 15.0
+"""How long a run that has just ended may take to release what it held."""
+
+_Fit = TypeVar("_Fit")
 
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """The cluster this process is connected to or RAY_ADDRESS names; else a local one for the time of the run.
+    """Connect to the cluster that RAY_ADDRESS names, or to a local one for the time of the block, unless connected.
 
     Ray by itself would rather join a local cluster that another run has started, and die with it.
     """
@@ -44,20 +47,27 @@ def connected() -> Iterator[None]:
         ray.shutdown()
 
 
-def plan_when_free(labels: int, refine_on: RefineDevice = "cpu") -> Plan:
-    """The plan for what is free; a run that has just ended may need a moment to release its CPUs."""
-    deadline = time.monotonic() + _WAIT_FOR_ROOM_SECONDS
+def fit_when_free(fit: Callable[[Sequence[Mapping[str, float]]], _Fit]) -> _Fit:
+    """Give what `fit` makes of what each machine has free, by Ray's names; ask it again while that is too little.
+
+    Raises:
+        RunError: `fit` raises it still when a run that has just ended must have released what it held.
+    """
+    deadline = time.monotonic() + _RELEASE_SECONDS
     while True:
+        free = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
         try:
-            return plan(_free_nodes(), labels, refine_on)
+            return fit(free)
         except RunError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
 
 
-def _free_nodes() -> list[Node]:
-    return [
-        Node(cpus=free.get("CPU", 0.0), gpus=free.get("GPU", 0.0), memory=free.get("memory", 0.0))
-        for free in available_resources_per_node().values()  # type: ignore[no-untyped-call]
-    ]
+def plan_when_free(labels: int, refine_on: RefineDevice = "cpu") -> Plan:
+    """Plan for masks of `labels` classes on what is free, as fit_when_free does. Raises RunError."""
+    return fit_when_free(lambda free: plan([_node(machine) for machine in free], labels, refine_on))
+
+
+def _node(free: Mapping[str, float]) -> Node:
+    return Node(cpus=free.get("CPU", 0.0), gpus=free.get("GPU", 0.0), memory=free.get("memory", 0.0))

@@ -1,4 +1,4 @@
-"""Labelled pictures in the cluster's memory: fetched once, checked, and decoded wherever they are wanted."""
+"""Labelled pictures in the cluster's memory: fetched once, checked, and decoded wherever they are needed."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from pipeline.data.labelled.pairs import Pair, Pixels, decode, fetch
 from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.runtime.errors import get
-from pipeline.runtime.tables import tables
+from pipeline.runtime.tasks import tables
 
 _PAIRS_A_TASK = 32
 _PROBLEMS_SHOWN = 10
@@ -40,38 +40,38 @@ class LabelledDataset:
         return len(self.places)
 
     def pair(self, index: int) -> tuple[Pixels, Pixels]:
-        """Picture (H, W, 3) and mask (H, W) of one pair."""
+        """Decode one pair: picture (H, W, 3) and mask (H, W), uint8."""
         block, row = self.places[index]
         table = ray.get(self.blocks[block])
         return decode(table["image"][row].as_py(), table["mask"][row].as_py(), self.labels)
 
 
-def load(pairs: Sequence[Pair], labels: Labels, storage_timeout: float) -> LabelledDataset:
-    """Fetch every pair and look at it; a storage that does not answer is asked again for `storage_timeout` seconds.
+def load(pairs: Sequence[Pair], labels: Labels) -> LabelledDataset:
+    """Fetch and check every pair.
 
     Raises:
         ConfigError: pairs that cannot be trained on, by name, and what is wrong with each.
         StorageError: the storage stopped answering.
     """
     chunks = [pairs[i : i + _PAIRS_A_TASK] for i in range(0, len(pairs), _PAIRS_A_TASK)]
-    calls = [partial(_fetch, chunk, labels, storage_timeout) for chunk in chunks]
+    calls = [partial(_fetch, chunk, labels, storage.retry_seconds()) for chunk in chunks]
     cpus = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
     blocks = tuple(tables(calls, at_once=max(cpus, 2)))
-    found = sorted(itertools.chain.from_iterable(get([_notes.remote(*item) for item in enumerate(blocks)])))
-    problems = [f"{note.key}: {note.problem}" for note in found if note.problem]
+    notes = sorted(itertools.chain.from_iterable(get([_notes.remote(*item) for item in enumerate(blocks)])))
+    problems = [f"{note.key}: {note.problem}" for note in notes if note.problem]
     if problems:
         shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
         raise ConfigError(f"{len(problems)} of {len(pairs)} labelled pictures cannot be used:\n  {shown}")
     return LabelledDataset(
         blocks=blocks,
-        places=tuple((note.block, note.row) for note in found),
-        pixels=tuple(map(sum, zip(*(note.pixels for note in found), strict=True))),
+        places=tuple((note.block, note.row) for note in notes),
+        pixels=tuple(map(sum, zip(*(note.pixels for note in notes), strict=True))),
         labels=labels,
     )
 
 
-def _fetch(pairs: Sequence[Pair], labels: Labels, storage_timeout: float) -> Iterator[pa.Table]:
-    with storage.retrying(storage_timeout):
+def _fetch(pairs: Sequence[Pair], labels: Labels, retry_seconds: float) -> Iterator[pa.Table]:
+    with storage.retrying(retry_seconds):
         yield fetch(pairs, labels)
 
 

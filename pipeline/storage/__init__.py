@@ -8,13 +8,14 @@ is addressed path-style.
 from pipeline.storage.access import filesystem
 from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
 from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_if_there, read_ranges
-from pipeline.storage.outages import retrying, with_retries
+from pipeline.storage.outages import StorageConfig, retry_seconds, retrying, with_retries
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
 from pipeline.storage.uri import Uri, join, normalize, redact
 
 __all__ = [
     "PROBE_SECONDS",
     "Entry",
+    "StorageConfig",
     "Uri",
     "delete",
     "exists",
@@ -32,6 +33,7 @@ __all__ = [
     "read_if_there",
     "read_ranges",
     "redact",
+    "retry_seconds",
     "retrying",
     "with_retries",
     "within",

@@ -4,12 +4,13 @@ import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import aiohttp
 import botocore.exceptions
 
-from pipeline.errors import StorageError
+from pipeline.errors import ConfigError, StorageError
 
 _T = TypeVar("_T")
 _OUTAGES = (
@@ -27,11 +28,28 @@ _allowed: list[float] = []
 _silent_since: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class StorageConfig:
+    """How long a job waits for its storage: what the configurations of all jobs begin with.
+
+    Args:
+        storage_timeout: wait so many seconds for a storage that stops answering in the middle of the run.
+    """
+
+    storage_timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a time below 0."""
+        if self.storage_timeout < 0:
+            raise ConfigError(f"storage_timeout is {self.storage_timeout}; it must be at least 0")
+
+
 @contextmanager
 def retrying(seconds: float) -> Iterator[None]:
-    """Within the block, in all threads of this process: a storage that fails to answer is asked again for `seconds`.
+    """Ask a storage that fails to answer again for `seconds`: within the block, in all threads of this process.
 
-    Where several blocks are open, the most retrying of them counts.
+    Where several blocks are open, the longest time counts. What is sent to other processes takes `retry_seconds()`
+    along, and opens a block of its own there.
     """
     _allowed.append(seconds)
     try:
@@ -41,12 +59,12 @@ def retrying(seconds: float) -> Iterator[None]:
 
 
 def retry_seconds() -> float:
-    """The seconds for which a silent storage is asked again, in this process, now."""
+    """Give the seconds for which a silent storage is asked again, in this process, now."""
     return max(_allowed, default=0.0)
 
 
 def with_retries(call: Callable[[], _T]) -> _T:
-    """What `call` returns; while the storage does not answer it is called again, as long as `retrying` allows.
+    """Return what `call` does; while the storage does not answer, call it again, for as long as `retrying` allows.
 
     The time counts from the beginning of the outage, also where other calls of this process have met it before: what is
     still asked once a run has given up does not wait as long again.
@@ -71,7 +89,7 @@ def with_retries(call: Callable[[], _T]) -> _T:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether a storage did not answer, or only to say that it cannot now."""
+    """Tell whether a storage did not answer, or only to say that it cannot now."""
     if isinstance(error, StorageError) and error.__cause__ is not None:
         return is_outage(error.__cause__)
     if isinstance(error, aiohttp.ClientResponseError):

@@ -1,4 +1,4 @@
-"""A call on a thread of its own, so that the main thread can watch it, and Ctrl-C ends the watching at once."""
+"""A call on a thread of its own: the main thread shows its progress meanwhile, and Ctrl-C ends that at once."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ _T = TypeVar("_T")
 
 
 def in_background(call: Callable[[], _T]) -> "Future[_T]":
-    """What `call` will give, or raise. The thread does not keep the process from ending."""
+    """Start `call`; the future holds what it gives or raises. The thread does not keep the process from ending."""
     promise: Future[_T] = Future()
 
     def work() -> None:

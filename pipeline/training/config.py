@@ -6,7 +6,7 @@ from pipeline import storage
 from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.models.architecture import ARCHITECTURES
-from pipeline.storage import Uri
+from pipeline.storage import StorageConfig, Uri
 from pipeline.training.recipe import Recipe
 
 SHORT_NAMES = {
@@ -21,7 +21,7 @@ SHORT_NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(StorageConfig):
     """Train a network on labelled pictures.
 
     Args:
@@ -36,7 +36,6 @@ class TrainConfig:
         validation_split: the pictures that choose the best checkpoint; without, it is the one with the lowest loss.
         workers: processes that share each batch, or [min, max] to use as many as there is room for.
         max_failures: how often a run that loses a worker goes on from its last checkpoint by itself.
-        storage_timeout: wait so many seconds for a storage that stops answering in the middle of the run.
         recipe: how the network is trained.
         licence: on what terms the weights may be used, for the card.
     """
@@ -52,12 +51,12 @@ class TrainConfig:
     validation_split: str | None = "val"
     workers: int | tuple[int, int] = 1
     max_failures: int = 3
-    storage_timeout: float = 300.0
     recipe: Recipe = field(default_factory=Recipe)
     licence: str = "unknown"
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value no run can have."""
+        super().__post_init__()
         if SHORT_NAMES.get(self.model, self.model) not in ARCHITECTURES:
             known = ", ".join([*SHORT_NAMES, *ARCHITECTURES])
             raise ConfigError(f"no model is called {self.model!r}; known: {known}")
@@ -68,8 +67,6 @@ class TrainConfig:
             raise ConfigError(f"{high} workers cannot share a batch of {self.recipe.batch} pictures; give fewer")
         if self.max_failures < 0:
             raise ConfigError(f"max_failures is {self.max_failures}; give 0 or more")
-        if self.storage_timeout < 0:
-            raise ConfigError(f"storage_timeout is {self.storage_timeout}; it must be at least 0")
         if not self.name or "/" in self.name or self.name[0] in "._":
             raise ConfigError(f"name is {self.name!r}; it names a folder: no slash, and no dot or underscore in front")
 

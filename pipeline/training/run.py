@@ -16,6 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.models.checkpoints import native
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.runtime.configured import configured
 from pipeline.runtime.labelled import load
 from pipeline.training.config import TrainConfig
 from pipeline.training.distributed.trainer import fit
@@ -96,15 +97,15 @@ def run(ready: TrainingInputs) -> dict[str, Any]:
         RunError: the cluster has no room, training diverged, or it failed too often.
         StorageError: the storage stopped answering; the same run goes on from its last checkpoint.
     """
-    with storage.retrying(ready.config.storage_timeout):
+    with configured(storage_timeout=ready.config.storage_timeout):
         return _run(ready)
 
 
 def _run(ready: TrainingInputs) -> dict[str, Any]:
     begin = time.monotonic()
     config, model = ready.config, ready.model
-    training = load(ready.training, ready.labels, config.storage_timeout)
-    validation = load(ready.validation, ready.labels, config.storage_timeout) if ready.validation else None
+    training = load(ready.training, ready.labels)
+    validation = load(ready.validation, ready.labels) if ready.validation else None
     storage.put_whole(storage.join(config.folder, SETTINGS_FILE), ready.settings)
     trained = fit(
         model,
@@ -114,7 +115,6 @@ def _run(ready: TrainingInputs) -> dict[str, Any]:
         folder=config.folder,
         workers=config.worker_range,
         max_failures=config.max_failures,
-        storage_timeout=config.storage_timeout,
     )
     metrics = trained.metrics
     restore(trained.state, model, torch.optim.SGD(parameter_groups(model, config.recipe)), config.recipe)

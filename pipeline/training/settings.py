@@ -1,4 +1,4 @@
-"""What a run must share with an earlier one of its name to go on from it."""
+"""The settings that a run must share with an earlier one of its name to go on from it."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ SETTINGS_FILE, SUMMARY_FILE = "settings.json", "summary.json"
 
 
 def settings(config: TrainConfig, labels: Labels, training: Sequence[Pair], validation: Sequence[Pair]) -> bytes:
-    """The settings as JSON, fit to be written down. `training` and `validation` are in the order of their keys."""
-    known = {
+    """Give the settings as JSON, without credentials. `training` and `validation` are in the order of their keys."""
+    values = {
         "architecture": config.architecture,
         "init": config.init and storage.redact(config.init),
         "data": storage.redact(config.data),
@@ -29,7 +29,7 @@ def settings(config: TrainConfig, labels: Labels, training: Sequence[Pair], vali
         "classes": labels.classes,
         "recipe": asdict(config.recipe),
     }
-    return json.dumps(known, indent=2).encode()
+    return json.dumps(values, indent=2).encode()
 
 
 def agree_with_earlier(config: TrainConfig, now: bytes) -> None:
@@ -51,12 +51,12 @@ def agree_with_earlier(config: TrainConfig, now: bytes) -> None:
 
 
 def _described(pairs: Sequence[Pair]) -> str:
-    """How many there are, and a digest of their keys."""
+    """Give their number, and a digest of their keys."""
     digest = hashlib.sha256("\n".join(pair.key for pair in pairs).encode(errors="surrogateescape"))
     return f"{len(pairs)} (digest {digest.hexdigest()[:12]})"
 
 
-def _flat(known: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(known)
-    found |= found.pop("recipe")
-    return found
+def _flat(written: bytes) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(written)
+    values |= values.pop("recipe")
+    return values

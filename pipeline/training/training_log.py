@@ -16,31 +16,34 @@ _LINE_SECONDS = 10.0
 _UPLOAD_SECONDS = 60.0
 
 StepReport = dict[str, float]
-"""Numbers after one step: `step`, and `loss`, `learning_rate` and `time` (seconds since the epoch), or `mean_iou`."""
+"""Numbers after one step: `step`, and `loss`, `learning_rate` and `time` (seconds since the epoch), or `mean_iou`.
+
+Or, of workers that begin, only `begun_at`: the steps that the checkpoint they begin with has behind it.
+"""
 
 
 class ReportQueue:
-    """Notes from the workers to the driver; an actor."""
+    """Keeps the workers' reports until the driver takes them; an actor."""
 
     def __init__(self) -> None:
-        self._notes: list[StepReport] = []
+        self._reports: list[StepReport] = []
 
-    def put(self, note: StepReport) -> None:
-        """Leave a note."""
-        self._notes.append(note)
+    def put(self, report: StepReport) -> None:
+        """Add a report."""
+        self._reports.append(report)
 
     def take(self) -> list[StepReport]:
-        """The notes since the last time."""
-        notes, self._notes = self._notes, []
-        return notes
+        """Give the reports since the last time."""
+        reports, self._reports = self._reports, []
+        return reports
 
 
 class TrainingLog:
-    """Shows and records a run's notes. Use as a context manager."""
+    """Shows and records a run's reports. Use as a context manager."""
 
-    def __init__(self, iterations: int, uri: str) -> None:
-        """Expect `iterations` steps; the TensorBoard files go below `uri`."""
-        self._iterations, self._uri = iterations, uri
+    def __init__(self, name: str, iterations: int, uri: str) -> None:
+        """Expect `iterations` steps of the run `name`; the TensorBoard files go below `uri`."""
+        self._name, self._iterations, self._uri = name, iterations, uri
         self._bar = tqdm(total=iterations, unit=" steps", disable=not sys.stderr.isatty(), dynamic_ncols=True)
         self._folder = tempfile.TemporaryDirectory()
         self._writer = SummaryWriter(self._folder.name)
@@ -57,16 +60,19 @@ class TrainingLog:
         self._upload(once=raised is not None)
         self._folder.cleanup()
 
-    def show(self, notes: Iterable[StepReport]) -> None:
-        """Show and record notes, the oldest first."""
-        for note in notes:
-            for name in note.keys() - {"step", "time"}:
-                self._writer.add_scalar(name, note[name], int(note["step"]))
-            if "mean_iou" in note:
-                self._say(f"step {note['step']:.0f}: mean IoU {note['mean_iou']:.4f} on the validation pictures")
-            if "loss" in note:
-                self._first, self._last = self._first or note, note
-                self._show_step(note)
+    def show(self, reports: Iterable[StepReport]) -> None:
+        """Show and record reports, the oldest first."""
+        for report in reports:
+            if "begun_at" in report:
+                self._show_start(int(report["begun_at"]))
+                continue
+            for name in report.keys() - {"step", "time"}:
+                self._writer.add_scalar(name, report[name], int(report["step"]))
+            if "mean_iou" in report:
+                self._say(f"step {report['step']:.0f}: mean IoU {report['mean_iou']:.4f} on the validation pictures")
+            if "loss" in report:
+                self._first, self._last = self._first or report, report
+                self._show_step(report)
         if time.monotonic() - self._last_upload >= _UPLOAD_SECONDS:
             self._writer.flush()
             self._upload(once=True)
@@ -79,19 +85,24 @@ class TrainingLog:
             return 0.0
         return (self._last["step"] - self._first["step"]) / (self._last["time"] - self._first["time"])
 
-    def _show_step(self, note: StepReport) -> None:
+    def _show_start(self, step: int) -> None:
+        """Say from where a run goes on that was stopped before, or that has just lost a worker."""
+        if step or self._last:
+            self._say(f"continuing {self._name} at step {step}")
+
+    def _show_step(self, report: StepReport) -> None:
         if not self._bar.disable:
-            self._bar.set_postfix(loss=f"{note['loss']:.3f}", refresh=False)
-            self._bar.update(int(note["step"]) - self._bar.n)
-        elif time.monotonic() - self._last_line >= _LINE_SECONDS or note["step"] == self._iterations:
+            self._bar.set_postfix(loss=f"{report['loss']:.3f}", refresh=False)
+            self._bar.update(int(report["step"]) - self._bar.n)
+        elif time.monotonic() - self._last_line >= _LINE_SECONDS or report["step"] == self._iterations:
             self._last_line = time.monotonic()
-            self._say(f"step {note['step']:.0f} of {self._iterations}: loss {note['loss']:.3f}")
+            self._say(f"step {report['step']:.0f} of {self._iterations}: loss {report['loss']:.3f}")
 
     def _say(self, text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
     def _upload(self, once: bool) -> None:
-        """Put all files anew. A storage that does not take them is told of: training does not depend on them."""
+        """Put all files anew. A storage that does not take them costs a line: training does not depend on them."""
         try:
             for path in Path(self._folder.name).iterdir():
                 storage.put_whole(storage.join(self._uri, path.name), path.read_bytes(), once=once)

@@ -1,4 +1,4 @@
-"""Whether a cluster has room for the workers, and what each of them gets."""
+"""Whether the workers fit on a cluster, and what each of them gets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Share:
 
 
 def share_of(free: Sequence[Mapping[str, float]], low: int, high: int, *, gpu: bool) -> Share:
-    """A GPU and a core for each worker, or the same number of cores for all, as many as let `high` of them fit.
+    """Give each worker a GPU and a core, or all the same number of cores, as many as let `high` of them fit.
 
     Args:
         free: what each machine has free, as Ray names it: CPU and GPU.
@@ -30,8 +30,8 @@ def share_of(free: Sequence[Mapping[str, float]], low: int, high: int, *, gpu: b
         RunError: not even `low` workers fit; Ray would wait for ever.
     """
     most = 1 if gpu else int(max((node.get("CPU", 0) for node in free), default=0))
-    cpus = next((n for n in range(most, 1, -1) if _room(free, n, gpu) >= high), 1)
-    if _room(free, cpus, gpu) < low:
+    cpus = next((n for n in range(most, 1, -1) if _fitting(free, n, gpu) >= high), 1)
+    if _fitting(free, cpus, gpu) < low:
         has = ", ".join(f"{node.get('CPU', 0):g} CPU / {node.get('GPU', 0):g} GPU" for node in free) or "no node"
         raise RunError(
             f"{low} workers need a CPU{' and a GPU' if gpu else ''} each, and the cluster has {has} free: "
@@ -40,7 +40,7 @@ def share_of(free: Sequence[Mapping[str, float]], low: int, high: int, *, gpu: b
     return Share(cpus=cpus, gpu=gpu)
 
 
-def _room(free: Sequence[Mapping[str, float]], cpus: int, gpu: bool) -> int:
-    """How many workers fit."""
+def _fitting(free: Sequence[Mapping[str, float]], cpus: int, gpu: bool) -> int:
+    """Count the workers that fit."""
     by_cpu = [int(node.get("CPU", 0) // cpus) for node in free]
     return sum(min(n, int(node.get("GPU", 0))) if gpu else n for n, node in zip(by_cpu, free, strict=True))

@@ -1,4 +1,4 @@
-"""Evaluation and search wait for a storage that stops answering in the middle, as long as they are told to."""
+"""Evaluation and search wait for a storage that stops answering in the middle, as long as they are asked to."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from tests.helpers.labelled import put_camvid
 
 
 class ReachedError(Exception):
-    """The pictures are asked for: with this storage_timeout, in a process of this patience."""
+    """The pictures are asked for, in a process that asks its storage again for so many seconds."""
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,13 @@ def test_both_wait_for_their_storage(tmp_path, monkeypatch, module, config, work
     put_camvid(f"{tmp_path}/data", "val", 1)
     where = {"data": f"{tmp_path}/data", "data_format": "camvid", "classes": CLASSES, "output": f"{tmp_path}/out"}
 
-    def fetch_labelled(pairs, labels, storage_timeout):
-        raise ReachedError(storage_timeout, retry_seconds())
+    def fetch_labelled(pairs, labels):
+        raise ReachedError(retry_seconds())
 
     monkeypatch.setattr(module, "fetch_labelled", fetch_labelled)
     with pytest.raises(ReachedError) as reached:
         work(module.prepare(config(**where, model="scenes", storage_timeout=7.0)))
-    assert reached.value.args == (7.0, 7.0)
+    assert reached.value.args == (7.0,)
     assert config(**where, model="scenes").storage_timeout == 300
     with pytest.raises(ConfigError, match="storage_timeout is -1"):
         config(**where, model="scenes", storage_timeout=-1)

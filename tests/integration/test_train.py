@@ -88,6 +88,7 @@ def test_the_best_checkpoint_becomes_a_model(finished: Run) -> None:
 
 def test_progress_is_told(finished: Run) -> None:
     assert "step 6 of 6: loss" in finished.told
+    assert "continuing" not in finished.told
     for step in (2, 4, 6):
         assert f"step {step}: mean IoU 0." in finished.told
 
@@ -152,6 +153,7 @@ def test_lost_workers_and_a_lost_run_leave_no_trace_in_the_weights(
         code, _, told = finished.again(*flags)
     assert code == 1
     assert {mark.name for mark in tmp_path.iterdir()} == {"3", "5"}
+    assert "continuing lost at step 2\n" in told
     assert told.splitlines()[-1].startswith("train: training failed: ")
     code, _, told = finished.again(*flags, "--recipe.base_lr=0.02")
     assert code == 2
@@ -159,6 +161,7 @@ def test_lost_workers_and_a_lost_run_leave_no_trace_in_the_weights(
     code, lost, told = finished.again(*flags)
     assert code == 0, told
     assert "step 1 of 6" not in told
+    assert "continuing lost at step 4\n" in told
     assert (lost["loss"], lost["mean_iou"]) == (finished.summary["loss"], finished.summary["mean_iou"])
     expected = models.load(finished.summary["weights"]).state_dict()
     for name, value in models.load(lost["weights"]).state_dict().items():

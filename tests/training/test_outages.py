@@ -5,6 +5,7 @@ import threading
 import pyarrow.fs
 import pytest
 
+from pipeline import storage
 from pipeline.data.labelled import list_pairs
 from pipeline.errors import StorageError
 from pipeline.labels import Labels
@@ -15,21 +16,20 @@ from tests.helpers.servers import new_bucket
 
 
 def during_an_outage(proxy, call):
-    """What `call` gives, called with a second of patience that is too little, and with a minute of it."""
+    """Call `call` without retries, which raises, and with a minute of them; give what it returns then."""
     proxy.fault = "refuse"
     with pytest.raises(StorageError):
-        call(0.0)
+        call()
     threading.Timer(1, setattr, (proxy, "fault", "none")).start()
-    return call(60.0)
+    with storage.retrying(60.0):
+        return call()
 
 
 def test_pairs_are_fetched(proxy):
     bucket = new_bucket()
     put_camvid(bucket, "train", 2)
     pairs = list_pairs(bucket, "camvid", "train")
-    [table] = during_an_outage(
-        proxy, lambda storage_timeout: list(_fetch(pairs, Labels(classes=CLASSES), storage_timeout))
-    )
+    [table] = during_an_outage(proxy, lambda: list(_fetch(pairs, Labels(classes=CLASSES), storage.retry_seconds())))
     assert table["problem"].to_pylist() == [None, None]
 
 
@@ -38,8 +38,8 @@ def test_checkpoints_are_written_and_looked_for_and_read(proxy, tmp_path):
     for name, data in (("state.pt", b"x" * 100_000), ("empty", b"")):
         (tmp_path / name).write_bytes(data)
 
-    def put(storage_timeout):
-        filesystem, path = checkpoint_filesystem(f"{bucket}/run", storage_timeout)
+    def put():
+        filesystem, path = checkpoint_filesystem(f"{bucket}/run")
         filesystem.create_dir(path)
         pyarrow.fs.copy_files(str(tmp_path), path, destination_filesystem=filesystem)
         return filesystem, path
@@ -48,12 +48,12 @@ def test_checkpoints_are_written_and_looked_for_and_read(proxy, tmp_path):
     assert filesystem.get_file_info(f"{path}/empty").size == 0
     assert filesystem.get_file_info(f"{path}/other").type == pyarrow.fs.FileType.NotFound
 
-    def size(storage_timeout):
-        filesystem, path = checkpoint_filesystem(f"{bucket}/run", storage_timeout)
+    def size():
+        filesystem, path = checkpoint_filesystem(f"{bucket}/run")
         return filesystem.get_file_info(f"{path}/state.pt").size
 
-    def read(storage_timeout):
-        filesystem, path = checkpoint_filesystem(f"{bucket}/run", storage_timeout)
+    def read():
+        filesystem, path = checkpoint_filesystem(f"{bucket}/run")
         with filesystem.open_input_stream(f"{path}/state.pt") as stream:
             return stream.read()
 
@@ -62,7 +62,7 @@ def test_checkpoints_are_written_and_looked_for_and_read(proxy, tmp_path):
 
 
 def test_a_local_folder_holds_checkpoints_too(tmp_path):
-    filesystem, path = checkpoint_filesystem(f"{tmp_path}/runs", 0.0)
+    filesystem, path = checkpoint_filesystem(f"{tmp_path}/runs")
     filesystem.create_dir(path)
     with filesystem.open_output_stream(f"{path}/note") as stream:
         stream.write(b"first ")

@@ -141,14 +141,14 @@ def test_a_run_waits_for_its_storage(config, monkeypatch):
     class ReachedError(Exception):
         pass
 
-    def fit(*_, storage_timeout, **__):
-        raise ReachedError(storage_timeout, retry_seconds())
+    def fit(*_, **__):
+        raise ReachedError(retry_seconds())
 
     loaded = []
-    monkeypatch.setattr(run, "load", lambda pairs, labels, storage_timeout: loaded.append(storage_timeout))
+    monkeypatch.setattr(run, "load", lambda pairs, labels: loaded.append(retry_seconds()))
     monkeypatch.setattr(run, "fit", fit)
     with pytest.raises(ReachedError) as reached:
         run.run(run.prepare(replace(config, storage_timeout=7.0)))
-    assert reached.value.args == (7.0, 7.0)
+    assert reached.value.args == (7.0,)
     assert loaded == [7.0, 7.0]
     assert retry_seconds() == 0

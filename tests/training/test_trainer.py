@@ -1,4 +1,4 @@
-"""What surrounds the workers of a run, on a real Ray instance: room for them, their notes, and what storage says."""
+"""What surrounds the workers of a run, on a real Ray instance: their shares, their reports, and storage errors."""
 
 import re
 import time
@@ -11,8 +11,8 @@ import ray.train
 from pipeline.data.labelled import list_pairs
 from pipeline.errors import ConfigError, RunError, StorageError
 from pipeline.labels import Labels
-from pipeline.runtime import labelled
-from pipeline.runtime.tables import tables
+from pipeline.runtime import cluster, labelled
+from pipeline.runtime.tasks import tables
 from pipeline.training.distributed import trainer, worker
 from pipeline.training.recipe import Recipe
 from pipeline.training.workers import Share
@@ -37,19 +37,19 @@ def one_cpu_taken():
     ray.kill(other)
 
 
-def test_room_is_what_is_free(one_cpu_taken, monkeypatch):
-    monkeypatch.setattr(trainer, "_WAIT_FOR_ROOM_SECONDS", 2.0)
+def test_workers_share_what_is_free(one_cpu_taken, monkeypatch):
+    monkeypatch.setattr(cluster, "_RELEASE_SECONDS", 2.0)
     deadline = time.monotonic() + 30
     while trainer.share_when_free(1, 1) != Share(cpus=1, gpu=False):  # what is free is told now and then
         assert time.monotonic() < deadline
     with pytest.raises(RunError, match="2 workers need a CPU each, and the cluster has 1 CPU / 0 GPU free"):
         trainer.share_when_free(2, 2)
-    monkeypatch.setattr(trainer, "_WAIT_FOR_ROOM_SECONDS", 60.0)
+    monkeypatch.setattr(cluster, "_RELEASE_SECONDS", 60.0)
     ray.kill(one_cpu_taken)
     assert trainer.share_when_free(2, 2) == Share(cpus=1, gpu=False)
 
 
-def test_a_lost_board_costs_its_notes():
+def test_a_lost_report_queue_costs_its_reports():
     reports = trainer.start_report_queue()
     ray.get(reports.put.remote({"step": 1.0}))
     ray.kill(reports, no_restart=False)
@@ -63,7 +63,7 @@ def test_a_lost_board_costs_its_notes():
     assert trainer.take_reports(reports) == []
 
 
-JOB = SimpleNamespace(storage_timeout=0.0)
+JOB = SimpleNamespace(retry_seconds=0.0)
 
 
 def test_a_training_that_diverged_is_returned_and_anything_else_is_raised(monkeypatch):
@@ -97,7 +97,7 @@ def test_why_a_training_ended_is_told_in_a_line(tmp_path, monkeypatch, capsys, c
             return came
 
     monkeypatch.setattr(trainer, "_trainer", lambda *_: Trainer())
-    fit = {"folder": str(tmp_path), "workers": (1, 2), "max_failures": 0, "storage_timeout": 0.0}
+    fit = {"folder": str(tmp_path), "workers": (1, 2), "max_failures": 0}
     with pytest.raises(RunError, match=told):
         trainer.fit(None, Recipe(), None, None, **fit)
     assert "waiting for 1 to 2 workers, 1 CPU each" in capsys.readouterr().err
@@ -119,4 +119,4 @@ def test_all_that_is_wrong_with_labelled_pictures_is_told_by_name(tmp_path):
     (tmp_path / "trainannot" / "001.png").unlink()
     told = "2 of 3 labelled pictures cannot be used:\n  train/000.ppm: not a JPEG.*\n  train/001.png: there is no mask"
     with pytest.raises(ConfigError, match=told):
-        labelled.load(list_pairs(str(tmp_path), "camvid", "train"), Labels(classes=CLASSES), 0.0)
+        labelled.load(list_pairs(str(tmp_path), "camvid", "train"), Labels(classes=CLASSES))

@@ -8,7 +8,7 @@ from pipeline.training import training_log
 from pipeline.training.training_log import TrainingLog
 
 
-def note(step):
+def report(step):
     return {"step": step, "loss": 1.0, "learning_rate": 0.1, "time": float(step)}
 
 
@@ -23,11 +23,11 @@ def test_files_that_cannot_be_written_are_written_a_minute_later(tmp_path, monke
 
     monkeypatch.setattr(storage, "put_whole", unsteady)
     monkeypatch.setattr(training_log, "_UPLOAD_SECONDS", 0.0)
-    with TrainingLog(3, str(tmp_path)) as shown:
-        shown.show([note(1)])
+    with TrainingLog("model", 3, str(tmp_path)) as shown:
+        shown.show([report(1)])
         assert "the TensorBoard files were not written: cannot write there" in capsys.readouterr().err
         failing[0] = False
-        shown.show([note(2)])
+        shown.show([report(2)])
         assert list(tmp_path.iterdir())
         failing[0] = True
     assert "were not written" in capsys.readouterr().err
@@ -38,6 +38,17 @@ def test_files_that_cannot_be_written_are_written_a_minute_later(tmp_path, monke
 def test_a_run_that_failed_does_not_wait_for_its_last_files(tmp_path, monkeypatch):
     tried = []
     monkeypatch.setattr(storage, "put_whole", lambda uri, data, *, once=False: tried.append(once))
-    with pytest.raises(ZeroDivisionError), TrainingLog(3, str(tmp_path)):
+    with pytest.raises(ZeroDivisionError), TrainingLog("model", 3, str(tmp_path)):
         _ = 1 / 0
     assert tried == [True]
+
+
+def test_a_run_that_goes_on_names_its_step(tmp_path, capsys):
+    with TrainingLog("streets", 30, str(tmp_path)) as log:
+        log.show([{"begun_at": 0}, report(1)])
+        assert "continuing" not in capsys.readouterr().err
+        log.show([{"begun_at": 0}])  # the first worker was lost before the first checkpoint
+        assert "continuing streets at step 0" in capsys.readouterr().err
+    with TrainingLog("streets", 30, str(tmp_path)) as log:
+        log.show([{"begun_at": 10}])
+        assert "continuing streets at step 10" in capsys.readouterr().err

@@ -19,14 +19,14 @@ from pipeline.training.examples import collate, example, share, shuffled
 from pipeline.training.recipe import Recipe
 
 AHEAD = 8
-"""Batches that each loader is asked for before they are wanted."""
+"""Batches that each loader is asked for before the worker needs them."""
 
 _GPU_LOADERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """The batches of process `rank` of `world`, from any step on.
+    """Makes the batches of process `rank` of `world`, from any step on.
 
     Attributes:
         dataset: the pictures.
@@ -45,7 +45,7 @@ class Batches:
     loaders: int = 1
 
     def __call__(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pictures (N, 3, crop, crop) float32 and labels (N, crop, crop) uint8 of step `start` and all later ones."""
+        """Give pictures (N, 3, crop, crop) float32 and labels (N, crop, crop) uint8 of step `start` and all later."""
         loaders = [_start_loader(self) for _ in range(self.loaders)]
         ahead: deque[Any] = deque()
         for step in range(start, self.recipe.iterations):
@@ -67,10 +67,10 @@ class Loader:
         self._batches = batches
 
     def examples(self, step: int) -> tuple[Pixels, Pixels]:
-        """Pictures (N, crop, crop, 3) and masks (N, crop, crop), augmented: the process's share of a step."""
-        wanted = self._batches
-        draws = share(step, wanted.recipe, wanted.rank, wanted.world)
-        images, masks = zip(*(example(self._sample, n, wanted.how, wanted.recipe) for n in draws), strict=True)
+        """Make pictures (N, crop, crop, 3) and masks (N, crop, crop), augmented: the process's share of a step."""
+        recipe, how = self._batches.recipe, self._batches.how
+        draws = share(step, recipe, self._batches.rank, self._batches.world)
+        images, masks = zip(*(example(self._sample, n, how, recipe) for n in draws), strict=True)
         return np.stack(images), np.stack(masks)
 
     def _sample(self, draw: int) -> tuple[Pixels, Pixels]:
@@ -79,12 +79,12 @@ class Loader:
 
 
 def loaders_beside(device: torch.device) -> int:
-    """A GPU trains on what several cores augment; beside a CPU that trains, one loader is enough."""
+    """Count the loaders a worker needs: a GPU trains on what several cores augment, a CPU on what one does."""
     return _GPU_LOADERS if device.type == "cuda" else 1
 
 
 def _start_loader(batches: Batches) -> Any:
-    """A Loader on this machine; one that is lost is replaced, and what it was asked for is made again."""
+    """Start a Loader on this machine; one that is lost is replaced, and what it was asked for is made again."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Loader)
     return actor.options(scheduling_strategy=here).remote(batches)

@@ -1,4 +1,4 @@
-"""Where Ray Train keeps checkpoints: the storage of a run, asked again while it does not answer."""
+"""The storage in which Ray Train keeps a run's checkpoints, asked again while it does not answer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,52 +18,53 @@ STATE_FILE = "state.pt"
 _T = TypeVar("_T")
 
 
-def checkpoint_filesystem(uri: str, storage_timeout: float) -> tuple[pyarrow.fs.FileSystem, str]:
-    """A filesystem for Ray Train, in whatever process it uses it, and the path of `uri` there.
+def checkpoint_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """Open a filesystem for Ray Train, and give the path of the folder `uri` there.
 
-    Args:
-        uri: a folder.
-        storage_timeout: seconds for which a storage that does not answer is asked again.
+    Whatever process uses it asks a storage that does not answer again for as long as this process would now.
     """
     filesystem, path = storage.filesystem(uri)
-    return pyarrow.fs.PyFileSystem(_Patient(filesystem, storage_timeout)), path
+    return pyarrow.fs.PyFileSystem(_CheckpointHandler(filesystem, storage.retry_seconds())), path
 
 
 def read_state(folder: str, checkpoint: Checkpoint) -> bytes:
-    """What was saved as a checkpoint's STATE_FILE, in the run at the URI `folder`. Raises StorageError."""
+    """Read a checkpoint's STATE_FILE, in the run at the URI `folder`. Raises StorageError."""
     return storage.read_bytes(storage.join(folder, PurePosixPath(checkpoint.path).name, STATE_FILE))
 
 
-class _Patient(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has no types
-    """What Ray Train asks of a filesystem: whole small files, and checkpoints, each put as one object."""
+class _CheckpointHandler(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has no types
+    """Do what Ray Train asks of a filesystem: whole small files, and checkpoints, each put as one object."""
 
-    def __init__(self, filesystem: fsspec.AbstractFileSystem, storage_timeout: float) -> None:
+    def __init__(self, filesystem: fsspec.AbstractFileSystem, retry_seconds: float) -> None:
         super().__init__(filesystem)
-        self._storage_timeout = storage_timeout
+        self._retry_seconds = retry_seconds
 
     def get_file_info(self, paths: list[str]) -> list[pyarrow.fs.FileInfo]:
         return [self._ask(path, "look for", partial(self._file_info, path)) for path in paths]
 
     def create_dir(self, path: str, recursive: bool) -> None:
-        self._ask(path, "write", lambda: super(_Patient, self).create_dir(path, recursive))
+        self._ask(path, "write", lambda: super(_CheckpointHandler, self).create_dir(path, recursive))
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
         return pa.BufferReader(self._ask(path, "read", lambda: self.fs.cat_file(path)))
 
     def open_output_stream(self, path: str, _: Any) -> pa.NativeFile:
-        return pa.PythonFile(_Whole(lambda data: self._ask(path, "write", lambda: self.fs.pipe_file(path, data))), "w")
+        def put(data: bytes) -> None:
+            self._ask(path, "write", lambda: self.fs.pipe_file(path, data))
+
+        return pa.PythonFile(_WholeFile(put), "w")
 
     def _file_info(self, path: str) -> pyarrow.fs.FileInfo:
         return super().get_file_info([path])[0]
 
     def _ask(self, path: str, action: str, call: Callable[[], _T]) -> _T:
-        """What `call` returns. Raises StorageError."""
-        with explained(self.fs.unstrip_protocol(path), action), storage.retrying(self._storage_timeout):
+        """Return what `call` does. Raises StorageError."""
+        with explained(self.fs.unstrip_protocol(path), action), storage.retrying(self._retry_seconds):
             return storage.with_retries(call)
 
 
-class _Whole:
-    """A file to write: what it was given is put when it is closed, and not where that does not come about."""
+class _WholeFile:
+    """A file to write: its bytes are put all at once when it is closed, and never where it is not."""
 
     def __init__(self, put: Callable[[bytes], None]) -> None:
         self._put, self._parts = put, list[bytes]()

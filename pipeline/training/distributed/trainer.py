@@ -1,22 +1,21 @@
-"""A TorchTrainer around the workers: as many as fit, repeated when one is lost, watched while they work."""
+"""A TorchTrainer around the workers: as many as fit, replaced when one is lost, their progress shown."""
 
-import time
 from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 import ray.train
-from ray._private.state import available_resources_per_node
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from pipeline import storage
 from pipeline.errors import RunError
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.runtime.cluster import fit_when_free
 from pipeline.runtime.errors import root_cause
 from pipeline.runtime.labelled import LabelledDataset
 from pipeline.runtime.progress import say
-from pipeline.storage import join
 from pipeline.training.background import in_background
 from pipeline.training.distributed.checkpoint_storage import checkpoint_filesystem, read_state
 from pipeline.training.distributed.worker import Job, work
@@ -24,16 +23,15 @@ from pipeline.training.recipe import Recipe
 from pipeline.training.training_log import ReportQueue, StepReport, TrainingLog
 from pipeline.training.workers import Share, share_of
 
-_TICK_SECONDS = 0.5
+_SHOW_SECONDS = 0.5
 _REPORTS_SECONDS = 10.0
-_WAIT_FOR_ROOM_SECONDS = 15.0
 _START_FAILURES = 4
 """How often workers that do not start, for which Ray Train waits a minute each time, are started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
         state: the best checkpoint, as `loop.restore` takes it.
@@ -55,7 +53,6 @@ def fit(
     folder: str,
     workers: tuple[int, int],
     max_failures: int,
-    storage_timeout: float,
 ) -> Trained:
     """Train on the cluster, from the last checkpoint below `folder` where there is one.
 
@@ -66,11 +63,10 @@ def fit(
         validation: the pairs that choose the best checkpoint, or None.
         folder: URI of the run's checkpoints and TensorBoard files.
         workers: the fewest and the most.
-        max_failures: how often the loss of a worker is made good.
-        storage_timeout: seconds for which a storage that does not answer is asked again.
+        max_failures: how often a lost worker is replaced.
 
     Raises:
-        RunError: the cluster has no room, training diverged, or it failed more than `max_failures` times.
+        RunError: the cluster cannot hold the workers, training diverged, or it failed more than `max_failures` times.
         StorageError: the storage stopped answering.
     """
     each = share_when_free(*workers)
@@ -83,28 +79,28 @@ def fit(
         reports=reports,
         threads=each.cpus,
         folder=folder,
-        storage_timeout=storage_timeout,
+        retry_seconds=storage.retry_seconds(),
     )
     trainer = _trainer(job, each, workers, max_failures)
-    say(f"waiting for {_told(*workers)}, {each}")
-    with TrainingLog(recipe.iterations, join(folder, "tensorboard")) as watch:
-        done = in_background(trainer.fit)
-        while not done.done():
-            wait([done], _TICK_SECONDS)
-            watch.show(take_reports(reports))
+    say(f"waiting for {_counted(*workers)}, {each}")
+    with TrainingLog(folder.rpartition("/")[2], recipe.iterations, storage.join(folder, "tensorboard")) as log:
+        fitting = in_background(trainer.fit)
+        while not fitting.done():
+            wait([fitting], _SHOW_SECONDS)
+            log.show(take_reports(reports))
         try:
-            result = done.result()
+            result = fitting.result()
         except ray.train.TrainingFailedError as error:
             raise RunError(f"training failed: {_cause(error)}") from error
     if result.return_value is not None:  # type: ignore[attr-defined]  # Ray has typed its first version
         raise RunError(result.return_value)  # type: ignore[attr-defined]
-    checkpoint, metrics = max(result.best_checkpoints or (), key=lambda found: found[1]["score"])
-    return Trained(state=read_state(folder, checkpoint), metrics=metrics, steps_per_second=watch.steps_per_second)
+    checkpoint, metrics = max(result.best_checkpoints or (), key=lambda best: best[1]["score"])
+    return Trained(state=read_state(folder, checkpoint), metrics=metrics, steps_per_second=log.steps_per_second)
 
 
 def _trainer(job: Job, each: Share, workers: tuple[int, int], max_failures: int) -> TorchTrainer:
     parent, _, name = job.folder.rpartition("/")
-    filesystem, path = checkpoint_filesystem(parent, job.storage_timeout)
+    filesystem, path = checkpoint_filesystem(parent)
     return TorchTrainer(
         work,  # type: ignore[arg-type]  # as Ray has typed it, nothing may be returned
         train_loop_config={"job": job},
@@ -128,43 +124,35 @@ def _trainer(job: Job, each: Share, workers: tuple[int, int], max_failures: int)
 
 
 def share_when_free(low: int, high: int) -> Share:
-    """What each of `low` to `high` workers gets of what is free; a run that has just ended may need a moment.
+    """Give each of `low` to `high` workers its share of what is free, as fit_when_free does.
 
     Raises:
         RunError: not even `low` workers fit.
     """
     gpu = ray.cluster_resources().get("GPU", 0) >= 1  # type: ignore[no-untyped-call]
-    deadline = time.monotonic() + _WAIT_FOR_ROOM_SECONDS
-    while True:
-        free = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
-        try:
-            return share_of(free, low, high, gpu=gpu)
-        except RunError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_TICK_SECONDS)
+    return fit_when_free(lambda free: share_of(free, low, high, gpu=gpu))
 
 
 def start_report_queue() -> Any:
-    """The ReportQueue actor; it survives the loss of its process, without its notes."""
+    """Start the ReportQueue actor. Ray replaces its process when that is lost, and the new one has no reports."""
     return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ReportQueue).remote()
 
 
 def take_reports(reports: Any) -> list[StepReport]:
-    """The notes since the last time; none where the ReportQueue is lost or away: training does not depend on it."""
+    """Take the reports since the last time; none where the queue is lost or away: training does not depend on it."""
     try:
-        notes: list[StepReport] = ray.get(reports.take.remote(), timeout=_REPORTS_SECONDS)
+        taken: list[StepReport] = ray.get(reports.take.remote(), timeout=_REPORTS_SECONDS)
     except ray.exceptions.RayError:
         return []
-    return notes
+    return taken
 
 
-def _told(low: int, high: int) -> str:
+def _counted(low: int, high: int) -> str:
     return f"{low} to {high} workers" if low < high else f"{high} worker{'s' * (high > 1)}"
 
 
 def _cause(error: Exception) -> str:
-    """The first worker's error, or Ray Train's own, in a line."""
+    """Name the first worker's error, or Ray Train's own, in a line."""
     first = next(iter(getattr(error, "worker_failures", {}).values()), getattr(error, "controller_failure", error))
     cause = root_cause(first)
     return " ".join([f"{type(cause).__name__}:", *str(cause).strip().splitlines()[:1]])

@@ -1,8 +1,9 @@
-"""What every worker of a run does: the plain loop on its share of each batch, and reports of it."""
+"""The work of every worker of a run: the plain loop on its share of each batch, and reports of it."""
 
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import ray.train
 import ray.train.torch
 import torch
 from ray.train import Checkpoint
+from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import RunError
@@ -39,7 +41,7 @@ class Job:
         reports: the ReportQueue actor.
         threads: of the network on a CPU.
         folder: URI of the run's checkpoints.
-        storage_timeout: seconds for which a storage that does not answer is asked again.
+        retry_seconds: for which a storage that does not answer is asked again.
     """
 
     model: Any
@@ -49,18 +51,18 @@ class Job:
     reports: Any
     threads: int
     folder: str
-    storage_timeout: float
+    retry_seconds: float
 
 
 def work(config: dict[str, Any]) -> str | None:
-    """What every worker runs: the plain loop, on its share of each batch.
+    """Run the plain loop on this worker's share of each batch.
 
     Returns:
-        why training cannot go on, where all workers have found so at one step: raised, it would be tried again.
+        why training cannot go on, where all workers stop at the same step: raised, it would be tried again.
     """
     job: Job = config["job"]
     try:
-        with storage.retrying(job.storage_timeout):
+        with storage.retrying(job.retry_seconds):
             _train(job)
     except RunError as error:
         return str(error)
@@ -76,22 +78,28 @@ def _train(job: Job) -> None:
     model: SegmentationModel = ray.get(job.model)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.to(device)
-    report = _Report(job, model, rank, world)
+    reporter = _Reporter(job, model, rank, world)
+    batches = Batches(
+        dataset=job.training,
+        how=model.card.preprocessing,
+        recipe=job.recipe,
+        rank=rank,
+        world=world,
+        loaders=loaders_beside(device),
+    )
+
+    def batches_from(start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        reporter.on_start(start)
+        return batches(start)
+
     train(
         model,
-        Batches(
-            dataset=job.training,
-            how=model.card.preprocessing,
-            recipe=job.recipe,
-            rank=rank,
-            world=world,
-            loaders=loaders_beside(device),
-        ),
+        batches_from,
         job.recipe,
         class_weights=class_weights(job.training.pixels, job.recipe.class_balance).to(device),
         checkpoint=_latest_state(job.folder),
-        on_step=report.on_step,
-        on_checkpoint=report.on_checkpoint,
+        on_step=reporter.on_step,
+        on_checkpoint=reporter.on_checkpoint,
     )
 
 
@@ -106,18 +114,21 @@ def _latest_state(folder: str) -> bytes | None:
     return None if checkpoint is None else read_state(folder, checkpoint)
 
 
-class _Report:
-    """Tells the driver of steps, and storage of checkpoints."""
+class _Reporter:
+    """Reports steps to the driver, and checkpoints to Ray Train."""
 
     def __init__(self, job: Job, model: SegmentationModel, rank: int, world: int) -> None:
         self._job, self._model, self._rank, self._world = job, model, rank, world
         self._losses: list[float] = []
         self._step = 0
 
-    def on_step(self, progress: StepResult) -> None:
-        self._losses.append(progress.loss)
-        self._step = progress.step
-        self._note(asdict(progress) | {"time": time.time()})
+    def on_start(self, step: int) -> None:
+        self._report({"begun_at": step})
+
+    def on_step(self, result: StepResult) -> None:
+        self._losses.append(result.loss)
+        self._step = result.step
+        self._report(asdict(result) | {"time": time.time()})
 
     def on_checkpoint(self, state: bytes) -> None:
         """All workers meet here; the first has the checkpoint put."""
@@ -128,7 +139,7 @@ class _Report:
             mine = range(self._rank, len(self._job.validation), self._world)
             iou = mean_iou(self._model, map(self._job.validation.pair, mine))
             metrics |= {"mean_iou": iou, "score": iou}
-            self._note({"step": self._step, "mean_iou": iou})
+            self._report({"step": self._step, "mean_iou": iou})
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
             if self._rank == 0:
@@ -136,6 +147,6 @@ class _Report:
                 checkpoint = Checkpoint.from_directory(folder)
             ray.train.report(metrics, checkpoint=checkpoint)
 
-    def _note(self, note: StepReport) -> None:
+    def _report(self, report: StepReport) -> None:
         if self._rank == 0:
-            self._job.reports.put.remote(note)
+            self._job.reports.put.remote(report)

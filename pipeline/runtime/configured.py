@@ -1,0 +1,56 @@
+"""What a job sets for the whole of its process, all of it here, and put back at its end."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.data import DataContext
+from ray.data.context import DEFAULT_TARGET_MAX_BLOCK_SIZE
+
+from pipeline import storage
+
+_NO_PROGRESS_VARIABLE = "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S"
+
+
+@contextmanager
+def configured(
+    *, storage_timeout: float = 0.0, block_bytes: int | None = None, preserve_order: bool = False
+) -> Iterator[None]:
+    """Set up this process for a job, and put back what was, also where the block raises.
+
+    Ray Data says nothing of its own, since progress and errors are shown elsewhere, and no failed block is forgiven. It
+    does not end a run that stands still, which may wait for lost machines and for its storage without end: the alert
+    NoProgress calls a person. Where its variable RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S is set, that limit holds.
+
+    These blocks may stand in one another: the innermost counts, but of `storage_timeout` the longest.
+
+    Args:
+        storage_timeout: seconds for which a storage that does not answer is asked again.
+        block_bytes: about how large Ray Data makes its blocks; without, as large as it does by itself.
+        preserve_order: whether Ray Data hands blocks on in the order in which they were asked for.
+    """
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    context = _data_context(block_bytes or DEFAULT_TARGET_MAX_BLOCK_SIZE, preserve_order)
+    with storage.retrying(storage_timeout), warnings.catch_warnings(), DataContext.current(context):
+        warnings.filterwarnings("ignore", module=r"ray\.data")  # that a small bucket cannot fill every worker
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _data_context(block_bytes: int, preserve_order: bool) -> DataContext:
+    """Copy the options of Ray Data, with every one that this project has an opinion on."""
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = 0
+    context.target_max_block_size = block_bytes
+    context.execution_options.preserve_order = preserve_order
+    if _NO_PROGRESS_VARIABLE not in os.environ:
+        context.execution_no_progress_timeout_s = -1
+    return context
