@@ -1,8 +1,8 @@
 """Segment every image of a bucket: `python jobs/segment_bucket.py --input URI --output URI`.
 
 Also `ray job submit --working-dir . -- python jobs/segment_bucket.py ...`. The last line of stdout is the run's
-summary. Exit codes: 0 done; 3 done, but failures exceed the error budget; 2 arguments, configuration, model or storage
-that cannot be used, found before any work; 1 anything else.
+summary. Exit codes: 0 done; 3 more failures than the error budget allows, at the end or of all that is to do; 2
+arguments, configuration, model or storage that cannot be used, found before any work; 1 anything else.
 """
 
 import sys
@@ -11,7 +11,6 @@ from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import Preflight, check
 from pipeline.batch.run import forecast, segment
 from pipeline.cli import enter, parse
-from pipeline.errors import BudgetError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,10 +27,7 @@ def _segment(ready: Preflight) -> str:
     if ready.config.dry_run:
         return forecast(ready).to_json()
     summary = segment(ready)
-    if summary.exceeds(ready.config.error_budget):
-        done = summary.segmented + summary.failed
-        message = f"{summary.failed} of {done} images failed; see {summary.output}/errors"
-        raise BudgetError(message, summary.to_json())
+    summary.check(ready.config.budget)
     return summary.to_json()
 
 

@@ -20,7 +20,7 @@ register_type(Uri, serializer=lambda uri: str(redact(uri)), deserializer=Uri)
 
 
 def parse(config: type[_Config], description: str, argv: Sequence[str] | None = None) -> _Config:
-    """The configuration a person asked for, by flags, by --config file.yaml, or both; later ones win.
+    """Read the configuration a person asks for, by flags, by --config file.yaml, or both; later ones win.
 
     A flag may be spelt with dashes or underscores. An argument that cannot be used ends the process with exit code 2,
     as argparse does.
@@ -52,11 +52,11 @@ def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str
         name: of the job, in front of its messages.
         prepare: parses the flags and checks everything before Ray starts.
         work: from what `prepare` gave to what is printed on stdout.
-        interrupted: what is said after Ctrl-C or SIGTERM.
+        interrupted: the message after Ctrl-C or SIGTERM.
 
     Returns:
-        The exit code: 0 done; 2 something the job was given cannot be used; 3 done, with more failures than are
-        allowed; 1 anything else.
+        The exit code: 0 done; 2 something the job was given cannot be used; 3 more failures than are allowed; 1
+        anything else.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
     unusable: type[PipelineError] = PipelineError

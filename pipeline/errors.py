@@ -50,7 +50,7 @@ class WorkerError(PipelineError):
 
 
 class BudgetError(PipelineError):
-    """A run that is done, with more failed images than its error budget allows; `summary` is what it would print."""
+    """More failed images than a run's error budget allows; `summary` is what the run would print."""
 
     def __init__(self, message: str, summary: str) -> None:
         """Take the message and the summary, one line of JSON."""

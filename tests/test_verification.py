@@ -72,9 +72,17 @@ def test_a_mask_that_is_not_what_its_row_says(output: str, change: dict[str, obj
 def test_a_run_that_said_more_than_it_has(output: str) -> None:
     said = {"listed": 4, "generation": "g"}
     storage.put_whole(f"{output}/_runs/run1/summary.json", json.dumps(said).encode())
-    assert wrong(output) == "says that 4 images were listed; 3 have a row; run the job again"
+    assert wrong(output) == "says that 4 images are done; 3 have a row; run the job again"
     commit(output, 2, finished_row("d"))
     assert wrong(output) == ""
+
+
+def test_images_that_a_run_has_left_need_no_row(output: str) -> None:
+    summary = {"listed": 9, "left": 6, "generation": "g"}
+    storage.put_whole(f"{output}/_runs/run1/summary.json", json.dumps(summary).encode())
+    assert wrong(output) == ""
+    storage.put_whole(f"{output}/_runs/run1/summary.json", json.dumps(summary | {"left": 5}).encode())
+    assert wrong(output) == "says that 4 images are done; 3 have a row; run the job again"
 
 
 def test_a_note_of_a_run_that_is_cut_off_is_told(output: str) -> None:

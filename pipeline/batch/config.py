@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline import storage
+from pipeline.batch.error_budget import ErrorBudget
 from pipeline.errors import ConfigError
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models.inference import Inference
@@ -52,7 +53,8 @@ class RunConfig(StorageConfig):
         model: a built-in name, a name of the zoo, or the path or URI of a weights file.
         input_format: what the input holds; auto tells from the names.
         limit: take only the first N images of the listing.
-        error_budget: share of failed images, 0 to 1, above which the exit code is 3.
+        error_budget: share of failed images, 0 to 1, above which the exit code is 3; a run that exceeds it of all that
+            is to do stops at once.
         max_pixels: refuse images with more pixels (width * height).
         commit_seconds: write finished masks at least this often, in seconds.
         retry_errors: do only what has its row in errors/, again; what has failed by its listing alone is left.
@@ -81,12 +83,16 @@ class RunConfig(StorageConfig):
         super().__post_init__()
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit is {self.limit}; give the number of images to take, at least 1, or leave it out")
-        if not 0 <= self.error_budget <= 1:
-            raise ConfigError(f"error_budget is {self.error_budget}; it is a share of the images, from 0 to 1")
+        _ = self.budget
         if self.max_pixels < 1:
             raise ConfigError(f"max_pixels is {self.max_pixels}; it must be at least 1")
         if self.commit_seconds <= 0:
             raise ConfigError(f"commit_seconds is {self.commit_seconds}; it must be above 0")
+
+    @property
+    def budget(self) -> ErrorBudget:
+        """How many images may fail. Raises ConfigError."""
+        return ErrorBudget(share=self.error_budget)
 
     def resolved(self) -> "RunConfig":
         """The same run with paths that mean the same on every machine."""

@@ -1,7 +1,7 @@
 """The graph of the main job: manifest -> fetch -> segment (GPU actors) -> refine (CPU actors) -> finished blocks."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,10 @@ from pipeline.runtime.errors import as_raised
 from pipeline.runtime.plan import CPU_BATCH, Plan
 
 
-def finished_blocks(ready: Preflight, manifest: Manifest, plan: Plan, tracker: RemoteTracker) -> Iterator[Any]:
-    """Run the graph; yields references to blocks of schema FINISHED as they are done."""
+def finished_blocks(
+    ready: Preflight, manifest: Manifest, plan: Plan, tracker: RemoteTracker
+) -> Generator[Any, None, None]:
+    """Run the graph until it ends or is closed; yields references to blocks of schema FINISHED as they are done."""
     config, model = ready.config, ready.model
     images = ray.data.read_datasource(
         ManifestDatasource(ready.source, manifest.uri, manifest.chunks, tracker),

@@ -1,8 +1,8 @@
 """One run at a time on an output: a lock with a lease, kept as an object in the output.
 
-The holder renews it every few seconds. Whoever finds it watches for the length of a lease, by its own clock: a lock
-that changes has a living holder, one that does not is taken over. It is read again right before each file is put, so a
-run that was suspended and lost its lock commits nothing more.
+The holder renews it every few seconds. A run that meets a lock reads it again for the length of a lease, by its own
+clock: a lock that changes has a living holder, one that does not is taken over. The holder reads it right before each
+file is put, so a run that was suspended and lost its lock commits nothing more.
 """
 
 import json
@@ -40,15 +40,15 @@ class Lock:
             RunError: another run holds it; the message names it.
             StorageError: the storage does not answer.
         """
-        found, deadline = self._read(), time.monotonic() + self.lease
-        if found is not None:
-            say(f"waiting {self.lease:.0f} s to see whether {_holder(found)} is alive")
-        while found is not None and time.monotonic() < deadline:
+        note, deadline = self._read(), time.monotonic() + self.lease
+        if note is not None:
+            say(f"waiting {self.lease:.0f} s to see whether {_holder(note)} is alive")
+        while note is not None and time.monotonic() < deadline:
             time.sleep(min(self.settle, self.lease / 4))
-            now = self._read()
-            if now is not None and now != found:
-                raise RunError(self._taken(now))
-            found = now
+            newer = self._read()
+            if newer is not None and newer != note:
+                raise RunError(self._taken(newer))
+            note = newer
         self.renew()
         time.sleep(self.settle)  # of two runs that came at once, the later has now written over the earlier
         self.check()
@@ -60,9 +60,9 @@ class Lock:
                 f"run {self.run_id} was cut off from {storage.redact(self.output)} for longer than its lock holds; "
                 "run the same command again"
             )
-        found = self._read()
-        if found is None or _said(found).get("run_id") != self.run_id:
-            raise RunError(self._taken(found))
+        note = self._read()
+        if note is None or _fields(note).get("run_id") != self.run_id:
+            raise RunError(self._taken(note))
 
     def keep(self) -> None:
         """Write the lock anew, if it is still this run's. A write that came late may have hit a successor's."""
@@ -75,8 +75,8 @@ class Lock:
     def renew(self) -> None:
         """Write the lock, whoever had it."""
         self._beats += 1
-        said = {"run_id": self.run_id, "host": socket.gethostname(), "pid": os.getpid(), "beat": self._beats}
-        storage.put_whole(self._uri, json.dumps(said).encode(), once=True)
+        note = {"run_id": self.run_id, "host": socket.gethostname(), "pid": os.getpid(), "beat": self._beats}
+        storage.put_whole(self._uri, json.dumps(note).encode(), once=True)
 
     def release(self) -> None:
         """Give the lock up, if it is still this run's and the storage answers; else its lease runs out."""
@@ -91,8 +91,8 @@ class Lock:
     def _read(self) -> bytes | None:
         return storage.read_if_there(self._uri)
 
-    def _taken(self, found: bytes | None) -> str:
-        who = "another run, which has ended," if found is None else _holder(found)
+    def _taken(self, note: bytes | None) -> str:
+        who = "another run, which has ended," if note is None else _holder(note)
         return f"{who} has the lock of {storage.redact(self.output)}; wait until it ends, then run the same command"
 
 
@@ -112,14 +112,14 @@ def held(lock: Lock) -> Iterator[Lock]:
         lock.release()
 
 
-def _said(found: bytes) -> dict[str, object]:
+def _fields(note: bytes) -> dict[str, object]:
     try:
-        said = json.loads(found)
+        fields = json.loads(note)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
-def _holder(found: bytes) -> str:
-    said = _said(found)
-    return f"run {said.get('run_id')} (process {said.get('pid')} on {said.get('host')})"
+def _holder(note: bytes) -> str:
+    fields = _fields(note)
+    return f"run {fields.get('run_id')} (process {fields.get('pid')} on {fields.get('host')})"

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -34,12 +34,14 @@ _MIN_BLOCK_BYTES = 256 * 1024
 _MAX_BLOCK_BYTES = 16 * 1024 * 1024
 _BLOCKS_WANTED = 64
 _IMAGES_A_BLOCK = 4  # in batches of a SegmentStage
-_TICK_SECONDS = 0.5
-_LOOK_SECONDS = 10.0
+_SHOW_SECONDS = 0.5
+_CLUSTER_SECONDS = 10.0
 
 
 def segment(ready: Preflight) -> Summary:
     """Segment what the output does not hold yet, on the Ray cluster this process is connected to or a local one.
+
+    A run stops early once more images have failed than its error budget allows of all that it has to do.
 
     Raises:
         RunError: the cluster has no capacity, another run is at work on the output, or the run's counts do not add up.
@@ -59,10 +61,10 @@ def segment(ready: Preflight) -> Summary:
             manifest=Manifest(storage.join(folder, "manifest")),
             committer=Committer(config.output, info, config.commit_seconds, lock.check),
             clock=NodeClock(node_types),
-            metrics=RunMetrics(info.run_id, config.error_budget),
+            metrics=RunMetrics(info.run_id, config.budget),
             started=started,
         )
-        with every(_TICK_SECONDS, lambda: run.metrics.listed(listing.listed)):
+        with every(_SHOW_SECONDS, lambda: run.metrics.listed(listing.listed)):
             run.do(tables)
         summary = run.summary()
         storage.put_whole(storage.join(folder, "summary.json"), summary.to_json().encode())
@@ -71,7 +73,13 @@ def segment(ready: Preflight) -> Summary:
 
 @dataclass(kw_only=True)
 class _Run:
-    """A run at work; `plan` and `first_done`, when the first image was done, are known once it is."""
+    """A run at work.
+
+    Attributes:
+        plan: None before there is something to do.
+        first_done: when the first image was done; 0 before.
+        stopped: whether it has stopped early.
+    """
 
     ready: Preflight
     info: DatasetInfo
@@ -83,6 +91,7 @@ class _Run:
     started: float
     plan: Plan | None = None
     first_done: float = 0.0
+    stopped: bool = False
 
     def do(self, tables: Tables) -> None:
         """List into the manifest, plan, and work."""
@@ -93,10 +102,10 @@ class _Run:
             self.plan = fitting.for_images(self.manifest.rows)
             say(f"plan: {self.plan}")
             self._work(self.plan)
-        self.clock.look()
+        self.clock.update()
 
     def _work(self, plan: Plan) -> None:
-        """Run the graph over the manifest and commit what comes out."""
+        """Run the graph over the manifest and commit what comes out, until that is all or the run has to stop."""
         tracker, capacity = RemoteTracker(), Capacity(plan)
         with configured(block_bytes=_block_bytes(self.listing, plan)), ProgressBar(self.manifest.rows) as progress:
 
@@ -106,24 +115,36 @@ class _Run:
                     progress.show(counts.finished, counts.failed)
                     self.metrics.update(self.manifest.rows, plan, counts, self.committer.receipts)
 
-            def look() -> None:
+            def check_cluster() -> None:
                 capacity.check()
-                self.clock.look()
+                self.clock.update()
 
-            showing, looking = every(_TICK_SECONDS, show), every(_LOOK_SECONDS, look)
+            committing = every(_SHOW_SECONDS, self.committer.commit_if_due)
+            showing, checking = every(_SHOW_SECONDS, show), every(_CLUSTER_SECONDS, check_cluster)
+            blocks = graph.finished_blocks(self.ready, self.manifest, plan, tracker)
             try:
-                with every(_TICK_SECONDS, self.committer.commit_if_due) as check, showing, looking:
-                    for block in graph.finished_blocks(self.ready, self.manifest, plan, tracker):
-                        check()
+                with closing(blocks), committing as raise_failure, showing, checking:
+                    for block in blocks:
+                        raise_failure()
                         self.first_done = self.first_done or time.monotonic()
                         self.committer.add(block.ref, block.metadata.size_bytes)
+                        self.stopped = self._must_stop()
+                        if self.stopped:
+                            break
             finally:
                 self.committer.finish()
             show()
         tracker.stop()
 
+    def _must_stop(self) -> bool:
+        """Tell whether too many images have failed. Images that are tried again stop no run: it would never end."""
+        failed = sum(receipt.failed for receipt in self.committer.receipts)
+        return not self.ready.config.retry_errors and self.ready.config.budget.is_exceeded_early(
+            failed, self.manifest.rows
+        )
+
     def summary(self) -> Summary:
-        """What came of it. Raises RunError where an image is lost or has two rows."""
+        """Account for every image. Raises RunError where one is lost or has two rows."""
         ended, begun = time.monotonic(), self.first_done or self.started
         segmented = sum(receipt.segmented for receipt in self.committer.receipts)
         failed = sum(receipt.failed for receipt in self.committer.receipts)
@@ -134,6 +155,7 @@ class _Run:
             skipped=self.listing.skipped,
             segmented=segmented,
             failed=failed,
+            left=self.manifest.rows - segmented - failed if self.stopped else 0,
             seconds=round(ended - self.started, 3),
             startup_seconds=round(begun - self.started, 3),
             images_per_second=round((segmented + failed) / max(ended - begun, 1e-3), 3) if self.plan else 0.0,
@@ -145,7 +167,7 @@ class _Run:
 
 
 def forecast(ready: Preflight) -> Forecast:
-    """What `segment` would do, without doing it. Raises StorageError."""
+    """Say what `segment` would do, without doing it. Raises StorageError."""
     with connected():
         info = dataset_info(ready)
         listing, tables = _to_do(ready, info)
@@ -176,8 +198,8 @@ def _cost(seconds: Mapping[str, float], prices: Prices | None) -> float | None:
 
 
 def _block_bytes(listing: Listing, fitting: Plan) -> int:
-    """Bytes of a block: many for a large input, but no more images than are done in a minute or two on a slow machine,
-    since a block is handed on, and committed, as a whole.
+    """Size blocks: many for a large input, but no more images than are done in a minute or two on a slow machine, since
+    a block is handed on, and committed, as a whole.
     """
     images = _IMAGES_A_BLOCK * fitting.segmenter_batch
     most = min(_MAX_BLOCK_BYTES, images * listing.bytes // max(listing.listed, 1))
@@ -191,7 +213,7 @@ def _refine_device(ready: Preflight) -> RefineDevice:
 
 
 def dataset_info(ready: Preflight) -> DatasetInfo:
-    """The note in the files of a run that begins now; its name is new."""
+    """Make the note in the files of a run that begins now; its name is new."""
     now = datetime.now(UTC)
     model = ready.model
     crf = ready.crf.params if ready.crf else None

@@ -34,7 +34,7 @@ _LOGGED = ("key", "source", "stage", "error", "message")
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What one commit put into the output: rows of masks/, and of errors/ by their cause, (stage, error).
+    """Counts what one commit put into the output: rows of masks/, and of errors/ by their cause, (stage, error).
 
     `seconds` is how long it took.
     """
@@ -45,7 +45,7 @@ class Receipt:
 
     @property
     def failed(self) -> int:
-        """Rows of errors/."""
+        """Count the rows of errors/."""
         return self.causes.total()
 
 
@@ -120,7 +120,7 @@ class Committer:
 def _write_files(
     output: str, name: str, info: DatasetInfo, check: Callable[[], None], retry_seconds: float, *blocks: pa.Table
 ) -> Receipt:
-    """See write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
+    """Do write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
     finished = pa.concat_tables(blocks)
     began = time.monotonic()
     with storage.retrying(retry_seconds):
@@ -144,11 +144,11 @@ def write_files(
         (segmented, masks.MASKS_FOLDER, masks.MASKS_SCHEMA),
         (failed, masks.ERRORS_FOLDER, masks.ERRORS_SCHEMA),
     ):
-        place = storage.join(output, folder, name)
+        uri = storage.join(output, folder, name)
         if rows.num_rows:
-            _put_checked(place, _parquet(rows, schema, info), check)
-        elif storage.exists(place):  # of an attempt that was lost, for which other rows had failed
-            storage.delete(place)
+            _put_checked(uri, _parquet(rows, schema, info), check)
+        elif storage.exists(uri):  # of an attempt that was lost, for which other rows had failed
+            storage.delete(uri)
     causes = zip(failed.column("stage").to_pylist(), failed.column("error").to_pylist(), strict=True)
     return Receipt(segmented=segmented.num_rows, causes=Counter(causes))
 

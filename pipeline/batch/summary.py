@@ -1,10 +1,11 @@
-"""What a run did, as counted from what it committed."""
+"""The account of a run, as counted from what it committed."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from pipeline.errors import RunError
+from pipeline.batch.error_budget import ErrorBudget
+from pipeline.errors import BudgetError, RunError
 from pipeline.runtime.plan import Plan
 
 
@@ -19,6 +20,7 @@ class Summary:
         skipped: of these, images that had their row in the output before the run.
         segmented: rows the run added to masks/.
         failed: rows the run added to errors/.
+        left: images that a run which stopped early has not done; the same command does them.
         seconds: wall time of the whole run.
         startup_seconds: of these, before the first image was done: listing, loading weights, starting actors.
         images_per_second: images done by the second after start-up.
@@ -34,6 +36,7 @@ class Summary:
     skipped: int
     segmented: int
     failed: int
+    left: int
     seconds: float
     startup_seconds: float
     images_per_second: float
@@ -44,24 +47,34 @@ class Summary:
 
     def __post_init__(self) -> None:
         """Refuse a summary that loses or repeats an image. Raises RunError."""
-        if self.listed != self.skipped + self.segmented + self.failed:
+        if self.listed != self.skipped + self.segmented + self.failed + self.left or self.left < 0:
             raise RunError(
                 f"run {self.run_id} does not account for every image: {self.listed} listed, but {self.skipped} "
-                f"skipped + {self.segmented} segmented + {self.failed} failed; jobs/verify_output.py tells which"
+                f"skipped + {self.segmented} segmented + {self.failed} failed + {self.left} left; "
+                "jobs/verify_output.py tells which"
             )
 
-    def exceeds(self, error_budget: float) -> bool:
-        """Whether the failed share of the images this run worked on is above the budget."""
-        return self.failed > error_budget * (self.segmented + self.failed)
+    def check(self, budget: ErrorBudget) -> None:
+        """Raise BudgetError where more images have failed than `budget` allows of those that were done."""
+        done = self.segmented + self.failed
+        if not budget.is_exceeded(self.failed, done):
+            return
+        message = f"{self.failed} of {done} images failed; see {self.output}/errors"
+        if self.left:
+            message = (
+                f"stopped early: {message}. That exceeds error_budget {budget.share:g} of all {done + self.left} that "
+                f"were to do; the same command goes on with the {self.left} that are left"
+            )
+        raise BudgetError(message, self.to_json())
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Give one line of JSON."""
         return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a run would do, the last line of a dry run's stdout; the counts as in Summary, `to_do` images to work on.
+    """The work that a run would do, the last line of a dry run's stdout; counts as in Summary, `to_do` images to do.
 
     Attributes:
         generation: of the rows the run would add, as in masks.DatasetInfo.
@@ -74,5 +87,5 @@ class Forecast:
     output: str
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Give one line of JSON."""
         return json.dumps(asdict(self))

@@ -99,8 +99,8 @@ def verify(uri: str) -> Verification:
 
     In each generation keys are unique, but for images that changed and errors tried again; every PNG decodes to its
     height and width; pixel counts are those of the mask; there is a row for each image that a run which ended has
-    listed. Files of any schema version are judged by the columns that their rows need. Memory: the keys and versions
-    of all rows.
+    listed, but for those that it has left to the next. Files of any schema version are judged by the columns that their
+    rows need. Memory: the keys and versions of all rows.
 
     Raises:
         StorageError: the storage does not answer, or there is no output.
@@ -198,13 +198,13 @@ def _wrong_mask(row: dict[str, Any], classes: int) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """The notes of a run: whether it redid errors and, once it has ended, its generation and how many it listed."""
+    """Notes of a run: whether it redid errors and, once it has ended, its generation and how many images are done."""
 
     uri: str
     run_id: str
     retried: bool
     generation: str | None
-    listed: int
+    done: int
 
 
 def _runs(uri: str) -> tuple[list[_Run], list[Problem]]:
@@ -223,18 +223,16 @@ def _runs(uri: str) -> tuple[list[_Run], list[Problem]]:
             summary: Any = {"generation": None, "listed": 0}
             if summary_uri:
                 summary = json.loads(storage.read_bytes(summary_uri))
-            retried, listed = bool(config.get("retry_errors")), int(summary["listed"])
-            runs.append(
-                _Run(uri=summary_uri, run_id=run, retried=retried, generation=summary["generation"], listed=listed)
-            )
+            retried, done = bool(config.get("retry_errors")), int(summary["listed"]) - int(summary.get("left", 0))
+            runs.append(_Run(uri=summary_uri, run_id=run, retried=retried, generation=summary["generation"], done=done))
         except (AttributeError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
             problems.append(Problem(uri=summary_uri or files["config.yaml"], what=f"cannot be read: {error}"))
     return runs, problems
 
 
 def _lost(runs: Sequence[_Run], images: Counter[str]) -> Iterator[Problem]:
-    """Yield a problem for each run that ended and listed more images than its generation has rows."""
+    """Yield a problem for each run that ended with more images done than its generation has rows."""
     for run in runs:
-        if run.generation is not None and run.listed > images[run.generation]:
-            what = f"says that {run.listed} images were listed; {images[run.generation]} have a row; run the job again"
+        if run.generation is not None and run.done > images[run.generation]:
+            what = f"says that {run.done} images are done; {images[run.generation]} have a row; run the job again"
             yield Problem(uri=run.uri, what=what, file=False)

@@ -1,4 +1,4 @@
-"""Something to do now and then while the main thread waits for the graph."""
+"""Actions that are repeated on a thread of their own while the main thread waits for the graph."""
 
 import threading
 from collections.abc import Callable, Iterator

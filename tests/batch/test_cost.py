@@ -23,9 +23,9 @@ def test_nodes_are_counted_for_the_time_they_were_there() -> None:
     cluster = Cluster()
     clock = cluster.clock()
     cluster.time, cluster.types = 130.0, ["head", "gpu", "cpu", "cpu"]
-    clock.look()
+    clock.update()
     cluster.time, cluster.types = 150.0, ["head", "gpu"]
-    clock.look()
+    clock.update()
     assert clock.seconds == {"head": 50.0, "gpu": 50.0, "cpu": 60.0}
 
 
@@ -37,7 +37,7 @@ def test_cost_is_hours_times_prices_and_none_where_a_price_is_missing(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("gpu: cheap\nhead: 1\n", "gpu: 'cheap'"),
         ("gpu: -1", "gpu: -1"),
@@ -46,8 +46,8 @@ def test_cost_is_hours_times_prices_and_none_where_a_price_is_missing(tmp_path: 
         ("a: [", "is no YAML"),
     ],
 )
-def test_prices_that_are_none_are_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_prices_that_are_none_are_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "prices.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"prices: .*prices\.yaml") as error:
         read_prices(str(tmp_path / "prices.yaml"))
-    assert said in str(error.value)
+    assert message in str(error.value)

@@ -19,7 +19,7 @@ def lock(output: str, run_id: str, settle: float = 0.3) -> Lock:
     return Lock(output=output, run_id=run_id, lease=2.0, beat=0.2, settle=settle)
 
 
-def test_the_second_run_is_told_of_the_first(output: str) -> None:
+def test_the_second_run_names_the_first(output: str) -> None:
     with held(lock(output, "first")):
         with pytest.raises(RunError, match=r"run first \(process \d+ on .*\) has the lock of"):
             lock(output, "second").take()
@@ -84,7 +84,7 @@ def test_a_renewal_that_came_late_ends_the_run(output: str, monkeypatch: pytest.
         first.check()
 
 
-def test_a_renewal_that_is_told_late_is_not_written(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewal_that_reads_the_lock_late_is_not_written(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = lock(output, "mine")
     mine.take()
     before = storage.read_bytes(f"{output}/_runs/lock.json")

@@ -1,12 +1,14 @@
 """A summary cannot lose an image."""
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
+from pipeline.batch.error_budget import ErrorBudget
 from pipeline.batch.summary import Summary
-from pipeline.errors import RunError
+from pipeline.errors import BudgetError, RunError
 from pipeline.runtime.plan import Plan
 
 PLAN = Plan(segmenters=2, segmenter_cpus=0.5, segmenter_gpus=0, refiners=1, refiner_cpus=0.5, fetchers=3)
@@ -14,7 +16,7 @@ PLAN = Plan(segmenters=2, segmenter_cpus=0.5, segmenter_gpus=0, refiners=1, refi
 
 def summary(**counts: int) -> Summary:
     rest: dict[str, Any] = {"seconds": 1.0, "startup_seconds": 0.5, "images_per_second": 2.0, "cost": None}
-    return Summary(run_id="r", generation="g", output="o", node_seconds={}, plan=PLAN, **rest, **counts)
+    return Summary(run_id="r", generation="g", output="o", node_seconds={}, plan=PLAN, **rest, **{"left": 0} | counts)
 
 
 @pytest.mark.parametrize("counts", [(10, 2, 7, 0), (10, 0, 11, 0), (0, 0, 0, 1)])
@@ -24,18 +26,34 @@ def test_counts_that_do_not_add_up_are_refused(counts: tuple[int, int, int, int]
         summary(listed=listed, skipped=skipped, segmented=segmented, failed=failed)
 
 
+def test_images_left_by_a_run_that_stopped_are_accounted_for() -> None:
+    assert summary(listed=10, skipped=2, segmented=3, failed=1, left=4).left == 4
+    with pytest.raises(RunError, match="does not account for every image"):
+        summary(listed=10, skipped=2, segmented=8, failed=1, left=-1)
+
+
 @pytest.mark.parametrize(("failed", "exceeds"), [(0, False), (1, False), (2, True)])
 def test_error_budget_is_a_share_of_what_was_worked_on(failed: int, exceeds: bool) -> None:
     made = summary(listed=150, skipped=50, segmented=100 - failed, failed=failed)
-    assert made.exceeds(0.01) is exceeds
+    with (
+        pytest.raises(BudgetError, match=f"^{failed} of 100 images failed; see o/errors$") if exceeds else nullcontext()
+    ):
+        made.check(ErrorBudget(share=0.01))
+
+
+def test_a_run_that_stopped_says_what_is_left() -> None:
+    stopped = summary(listed=150, skipped=50, segmented=7, failed=3, left=90)
+    with pytest.raises(BudgetError, match=r"^stopped early: 3 of 10 images failed.*; the same command .* 90 ") as error:
+        stopped.check(ErrorBudget(share=0.01))
+    assert json.loads(error.value.summary)["left"] == 90
 
 
 def test_nothing_to_do_is_within_any_budget() -> None:
-    assert not summary(listed=5, skipped=5, segmented=0, failed=0).exceeds(0.0)
+    summary(listed=5, skipped=5, segmented=0, failed=0).check(ErrorBudget(share=0.0))
 
 
 def test_json_names_what_the_job_promises() -> None:
-    promised = {"run_id", "listed", "skipped", "segmented", "failed", "seconds", "images_per_second", "output"}
+    promised = {"run_id", "listed", "skipped", "segmented", "failed", "left", "seconds", "images_per_second", "output"}
     written = json.loads(summary(listed=1, skipped=0, segmented=1, failed=0).to_json())
     assert promised <= set(written)
     assert Plan(**written["plan"]) == PLAN

@@ -18,6 +18,7 @@ import pytest
 import ray
 import yaml
 
+from pipeline.batch.error_budget import ErrorBudget
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import last_line, run_job
 
@@ -45,6 +46,14 @@ def queries() -> dict[str, str]:
 @pytest.mark.parametrize("query", queries().values(), ids=queries())
 def test_every_query_is_one(query: str) -> None:
     promql_parser.parse(query)
+
+
+def test_the_alert_has_the_error_budget_of_the_run_and_no_number_of_its_own() -> None:
+    (expression,) = (rule["expr"] for rule in alerts() if rule["alert"] == "TooManyFailures")
+    assert {"ray_deeplab_error_budget", "ray_deeplab_error_budget_least_images"} <= set(
+        re.findall(r"ray_\w+", expression)
+    )
+    assert not re.search(r"\d", expression.replace("[15m]", ""))
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, which comes with Prometheus, is missing")
@@ -148,7 +157,9 @@ def test_a_live_run_exports_all_that_is_asked_for_and_counts_right(cluster: None
     assert found["ray_deeplab_images_segmented_total"] == 12
     assert found['ray_deeplab_images_failed_total error="ImageError" stage="decode"'] == 1
     assert found["ray_deeplab_images_waiting"] == 0
-    assert found["ray_deeplab_error_budget"] == 0.5
+    budget = ErrorBudget(share=0.5)
+    assert found["ray_deeplab_error_budget"] == budget.share
+    assert found["ray_deeplab_error_budget_least_images"] == budget.least_images
     for stage, images in (("fetch", 13), ("segment", 13), ("refine", 12), ("write", 13)):
         assert found[f'ray_deeplab_stage_images_total stage="{stage}"'] == images
         assert found[f'ray_deeplab_stage_seconds_total stage="{stage}"'] > 0

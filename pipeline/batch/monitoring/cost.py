@@ -19,17 +19,17 @@ Prices = Mapping[str, float]
 
 
 def read_prices(uri: str) -> Prices:
-    """Price of an hour by node type, from a YAML file such as `{head: 0.1, gpu: 0.75, cpu: 0.3}`.
+    """Read the price of an hour by node type, from a YAML file such as `{head: 0.1, gpu: 0.75, cpu: 0.3}`.
 
     Raises:
         ConfigError: it is something else.
         StorageError: it cannot be read.
     """
     try:
-        found = yaml.safe_load(storage.read_bytes(uri))
+        content = yaml.safe_load(storage.read_bytes(uri))
     except yaml.YAMLError as error:
         raise ConfigError(f"prices: {storage.redact(uri)} is no YAML: {' '.join(str(error).split())}") from error
-    prices = found if isinstance(found, dict) else {}
+    prices = content if isinstance(content, dict) else {}
     wrong = [f"{name}: {price!r}" for name, price in prices.items() if not _is_price(price)]
     if not prices or wrong:
         raise ConfigError(
@@ -44,34 +44,34 @@ def _is_price(value: Any) -> bool:
 
 
 class NodeClock:
-    """Adds up how long nodes of each type are part of the cluster, by looking now and then."""
+    """Adds up how long nodes of each type are part of the cluster; to be updated now and then."""
 
     def __init__(self, types: Callable[[], list[str]], now: Callable[[], float] = time.monotonic) -> None:
         """Begin to count; `types` gives the type of every node that is there, see node_types."""
         self._types, self._now = types, now
-        self._looked = now()
+        self._updated = now()
         self.seconds: dict[str, float] = {}
 
-    def look(self) -> None:
-        """Count the time since the last look for the nodes that are there now."""
+    def update(self) -> None:
+        """Count the time since the last update for the nodes that are there now."""
         now = self._now()
         for name in self._types():
-            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._looked
-        self._looked = now
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._updated
+        self._updated = now
 
 
 def node_types() -> list[str]:
-    """The type of every node of the cluster that is alive: its worker group's name, or UNNAMED."""
+    """Give the type of every node of the cluster that is alive: its worker group's name, or UNNAMED."""
     return [node["Labels"].get(_GROUP) or UNNAMED for node in _nodes() if node["Alive"]]
 
 
 def _nodes() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return found
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
 
 
 def cost(seconds: Mapping[str, float], prices: Prices) -> float | None:
-    """Node-seconds times prices, in the prices' currency; None where a type of node has no price."""
+    """Multiply node-seconds by prices, in the prices' currency; None where a type of node has no price."""
     if not seconds.keys() <= prices.keys():
         return None
     return sum(prices[name] * spent / 3600 for name, spent in seconds.items())

@@ -12,6 +12,7 @@ from typing import Any
 from ray.util.metrics import Counter, Gauge
 
 from pipeline.batch.counts import RunCounts
+from pipeline.batch.error_budget import ErrorBudget
 from pipeline.batch.sink import WRITES_AT_ONCE, Receipt
 from pipeline.runtime.plan import Plan
 
@@ -19,19 +20,21 @@ from pipeline.runtime.plan import Plan
 class RunMetrics:
     """Gauges and counters of one run, each with its `run_id`."""
 
-    def __init__(self, run_id: str, error_budget: float) -> None:
-        """Take what is known at the start."""
+    def __init__(self, run_id: str, budget: ErrorBudget) -> None:
+        """Start with nothing exported."""
         self._tags = {"run_id": run_id}
         self._started = time.time()
-        self._error_budget = error_budget
-        self._seen: dict[tuple[str, ...], float] = {}
+        self._budget = budget
+        self._totals: dict[tuple[str, ...], float] = {}
         self._metrics: dict[str, Any] = {}
 
     def listed(self, images: int) -> None:
         """Export that the run is there, and how many images it has listed so far."""
         self._gauge("run_start_seconds", "Unix time at which the run began", self._started)
         self._gauge("images_listed", "images in the input, as far as it is listed", images)
-        self._gauge("error_budget", "share of failed images that the run tolerates", self._error_budget)
+        self._gauge("error_budget", "share of failed images that the run tolerates", self._budget.share)
+        least = "images from which on the error budget is judged while the run works"
+        self._gauge("error_budget_least_images", least, self._budget.least_images)
 
     def update(self, to_do: int, plan: Plan, counts: RunCounts, receipts: Sequence[Receipt]) -> None:
         """Export how far the run is: what its stages have done, and what is committed."""
@@ -65,8 +68,8 @@ class RunMetrics:
     def _count(self, name: str, description: str, total: float, **tags: str) -> None:
         """Bring a counter to `total`. Where that has fallen, with the process that counted, the counter stays."""
         series = (name, *sorted(tags.values()))
-        grown = total - self._seen.get(series, 0.0)
-        self._seen[series] = total
+        grown = total - self._totals.get(series, 0.0)
+        self._totals[series] = total
         counter = self._metric(Counter, name, description, tags)
         if grown > 0:
             counter.inc(grown, tags | self._tags)
