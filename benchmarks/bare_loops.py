@@ -153,7 +153,9 @@ def _segment(task: Task, ready: Preflight, index: int, processes: int) -> tuple[
 
 def _refine(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
     model = ready.model
-    refiner = RefineStage(ready.crf, model.classes, model.palette, model.stride, task.config.max_pixels, LocalTracker())
+    refiner = RefineStage(
+        ready.refiner, model.classes, model.palette, model.stride, task.config.max_pixels, LocalTracker()
+    )
     return _batches(task, "segment", task.refine_batch)[index::processes], refiner
 
 

@@ -8,7 +8,7 @@ processor time of one thread: medians over interleaved repetitions after a first
 picture and with the labels; what two processes do side by side; and memory and the first call, each in a process of its
 own.
 
-The pictures are of scikit-image and scikit-learn (the test extra brings them). The scores of the first table are those
+The pictures are of scikit-image and scikit-learn (the test extra brings them). The logits of the first table are those
 of a network that was trained for 21 labels, where its file is given (voc_network.py says which), and otherwise made of
 a network's with fewer labels (crf_pictures.py).
 """
@@ -36,7 +36,6 @@ from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.logits import softmax, upsample
 from pipeline.models import Inference, Predictor
-from pipeline.refine import refine
 from pipeline.refine.crf import CRFParams, DenseCRF
 
 SPEED = (
@@ -51,7 +50,7 @@ MEMORY = (
 SIZES = ((274, 365), (866, 1155), (1937, 2582), (3873, 5164))  # 0.1, 1, 5 and 20 megapixels
 LABELS = (2, 11, 21, 64, 182)
 
-Scores = NDArray[np.float16]
+Logits = NDArray[np.float16]
 Image = NDArray[np.uint8]
 
 
@@ -61,8 +60,8 @@ class CrfBenchmark:
 
     Args:
         voc_network: file of a network with 21 labels, for the first table; see voc_network.py.
-        model: whose scores are refined otherwise; a name or the URI of a file.
-        labels: of the first table, where the scores are the model's.
+        model: whose logits are refined otherwise; a name or the URI of a file.
+        labels: of the first table, where the logits are the model's.
         repetitions: of each measurement of the first table.
         growth: also how the time grows, two processes, and memory.
     """
@@ -87,10 +86,10 @@ def main(argv: list[str] | None = None) -> int:
         predictor = Predictor(models.load(config.model), Inference())
         print(f"vector instructions: {dense_crf_core.instruction_sets()[0]}; times in ms of one thread\n")
         if config.voc_network:
-            score, stride = VocNetwork(config.voc_network).scores, VOC_STRIDE
+            network, stride = VocNetwork(config.voc_network).logits, VOC_STRIDE
         else:
-            score, stride = partial(network_logits, predictor, labels=config.labels), STRIDE
-        print(markdown(SPEED, list(speed(score, stride, config))), flush=True)
+            network, stride = partial(network_logits, predictor, labels=config.labels), STRIDE
+        print(markdown(SPEED, list(speed(network, stride, config))), flush=True)
         if config.growth:
             print(f"\n{markdown(GROWTH, list(growth(predictor)))}\n\n{side_by_side(predictor)}\n", flush=True)
             print(markdown(MEMORY, list(memory())))
@@ -100,19 +99,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def speed(score: Callable[[Image], Scores], stride: int, config: CrfBenchmark) -> Iterator[tuple[str, ...]]:
-    """One row for each setting and photograph, of which `score` gives the scores at every `stride`th pixel."""
+def speed(network: Callable[[Image], Logits], stride: int, config: CrfBenchmark) -> Iterator[tuple[str, ...]]:
+    """Measure a row for each setting and photograph, of which `network` gives the logits at every `stride`th pixel."""
     for setting, params in SETTINGS.items():
         for name, image in photographs().items():
-            scores = score(image)
-            probabilities = softmax(upsample(scores, HEIGHT, WIDTH, stride))
+            logits = network(image)
+            probabilities = softmax(upsample(logits, HEIGHT, WIDTH, stride))
             peaks = probabilities.max(axis=(1, 2))
             kept = probabilities[peaks >= 0.01]
             reference, every, default = DenseCRF(params, "pydensecrf"), DenseCRF(params, prune=0), DenseCRF(params)
             calls: list[Callable[[], object]] = [
                 partial(reference, image, probabilities),
                 partial(every, image, probabilities),
-                partial(default.label, image, scores, stride),
+                partial(default.label, image, logits, stride),
                 partial(reference, image, kept),
             ]
             whole, all_, fast, given = interleaved(calls, config.repetitions)
@@ -124,12 +123,12 @@ def speed(score: Callable[[Image], Scores], stride: int, config: CrfBenchmark) -
                 *(number(whole), number(all_), f"{whole / all_:.1f}", number(fast), f"{whole / fast:.1f}"),
                 f"{given / fast:.1f}",
                 f"{np.mean(every(image, probabilities).argmax(axis=0) == right):.4%}",
-                f"{np.mean(default.label(image, scores, stride)[0] == right):.4%}",
+                f"{np.mean(default.label(image, logits, stride)[0] == right):.4%}",
             )
 
 
 def interleaved(calls: Sequence[Callable[[], object]], repetitions: int) -> list[float]:
-    """Median milliseconds of this thread for each call, taken in turns after a first one."""
+    """Measure each call's median milliseconds of this thread, taken in turns after a first one."""
     times: list[list[float]] = [[] for _ in calls]
     for repetition in range(repetitions + 1):
         for call, measured in zip(calls, times, strict=True):
@@ -141,7 +140,7 @@ def interleaved(calls: Sequence[Callable[[], object]], repetitions: int) -> list
 
 
 def growth(predictor: Predictor) -> Iterator[tuple[str, ...]]:
-    """Rows for pictures of 0.1 to 20 megapixels with 21 labels, in tiles beyond 1, and for 2 to 182 labels."""
+    """Measure rows for pictures of 0.1 to 20 megapixels with 21 labels, in tiles beyond 1, and for 2 to 182 labels."""
     params = CRFParams()
     for height, width in SIZES:
         image = resized(photographs()["astronaut"], height, width)
@@ -150,50 +149,50 @@ def growth(predictor: Predictor) -> Iterator[tuple[str, ...]]:
         )
     image = photographs()["astronaut"]
     for labels in LABELS:
-        scores = network_logits(predictor, image, labels)
-        yield growth_row(f"{HEIGHT * WIDTH / 1e6:.2f} megapixels, {labels}", image, scores, params)
+        logits = network_logits(predictor, image, labels)
+        yield growth_row(f"{HEIGHT * WIDTH / 1e6:.2f} megapixels, {labels}", image, logits, params)
 
 
-def growth_row(what: str, image: Image, scores: Scores, params: CRFParams) -> tuple[str, ...]:
-    """One call of each; pydensecrf only up to 1 megapixel."""
+def growth_row(name: str, image: Image, logits: Logits, params: CRFParams) -> tuple[str, ...]:
+    """Measure one call of each; pydensecrf only up to 1 megapixel."""
     small = image.size <= 3.1e6
     crfs = [DenseCRF(params, prune=0), DenseCRF(params), *([DenseCRF(params, "pydensecrf")] if small else [])]
     times = []
     for crf in crfs:
         started = time.thread_time()
-        refine(image, scores, STRIDE, crf)
+        crf.refine([image], [logits], STRIDE)
         times.append((time.thread_time() - started) * 1e3)
     every, default, *rest = times
     return (
-        what,
+        name,
         *((number(rest[0]), number(every), f"{rest[0] / every:.1f}") if rest else ("", number(every), "")),
         *((number(default), f"{rest[0] / default:.1f}") if rest else (number(default), "")),
     )
 
 
 def side_by_side(predictor: Predictor) -> str:
-    """How much more two processes refine than one, in a sentence."""
+    """Say in a sentence how much more two processes refine than one."""
     image = photographs()["astronaut"]
-    scores = network_logits(predictor, image, 21)
+    logits = network_logits(predictor, image, 21)
     with ProcessPoolExecutor(2) as processes:
-        list(processes.map(repeat_refine, [1, 1], [image] * 2, [scores] * 2))
-        [alone] = processes.map(repeat_refine, [8], [image], [scores])
-        together = list(processes.map(repeat_refine, [8, 8], [image] * 2, [scores] * 2))
+        list(processes.map(repeat_refine, [1, 1], [image] * 2, [logits] * 2))
+        [alone] = processes.map(repeat_refine, [8], [image], [logits])
+        together = list(processes.map(repeat_refine, [8, 8], [image] * 2, [logits] * 2))
     return f"two processes refine {2 * alone / max(together):.2f} times as many pictures a second as one"
 
 
-def repeat_refine(times: int, image: Image, scores: Scores) -> float:
-    """Seconds that so many refinements take."""
+def repeat_refine(times: int, image: Image, logits: Logits) -> float:
+    """Measure the seconds of so many refinements."""
     crf = DenseCRF()
-    crf.label(image, scores, STRIDE)
+    crf.label(image, logits, STRIDE)
     started = time.perf_counter()
     for _ in range(times):
-        crf.label(image, scores, STRIDE)
+        crf.label(image, logits, STRIDE)
     return time.perf_counter() - started
 
 
 def memory() -> Iterator[tuple[str, ...]]:
-    """One row for each setting, measured in a process of its own by `python -m benchmarks.crf_memory SETTING`."""
+    """Measure a row for each setting, in a process of its own, by `python -m benchmarks.crf_memory SETTING`."""
     for setting in SETTINGS:
         command = [sys.executable, "-m", "benchmarks.crf_memory", setting]
         done = subprocess.run(command, capture_output=True, text=True, check=True)

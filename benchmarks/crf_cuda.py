@@ -1,11 +1,11 @@
 """How fast is the dense CRF on a GPU? `python -m benchmarks.crf_cuda`.
 
 Prints one table: for the released parameters and for a smoother kernel, and for each number of pictures in a batch, the
-milliseconds an image takes from scores to mask, median and range of whole calls after a first one; how much of it goes
+milliseconds an image takes from logits to mask, median and range of whole calls after a first one; how much of it goes
 before the mean-field updates, mostly to build the lattices, and how much to them; and the device's peak memory. Then,
 for each setting, on how many pixels the masks are pydensecrf's, and whether two runs gave the same bits.
 
-The pictures are six photographs of scikit-image and scikit-learn (the test extra brings them) at 500x375. The scores
+The pictures are six photographs of scikit-image and scikit-learn (the test extra brings them) at 500x375. The logits
 are made up of brightness and noise: 21 labels at stride 8. Without a CUDA device nothing is measured: exit code 2.
 """
 
@@ -26,7 +26,6 @@ from benchmarks.table import markdown, number
 from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.logits import grid_size
-from pipeline.refine import refine
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.refine.crf.torch_crf import TorchCRF
 
@@ -72,13 +71,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measurements(config: CudaBenchmark, device: torch.device) -> Iterator[tuple[str, ...]]:
-    """One row of the table for each setting and batch."""
+    """Measure one row of the table for each setting and batch."""
     for name, params in SETTINGS.items():
         for count in config.batches:
-            images, scores = (tensor.to(device) for tensor in pictures(count))
+            images, logits = (tensor.to(device) for tensor in pictures(count))
 
-            def refine_batch(crf: TorchCRF, images: torch.Tensor = images, scores: torch.Tensor = scores) -> None:
-                crf.refine(images, scores, STRIDE, config.prune)
+            def refine_batch(crf: TorchCRF, images: torch.Tensor = images, logits: torch.Tensor = logits) -> None:
+                crf.refine(images, logits, STRIDE, config.prune)
 
             crf, start = TorchCRF(params, device), TorchCRF(replace(params, iterations=0), device)
             torch.cuda.reset_peak_memory_stats()
@@ -98,22 +97,22 @@ def measurements(config: CudaBenchmark, device: torch.device) -> Iterator[tuple[
 
 
 def agreement(params: CRFParams, device: torch.device, prune: float) -> str:
-    """How the masks compare with pydensecrf's, and whether they are the same every time."""
-    images, scores = pictures(len(photographs()))
+    """Say how the masks compare with pydensecrf's, and whether they are the same every time."""
+    images, logits = pictures(len(photographs()))
     crf = TorchCRF(params, device)
-    first, second = (crf.refine(images, scores, STRIDE, prune) for _ in range(2))
+    first, second = (crf.refine(images, logits, STRIDE, prune) for _ in range(2))
     same = all(torch.equal(getattr(first, field.name), getattr(second, field.name)) for field in fields(first))
-    reference = DenseCRF(params, backend="pydensecrf")
+    refined = DenseCRF(params, backend="pydensecrf").refine(list(images.numpy()), list(logits.numpy()), STRIDE)
     equal = [
-        float((refine(image, score, STRIDE, reference).mask == mask).mean())
-        for image, score, mask in zip(images.numpy(), scores.numpy(), first.masks.cpu().numpy(), strict=True)
+        float((refinement.mask == mask).mean())
+        for refinement, mask in zip(refined, first.masks.cpu().numpy(), strict=True)
     ]
     bits = "the same bits" if same else "DIFFERENT bits"
     return f"at least {min(equal):.4%} of a mask's pixels are pydensecrf's; two runs gave {bits}"
 
 
 def milliseconds(work: Callable[[], object], repetitions: int) -> list[float]:
-    """Wall time of each call, after one that is not counted."""
+    """Measure the wall time of each call, after one that is not counted."""
     times = []
     for _ in range(repetitions + 1):
         torch.cuda.synchronize()
@@ -125,15 +124,15 @@ def milliseconds(work: Callable[[], object], repetitions: int) -> list[float]:
 
 
 def pictures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (count, H, W, 3) uint8, photographs in turn, and scores (count, 21, h, w) float16, each with new noise."""
-    known = list(photographs().values())
-    images = [known[number % len(known)] for number in range(count)]
-    scores = [made_up_scores(image, seed) for seed, image in enumerate(images)]
-    return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(scores))
+    """Make images (count, H, W, 3) uint8, photographs in turn, and noisy logits (count, 21, h, w) float16."""
+    photos = list(photographs().values())
+    images = [photos[number % len(photos)] for number in range(count)]
+    logits = [made_up_logits(image, seed) for seed, image in enumerate(images)]
+    return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(logits))
 
 
-def made_up_scores(image: NDArray[np.uint8], seed: int) -> NDArray[np.float16]:
-    """(21, h, w): a label for each level of brightness, and noise."""
+def made_up_logits(image: NDArray[np.uint8], seed: int) -> NDArray[np.float16]:
+    """Make logits (21, h, w): a label for each level of brightness, and noise."""
     shape = (grid_size(HEIGHT, STRIDE), grid_size(WIDTH, STRIDE))
     grey = np.asarray(Image.fromarray(image).convert("L").resize(shape[::-1], Image.Resampling.BOX)) / 255
     levels = np.linspace(grey.min(), grey.max(), LABELS)[:, None, None]

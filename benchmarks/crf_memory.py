@@ -1,7 +1,7 @@
 """Memory and first call of the dense CRF in a process of its own, for benchmarks/crf.py.
 
 `python -m benchmarks.crf_memory 67/3/4` prints vertices a pixel, bytes a pixel at the peak, the bytes a pixel that are
-allowed, and milliseconds of the first call, with the core's loading, and of the fastest later one. The scores are made
+allowed, and milliseconds of the first call, with the core's loading, and of the fastest later one. The logits are made
 up: no network is loaded here.
 """
 
@@ -21,7 +21,7 @@ def main(setting: str) -> None:
     """Measure and print."""
     image = photographs()["astronaut"]
     shape = (LABELS, grid_size(HEIGHT, STRIDE), grid_size(WIDTH, STRIDE))
-    scores = np.random.default_rng(0).normal(size=shape).astype(np.float16)
+    logits = np.random.default_rng(0).normal(size=shape).astype(np.float16)
     params = SETTINGS[setting]
     before = peak_bytes()
     times = []
@@ -40,7 +40,7 @@ def main(setting: str) -> None:
         prune=0.0,
     )
     for _ in range(6):
-        core.label(image, scores, STRIDE, 0, 0, parameters)
+        core.label(image, logits, STRIDE, 0, 0, parameters)
         times.append((time.perf_counter() - started) * 1e3)
         started = time.perf_counter()
     pixels = HEIGHT * WIDTH
@@ -52,7 +52,7 @@ def main(setting: str) -> None:
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process; ru_maxrss would begin with that of the process which started it."""
+    """Read this process's peak resident memory; ru_maxrss would begin with that of the process which started it."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) * 1024
 

@@ -29,10 +29,11 @@ from benchmarks.bare_loops import STAGES, Loop, Task, Workers, chunks_of
 from benchmarks.job_run import DRIVER, IDLE, MACHINE, OTHERS, RAY, REFINE, SEGMENT, TASKS, TRACKER, JobRun, run_job
 from benchmarks.table import markdown, number
 from pipeline import masks, storage
-from pipeline.batch.config import DEFAULT_MODEL, RefineConfig, RunConfig
+from pipeline.batch.config import DEFAULT_MODEL, RunConfig
 from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.models import Inference
+from pipeline.refine import RefineConfig
 from pipeline.runtime.plan import CPU_BATCH, Plan
 from pipeline.storage import Uri
 

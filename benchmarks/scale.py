@@ -29,12 +29,13 @@ from benchmarks.scale_simulation import Costs, simulate
 from benchmarks.sleeping_stages import stages
 from benchmarks.table import markdown, number
 from pipeline.batch import graph
-from pipeline.batch.config import RefineConfig, RunConfig
+from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.batch.summary import Summary
 from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError, RunError
+from pipeline.refine import RefineConfig
 from pipeline.scenes import scene
 from pipeline.storage import Uri
 

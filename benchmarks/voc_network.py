@@ -21,7 +21,7 @@ LOGITS = 182  # the file's tensor of (1, 33, 33, 21) logits, before they are enl
 
 
 class VocNetwork:
-    """Scores of 21 labels at every 16th pixel."""
+    """Compute logits of 21 labels at every 16th pixel."""
 
     def __init__(self, path: str) -> None:
         """Open the file. Raises ConfigError where it is not the one, or the package that runs it is missing."""
@@ -38,16 +38,16 @@ class VocNetwork:
         self._interpreter = Interpreter(model_content=content, experimental_preserve_all_tensors=True)
         self._interpreter.allocate_tensors()
 
-    def scores(self, image: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Logits (21, h, w) of an image (H, W, 3) of at most 513x513 pixels."""
+    def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Compute the logits (21, h, w) of an image (H, W, 3) of at most 513x513 pixels."""
         height, width = image.shape[:2]
         [picture] = self._interpreter.get_input_details()
-        [logits] = [tensor for tensor in self._interpreter.get_tensor_details() if tensor["index"] == LOGITS]
+        [output] = [tensor for tensor in self._interpreter.get_tensor_details() if tensor["index"] == LOGITS]
         filled = np.full((1, SIDE, SIDE, 3), GREY, np.uint8)
         filled[0, :height, :width] = image
         self._interpreter.set_tensor(picture["index"], filled)
         self._interpreter.invoke()
-        scale, zero = logits["quantization"]
+        scale, zero = output["quantization"]
         grid = self._interpreter.get_tensor(LOGITS)[0, : grid_size(height, STRIDE), : grid_size(width, STRIDE)]
-        scores: NDArray[np.float16] = ((grid.astype(np.float32) - zero) * scale).transpose(2, 0, 1).astype(np.float16)
-        return scores
+        logits: NDArray[np.float16] = ((grid.astype(np.float32) - zero) * scale).transpose(2, 0, 1).astype(np.float16)
+        return logits

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import images, masks, storage
-from pipeline.batch.config import RefineConfig, RunConfig
+from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.cli import enter, parse
 from pipeline.metrics import SegmentationScore
+from pipeline.refine import RefineConfig
 from pipeline.report.contact_sheet import Row, contact_sheet
 from pipeline.runtime.progress import say
 from pipeline.scenes import CLASSES, PALETTE, write_shards

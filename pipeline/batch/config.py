@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -10,37 +11,10 @@ from pipeline.batch.error_budget import ErrorBudget
 from pipeline.errors import ConfigError
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models.inference import Inference
-from pipeline.refine.crf import PRUNE, CRFParams
+from pipeline.refine import RefineConfig
 from pipeline.storage import StorageConfig, Uri
 
 DEFAULT_MODEL = Uri("scenes")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefineConfig:
-    """Refinement of the network's scores.
-
-    Args:
-        backend: the dense CRF's implementation: native, the project's own, or pydensecrf, which it agrees with; or
-            none: the plain argmax of the upsampled scores.
-        device: where it is done. On cuda each GPU's actor segments and refines by itself; auto does so where too few
-            CPUs are left for each GPU, and the plan says which.
-        prune: labels whose probability is below it everywhere in a picture are left out, on CPUs also those below
-            twice that after a step of the mean field; 0 keeps all.
-        params: the CRF's parameters; by default those of the model's card.
-    """
-
-    backend: Literal["native", "pydensecrf", "none"] = "native"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    prune: float = PRUNE
-    params: CRFParams | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError for settings that exclude each other."""
-        if self.device == "cuda" and self.backend != "native":
-            raise ConfigError(
-                f"refine.device is cuda and refine.backend {self.backend}, which has no CUDA path; use native, or cpu"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +35,7 @@ class RunConfig(StorageConfig):
         dry_run: say what would be done, and write nothing.
         prices: YAML file with the price of an hour by node type, for the summary's cost.
         inference: how the network is run.
-        refine: how its scores are refined.
+        refine: how its logits are refined.
     """
 
     input: Uri
@@ -105,12 +79,16 @@ class RunConfig(StorageConfig):
         return json.loads(json.dumps(asdict(self) | uris))  # type: ignore[no-any-return]
 
 
-def generation(model_digest: str, inference: Inference, crf: CRFParams | None) -> str:
-    """Digest of all that decides a mask. Output rows of one generation answer for each other; others do not.
+def generation(model_digest: str, inference: Inference, refiner: Mapping[str, Any]) -> str:
+    """Digest all that decides a mask. Output rows of one generation answer for each other; others do not.
 
-    Precision, CRF backend and pruning are left out: they change how fast a mask is computed, not which mask is meant.
+    Precision is left out, as `refiner`, a Refiner's fingerprint, leaves out its backend: it changes how fast a mask is
+    computed, not which mask is meant.
     """
     settings = asdict(inference)
     settings.pop("precision")
-    decided = {"model": model_digest, "inference": settings, "crf": asdict(crf) if crf else None}
+    decided: dict[str, Any] = {"model": model_digest, "inference": settings}
+    if not refiner or refiner.keys() & decided.keys():
+        raise ConfigError(f"a refiner's fingerprint is {{name: parameters}} under a name of its own, not {refiner!r}")
+    decided |= refiner
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]

@@ -17,7 +17,6 @@ from pipeline.batch.segment_stage import SegmentStage, load_predictor
 from pipeline.batch.tracker import RemoteTracker
 from pipeline.errors import RunError
 from pipeline.models import Inference, Predictor, SegmentationModel
-from pipeline.refine.crf import DenseCRF
 from pipeline.runtime.errors import as_raised
 from pipeline.runtime.plan import CPU_BATCH, Plan
 
@@ -34,18 +33,18 @@ def finished_blocks(
         override_num_blocks=len(manifest.chunks),
     )
     described = (model.classes, model.palette, model.stride, config.max_pixels, tracker)
-    if plan.refiners or ready.crf is None:
+    if plan.refiners:
         scores = scored(images, model, config.inference, config.max_pixels, plan, tracker)
         finished = scores.map_batches(
             RefineStage,
-            fn_constructor_args=(ready.crf, *described),
+            fn_constructor_args=(ready.refiner, *described),
             batch_size=CPU_BATCH,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=plan.refiners),
             num_cpus=plan.refiner_cpus,
         )
     else:
-        then = partial(_refiner_on_gpu, ready.crf, *described)
+        then = partial(RefineStage, ready.refiner.on_gpu() or ready.refiner, *described)
         finished = scored(images, model, config.inference, config.max_pixels, plan, tracker, then)
     with as_raised():
         for bundle in finished.iter_internal_ref_bundles():
@@ -75,10 +74,6 @@ def scored(
         num_cpus=plan.segmenter_cpus,
         num_gpus=plan.segmenter_gpus,
     )
-
-
-def _refiner_on_gpu(crf: DenseCRF, *described: Any) -> RefineStage:
-    return RefineStage(DenseCRF(crf.params, "cuda", crf.prune), *described)
 
 
 def _predictor(weights: Any, inference: Inference) -> Predictor:

@@ -1,15 +1,14 @@
 """Everything that can go wrong before the work starts, tried in seconds."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipeline import masks, models, storage
-from pipeline.batch.config import RefineConfig, RunConfig
+from pipeline.batch.config import RunConfig
 from pipeline.batch.monitoring.cost import Prices, read_prices
 from pipeline.data.source import Source, open_source
 from pipeline.images import max_encoded_bytes
 from pipeline.models import SegmentationModel
-from pipeline.refine.crf import CRFParams, DenseCRF
+from pipeline.refine import Refiner, make_refiner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +18,7 @@ class Preflight:
     config: RunConfig
     source: Source
     model: SegmentationModel
-    crf: DenseCRF | None
+    refiner: Refiner
     prices: Prices | None = None
 
 
@@ -41,12 +40,5 @@ def check(config: RunConfig) -> Preflight:
     model = models.load(config.model)
     config.inference.tiling(model)
     prices = read_prices(config.prices) if config.prices else None
-    return Preflight(config=config, source=source, model=model, crf=chosen_crf(config.refine, model), prices=prices)
-
-
-def chosen_crf(refine: RefineConfig, model: SegmentationModel) -> DenseCRF | None:
-    """The CRF that was asked for, or that suits the model; None where there is to be none."""
-    if refine.backend == "none":
-        return None
-    suited: dict[str, Any] = dict(model.card.crf)
-    return DenseCRF(refine.params or CRFParams(**suited), refine.backend, refine.prune)
+    refiner = make_refiner(config.refine, model.card.crf)
+    return Preflight(config=config, source=source, model=model, refiner=refiner, prices=prices)

@@ -1,4 +1,4 @@
-"""The RefineStage stage: encoded images and their scores in, masks out."""
+"""The stage that refines: encoded images and their logits in, masks out."""
 
 import os
 from collections.abc import Sequence
@@ -17,33 +17,32 @@ from pipeline.data import rows
 from pipeline.data.grouping import decoded_together
 from pipeline.errors import DeviceLostError
 from pipeline.logits import from_bytes
-from pipeline.refine import Refinement, refine_batch
-from pipeline.refine.crf import DenseCRF
+from pipeline.refine import Refinement, Refiner
 
 Row = dict[str, Any]
 
 
 class RefineStage:
-    """Turns scores into masks with the dense CRF, or by their plain argmax where `crf` is None."""
+    """Turn logits into masks with a Refiner."""
 
     def __init__(
         self,
-        crf: DenseCRF | None,
+        refiner: Refiner,
         classes: Sequence[str],
         palette: NDArray[np.uint8],
         stride: int,
         max_pixels: int,
         tracker: Tracker,
     ) -> None:
-        """Take what names and colours the masks, and `stride`, the scores' output stride in pixels."""
-        self._crf = crf
+        """Take what names and colours the masks, and `stride`, the logits' output stride in pixels."""
+        self._refiner = refiner
         self._classes, self._palette = classes, palette
         self._stride, self._max_pixels = stride, max_pixels
         self._tracker = tracker
         self._kept = 0  # labels, summed over the images of a batch
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Table LOGITS -> table FINISHED with the same keys."""
+        """Turn a table LOGITS into a table FINISHED with the same keys."""
         live = pc.is_null(batch.column("error"))
         self._kept = 0
         parts = run_isolated("refine", batch.filter(live), self._refine, self._tracker)
@@ -61,28 +60,28 @@ class RefineStage:
         """Refine the group together; if that fails, one by one: what one image provokes must cost that image alone."""
         try:
             pictures = [images.decode(row["image"], self._max_pixels) for row in group]
-            scores = [from_bytes(row["logits"], tuple(row["shape"])) for row in group]
-            found = refine_batch(pictures, scores, self._stride, self._crf)
+            logits = [from_bytes(row["logits"], tuple(row["shape"])) for row in group]
+            refinements = self._refiner.refine(pictures, logits, self._stride)
         except DeviceLostError:
             os._exit(DEVICE_LOST)  # it fails every later image: leave the batch to a fresh process
         except Exception as error:
             if len(group) == 1:
                 return [group[0] | rows.failure("refine", error)]
             return [done for row in group for done in self._finish([row])]
-        self._kept += sum(refined.kept for refined in found)
-        return [row | self._mask_columns(refined) for row, refined in zip(group, found, strict=True)]
+        self._kept += sum(refinement.kept for refinement in refinements)
+        return [row | self._mask_columns(refinement) for row, refinement in zip(group, refinements, strict=True)]
 
-    def _mask_columns(self, found: Refinement) -> Row:
-        height, width = found.mask.shape
+    def _mask_columns(self, refinement: Refinement) -> Row:
+        (height, width), pixels = refinement.mask.shape, refinement.pixels
         classes = [
-            {"id": i, "name": name, "pixels": int(found.pixels[i]), "confidence": float(found.class_confidence[i])}
+            {"id": i, "name": name, "pixels": int(pixels[i]), "confidence": float(refinement.class_confidence[i])}
             for i, name in enumerate(self._classes)
-            if found.pixels[i]
+            if pixels[i]
         ]
         return {
             "height": height,
             "width": width,
-            "mask": {"bytes": masks.encode(found.mask, self._palette), "path": None},
-            "confidence": found.confidence,
+            "mask": {"bytes": masks.encode(refinement.mask, self._palette), "path": None},
+            "confidence": refinement.confidence,
             "classes": classes,
         }

@@ -4,7 +4,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import ray
@@ -24,10 +24,11 @@ from pipeline.batch.sink import Committer
 from pipeline.batch.summary import Forecast, Summary
 from pipeline.batch.tracker import RemoteTracker
 from pipeline.masks import DatasetInfo
+from pipeline.refine import RefineDevice, noted
 from pipeline.runtime.cluster import connected, plan_when_free
 from pipeline.runtime.configured import configured
 from pipeline.runtime.periodic import every
-from pipeline.runtime.plan import Plan, RefineDevice
+from pipeline.runtime.plan import Plan
 from pipeline.runtime.progress import ProgressBar, say
 
 _MIN_BLOCK_BYTES = 256 * 1024
@@ -98,7 +99,8 @@ class _Run:
         self.manifest.write(tables, whole=self.ready.source.format == "parquet")
         say(f"{self.listing.listed} images listed, {self.listing.skipped} done already, {self.manifest.rows} to do")
         if self.manifest.rows:
-            fitting = plan_when_free(len(self.ready.model.classes), _refine_device(self.ready))
+            memory = self.ready.refiner.memory(len(self.ready.model.classes))
+            fitting = plan_when_free(memory, _refine_device(self.ready))
             self.plan = fitting.for_images(self.manifest.rows)
             say(f"plan: {self.plan}")
             self._work(self.plan)
@@ -207,23 +209,21 @@ def _block_bytes(listing: Listing, fitting: Plan) -> int:
 
 
 def _refine_device(ready: Preflight) -> RefineDevice:
-    """Only the project's own CRF has a CUDA path."""
-    refine = ready.config.refine
-    return refine.device if refine.backend == "native" else "cpu"
+    """Give the device that was asked for, or the CPUs where the refiner runs on these alone."""
+    return ready.config.refine.device if ready.refiner.on_gpu() else "cpu"
 
 
 def dataset_info(ready: Preflight) -> DatasetInfo:
     """Make the note in the files of a run that begins now; its name is new."""
     now = datetime.now(UTC)
     model = ready.model
-    crf = ready.crf.params if ready.crf else None
     return DatasetInfo(
         classes=model.classes,
         palette=tuple((int(r), int(g), int(b)) for r, g, b in model.palette),
         model=model.card.name,
         model_digest=model.digest,
-        crf=asdict(crf) if crf else None,
-        generation=generation(model.digest, ready.config.inference, crf),
+        crf=noted(ready.refiner),
+        generation=generation(model.digest, ready.config.inference, ready.refiner.fingerprint()),
         run_id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
         created=now.isoformat(),
         input=storage.redact(ready.source.root),

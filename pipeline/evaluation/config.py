@@ -1,13 +1,13 @@
-"""What an evaluation is told: the flags of jobs/evaluate.py and the fields of its YAML are this dataclass."""
+"""The configuration of an evaluation: the flags of jobs/evaluate.py and the fields of its YAML are this dataclass."""
 
 from dataclasses import dataclass, field, replace
 
 from pipeline import storage
-from pipeline.batch.config import RefineConfig
 from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.evaluation.trimap import Band
 from pipeline.models.inference import Inference
+from pipeline.refine import RefineConfig
 from pipeline.storage import StorageConfig, Uri
 
 
@@ -26,7 +26,7 @@ class EvaluateConfig(StorageConfig):
         trimap: what the trimap's bands grow from: void pixels, as in the paper and by default for voc, or the borders
             between differently labelled pixels, for data that has no void along them.
         inference: how the network is run.
-        refine: how its scores are refined.
+        refine: how its logits are refined.
     """
 
     data: Uri
@@ -50,10 +50,10 @@ class EvaluateConfig(StorageConfig):
 
     @property
     def band(self) -> Band:
-        """What the trimap's bands grow from."""
+        """Say what the trimap's bands grow from."""
         return self.trimap or ("void" if self.data_format == "voc" else "borders")
 
     def resolved(self) -> "EvaluateConfig":
-        """The same evaluation with paths that mean the same on every machine."""
+        """Give the same evaluation with paths that mean the same on every machine."""
         masks, output = (uri and Uri(storage.normalize(uri)) for uri in (self.masks, self.output))
         return replace(self, data=Uri(storage.normalize(self.data)), masks=masks, output=output)

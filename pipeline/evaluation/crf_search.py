@@ -1,4 +1,4 @@
-"""The search of the CRF's parameters: scores of the network once, then a Ray task for each point and picture."""
+"""The search of the CRF's parameters: the network's logits once, then a Ray task for each point and picture."""
 
 import time
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from pipeline.evaluation.search_config import SEARCHED, SearchConfig
 from pipeline.labels import Labels
 from pipeline.metrics import SegmentationScore
 from pipeline.models import SegmentationModel
+from pipeline.refine import Argmax, Refiner
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.report.heat_map import heat_map
 from pipeline.runtime.configured import configured
@@ -37,8 +38,8 @@ class SearchInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a search came to.
+class SearchResult:
+    """The outcome of a search.
 
     Attributes:
         best: the parameters with the highest mean IoU.
@@ -54,7 +55,7 @@ class Found:
 
 
 def prepare(config: SearchConfig) -> SearchInputs:
-    """Everything that can go wrong before Ray starts, tried in seconds.
+    """Try everything that can go wrong before Ray starts, in seconds.
 
     Raises:
         PipelineError: whatever makes the search impossible.
@@ -86,54 +87,54 @@ def _search(ready: SearchInputs) -> dict[str, Any]:
     begin = time.monotonic()
     config = ready.config
     labelled = fetch_labelled(ready.pairs, ready.labels)
-    found = best_parameters(config, network_logits(labelled, ready.model, config.inference))
+    result = best_parameters(config, network_logits(labelled, ready.model, config.inference))
     params = storage.join(config.output, _PARAMS_FILE)
-    refined = max(found.tried.values())
+    refined = max(result.tried.values())
     note = (
-        f"# jobs/search_crf.py, {len(found.tried)} parameters tried, {len(ready.pairs)} pictures of {config.split}, "
-        f"model {ready.model.card.name}: mean IoU {100 * found.mean_iou:.2f} -> {100 * refined:.2f}\n"
+        f"# jobs/search_crf.py, {len(result.tried)} parameters tried, {len(ready.pairs)} pictures of {config.split}, "
+        f"model {ready.model.card.name}: mean IoU {100 * result.mean_iou:.2f} -> {100 * refined:.2f}\n"
     )
-    content = note + yaml.safe_dump({"refine": {"params": asdict(found.best)}}, sort_keys=False)
+    content = note + yaml.safe_dump({"refine": {"params": asdict(result.best)}}, sort_keys=False)
     storage.put_whole(params, content.encode())
-    in_percent = {point: 100 * score for point, score in found.tried.items()}
+    in_percent = {point: 100 * score for point, score in result.tried.items()}
     storage.put_whole(storage.join(config.output, _HEAT_MAP_FILE), heat_map(in_percent, config.axes()))
-    for name in found.at_edge:
-        say(f"the best {name}, {getattr(found.best, name):g}, is at an end of its range: widen it")
+    for name in result.at_edge:
+        say(f"the best {name}, {getattr(result.best, name):g}, is at an end of its range: widen it")
     return {
         "model": ready.model.card.name,
         "split": config.split,
         "images": len(ready.pairs),
-        "tried": len(found.tried),
-        "mean_iou": round(100 * found.mean_iou, 2),
+        "tried": len(result.tried),
+        "mean_iou": round(100 * result.mean_iou, 2),
         "mean_iou_refined": round(100 * refined, 2),
-        "params": asdict(found.best),
-        "at_edge": found.at_edge,
+        "params": asdict(result.best),
+        "at_edge": result.at_edge,
         "seconds": round(time.monotonic() - begin, 1),
         "config": storage.redact(params),
     }
 
 
-def best_parameters(config: SearchConfig, scores: NetworkLogits) -> Found:
+def best_parameters(config: SearchConfig, logits: NetworkLogits) -> SearchResult:
     """Search the grid; every point is scored on all pictures.
 
     Raises:
         StorageError: the storage stopped answering.
     """
     axes = config.axes()
-    [alone] = mean_ious(scores, [None])
+    [alone] = mean_ious(logits, [Argmax()])
     say(f"mean IoU of the network alone: {100 * alone:.2f}")
 
     def score(points: Sequence[Point]) -> list[float]:
-        say(f"trying {len(points)} parameters on {len(scores)} images each")
-        found = mean_ious(scores, [config.params(point) for point in points])
-        best = max(zip(found, points, strict=True))
-        say(f"the best of them: mean IoU {100 * best[0]:.2f} at {_said(best[1])}")
-        return found
+        say(f"trying {len(points)} parameters on {len(logits)} images each")
+        scores = mean_ious(logits, [DenseCRF(config.params(point)) for point in points])
+        highest, at = max(zip(scores, points, strict=True))
+        say(f"the best of them: mean IoU {100 * highest:.2f} at {_described(at)}")
+        return scores
 
     tried = coarse_to_fine(axes, score)
     best = max(tried, key=lambda point: tried[point])
     ends = zip(SEARCHED, best, axes, strict=True)
-    return Found(
+    return SearchResult(
         best=config.params(best),
         mean_iou=alone,
         tried=tried,
@@ -141,15 +142,15 @@ def best_parameters(config: SearchConfig, scores: NetworkLogits) -> Found:
     )
 
 
-def mean_ious(scores: NetworkLogits, tried: Sequence[CRFParams | None]) -> list[float]:
-    """Mean IoU, 0 to 1, pooled over the pictures, with each of `tried`; None stands for no CRF."""
-    pooled = [SegmentationScore(scores.classes) for _ in tried]
-    with ProgressBar(len(tried) * len(scores)) as progress:
-        for done, (which, matrix) in enumerate(scores.matrices(tried), 1):
-            pooled[which].add(matrix)
+def mean_ious(logits: NetworkLogits, refiners: Sequence[Refiner]) -> list[float]:
+    """Compute the mean IoU, 0 to 1, pooled over the pictures, of each refiner."""
+    pooled = [SegmentationScore(logits.classes) for _ in refiners]
+    with ProgressBar(len(refiners) * len(logits)) as progress:
+        for done, (index, matrix) in enumerate(logits.matrices(refiners), 1):
+            pooled[index].add(matrix)
             progress.show(done, 0)
     return [score.mean_iou for score in pooled]
 
 
-def _said(point: Point) -> str:
+def _described(point: Point) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in zip(SEARCHED, point, strict=True))

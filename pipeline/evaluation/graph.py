@@ -1,6 +1,6 @@
 """The graph of an evaluation: labelled pictures -> SegmentStage -> Scorer -> counts, on Ray Data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -10,10 +10,10 @@ from pipeline.batch import graph
 from pipeline.batch.tracker import RemoteTracker
 from pipeline.evaluation.labelled import Labelled, LabelledDatasource
 from pipeline.evaluation.mask_counts import Counting
-from pipeline.evaluation.scorer import Scorer, refiners
+from pipeline.evaluation.scorer import Scorer, refine_stages
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models import Inference, SegmentationModel
-from pipeline.refine.crf import DenseCRF
+from pipeline.refine import Refiner
 from pipeline.runtime.errors import as_raised
 from pipeline.runtime.plan import CPU_BATCH, Plan
 
@@ -21,10 +21,10 @@ BLOCK_BYTES = 2**20
 """Of a block, so that its pictures are spread over the actors."""
 
 
-def scored(
+def logits_of(
     labelled: Labelled, model: SegmentationModel, inference: Inference, plan: Plan, tracker: RemoteTracker
 ) -> Dataset:
-    """The network's scores of all pictures, a dataset of schema LOGITS that is not run yet."""
+    """Put the network behind all pictures; gives a dataset of schema LOGITS that is not run yet."""
     images = ray.data.read_datasource(
         LabelledDatasource(labelled), num_cpus=0, concurrency=plan.fetchers, override_num_blocks=len(labelled)
     )
@@ -32,18 +32,31 @@ def scored(
 
 
 def counted(
-    scores: Dataset,
+    logits: Dataset,
     labelled: Labelled,
     model: SegmentationModel,
-    crf: DenseCRF | None,
+    refiners: Mapping[str, Refiner],
     how: Counting,
     plan: Plan,
     tracker: RemoteTracker,
 ) -> Iterator[dict[str, Any]]:
-    """Run the graph; yields rows of schema COUNTED as they are done, and nothing larger comes to this process."""
-    counts = scores.map_batches(
+    """Run the graph; yields rows of schema COUNTED as they are done, and nothing larger comes to this process.
+
+    Args:
+        logits: a dataset of schema LOGITS.
+        labelled: the truth.
+        model: which made the logits.
+        refiners: by kind of mask.
+        how: what is counted.
+        plan: the actors.
+        tracker: notes what is being worked on.
+
+    Raises:
+        RunError: the graph failed.
+    """
+    counts = logits.map_batches(
         Scorer,
-        fn_constructor_args=(refiners(crf, model, DEFAULT_MAX_PIXELS, tracker), labelled, how),
+        fn_constructor_args=(refine_stages(refiners, model, DEFAULT_MAX_PIXELS, tracker), labelled, how),
         batch_size=CPU_BATCH,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=plan.refiners),

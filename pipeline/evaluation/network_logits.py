@@ -1,4 +1,4 @@
-"""The network's scores of labelled pictures, computed once and kept in the cluster's memory as float16."""
+"""The network's logits of labelled pictures, computed once and kept in the cluster's memory as float16."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from pipeline.evaluation.labelled import Labelled
 from pipeline.logits import from_bytes
 from pipeline.metrics import SegmentationScore
 from pipeline.models import Inference, SegmentationModel
-from pipeline.refine import refine
-from pipeline.refine.crf import CRFParams, DenseCRF
+from pipeline.refine import Refiner
+from pipeline.refine.crf import DenseCRF
 from pipeline.runtime.cluster import plan_when_free
 from pipeline.runtime.errors import as_raised, get
 from pipeline.runtime.progress import say
@@ -27,14 +27,14 @@ from pipeline.runtime.tasks import task_results
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkLogits:
-    """Scores of every picture.
+    """Keep the logits of every picture.
 
     Attributes:
         blocks: references to tables of schema LOGITS without the images.
         places: (block, row, index in the dataset) of each picture.
         labelled: reference to the Labelled pictures.
         classes: how many.
-        stride: of the scores, in pixels.
+        stride: output stride of the logits, in pixels.
     """
 
     blocks: tuple[Any, ...]
@@ -46,45 +46,46 @@ class NetworkLogits:
     def __len__(self) -> int:
         return len(self.places)
 
-    def matrices(self, tried: Sequence[CRFParams | None]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """The confusion matrix (C, C) of every picture with every one of `tried`, a Ray task each.
+    def matrices(self, refiners: Sequence[Refiner]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Compute the confusion matrix (C, C) of every picture with every refiner, a Ray task each.
 
         Yields:
-            which of `tried`, and the matrix.
+            the refiner's index, and the matrix.
         """
         tasks = (
-            _count.remote(self.blocks[block], row, self.labelled, index, self.stride, self.classes, params)
-            for params in tried
+            _count.remote(self.blocks[block], row, self.labelled, index, self.stride, self.classes, refiner)
+            for refiner in refiners
             for block, row, index in self.places
         )
-        which = (n for n in range(len(tried)) for _ in self.places)
-        return zip(which, task_results(tasks), strict=True)
+        indices = (number for number in range(len(refiners)) for _ in self.places)
+        return zip(indices, task_results(tasks), strict=True)
 
 
 @ray.remote
 def _count(
-    block: pa.Table, row: int, labelled: Labelled, index: int, stride: int, classes: int, params: CRFParams | None
+    block: pa.Table, row: int, labelled: Labelled, index: int, stride: int, classes: int, refiner: Refiner
 ) -> NDArray[np.int64]:
     torch.set_num_threads(1)  # each core has a task
     image, truth = labelled.dataset.pair(index)
-    scores = from_bytes(block["logits"][row].as_py(), tuple(block["shape"][row].as_py()))
+    logits = from_bytes(block["logits"][row].as_py(), tuple(block["shape"][row].as_py()))
+    [refinement] = refiner.refine([image], [logits], stride)
     counted = SegmentationScore(classes)
-    counted.update(truth, refine(image, scores, stride, DenseCRF(params) if params else None).mask)
+    counted.update(truth, refinement.mask)
     return counted.matrix
 
 
 def network_logits(labelled: Labelled, model: SegmentationModel, inference: Inference) -> NetworkLogits:
-    """Run the network over the pictures, by the main job's Segmenters.
+    """Run the network over the pictures, by the main job's SegmentStage.
 
     Raises:
         RunError: the cluster has no room, or a picture could not be segmented.
     """
-    plan = plan_when_free(len(model.classes)).for_images(len(labelled))
+    plan = plan_when_free(DenseCRF().memory(len(model.classes))).for_images(len(labelled))
     say(f"{len(labelled)} labelled images; plan: {plan}")
     tracker = RemoteTracker()
-    scored = graph.scored(labelled, model, inference, plan, tracker)
+    logits = graph.logits_of(labelled, model, inference, plan, tracker)
     with as_raised():
-        done = scored.select_columns(["key", "logits", "shape", "error", "message"]).materialize()
+        done = logits.select_columns(["key", "logits", "shape", "error", "message"]).materialize()
     tracker.stop()
     blocks = tuple(block.ref for bundle in done.iter_internal_ref_bundles() for block in bundle.blocks)
     index, places, failed = labelled.index(), [], []
@@ -105,5 +106,5 @@ def network_logits(labelled: Labelled, model: SegmentationModel, inference: Infe
 
 @ray.remote(num_cpus=0)
 def _outcome(block: pa.Table) -> list[tuple[str, str | None]]:
-    """Key and problem of each row."""
+    """List key and problem of each row."""
     return list(zip(block["key"].to_pylist(), block["message"].to_pylist(), strict=True))

@@ -1,11 +1,10 @@
 """A whole evaluation: check everything, fetch the labelled pictures, score, and put what came out."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline import masks, models, storage
-from pipeline.batch.preflight import chosen_crf
 from pipeline.batch.tracker import RemoteTracker
 from pipeline.data.labelled import list_pairs
 from pipeline.data.labelled.pairs import Pair
@@ -16,11 +15,11 @@ from pipeline.evaluation.existing import count_existing
 from pipeline.evaluation.labelled import Labelled, fetch_labelled, labels_for
 from pipeline.evaluation.mask_counts import Counting, MaskCounts
 from pipeline.evaluation.result import Evaluation
-from pipeline.evaluation.scorer import NETWORK, REFINED
+from pipeline.evaluation.scorer import NETWORK, REFINED, kinds
 from pipeline.labels import Labels
 from pipeline.masks import DatasetInfo
 from pipeline.models import SegmentationModel
-from pipeline.refine.crf import DenseCRF
+from pipeline.refine import Refiner, make_refiner, noted
 from pipeline.report.plots import class_bars, trimap_curve
 from pipeline.runtime.cluster import plan_when_free
 from pipeline.runtime.configured import configured
@@ -31,13 +30,16 @@ _SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationInputs:
-    """What was opened: the data listed, the output written to and read back, the weights or the masks' note read."""
+    """What was opened: the data listed, the output written to and read back, the weights or the masks' note read.
+
+    `refiners` has one for each kind of mask that is to be made: none where masks are scored that are there.
+    """
 
     config: EvaluateConfig
     pairs: list[Pair]
     labels: Labels
     scored: SegmentationModel | DatasetInfo
-    crf: DenseCRF | None
+    refiners: dict[str, Refiner]
 
 
 def prepare(config: EvaluateConfig) -> EvaluationInputs:
@@ -51,13 +53,14 @@ def prepare(config: EvaluateConfig) -> EvaluationInputs:
     if config.output is not None:
         storage.probe_writable(config.output)
     scored: SegmentationModel | DatasetInfo
+    refiners: dict[str, Refiner] = {}
     if config.masks is not None:
-        scored, crf = masks.generations(config.masks)[0], None
+        scored = masks.generations(config.masks)[0]
     else:
         scored = models.load(str(config.model))
-        crf = chosen_crf(config.refine, scored)
+        refiners = kinds(make_refiner(config.refine, scored.card.crf))
     labels = labels_for(config.data_format, config.classes, scored.classes)
-    return EvaluationInputs(config=config, pairs=pairs, labels=labels, scored=scored, crf=crf)
+    return EvaluationInputs(config=config, pairs=pairs, labels=labels, scored=scored, refiners=refiners)
 
 
 def evaluate(ready: EvaluationInputs) -> Evaluation:
@@ -92,13 +95,14 @@ def _evaluate(ready: EvaluationInputs) -> Evaluation:
 def _of_model(
     ready: EvaluationInputs, model: SegmentationModel, labelled: Labelled, how: Counting
 ) -> tuple[dict[str, MaskCounts], dict[str, Any]]:
-    plan = plan_when_free(how.classes).for_images(len(labelled))
+    *_, refiner = ready.refiners.values()
+    plan = plan_when_free(refiner.memory(how.classes)).for_images(len(labelled))
     say(f"{len(labelled)} labelled images; plan: {plan}")
     tracker = RemoteTracker()
-    tallies = {kind: MaskCounts(how) for kind in ([NETWORK, REFINED] if ready.crf else [NETWORK])}
+    tallies = {kind: MaskCounts(how) for kind in ready.refiners}
     with ProgressBar(len(labelled)) as progress:
-        scores = graph.scored(labelled, model, ready.config.inference, plan, tracker)
-        for row in graph.counted(scores, labelled, model, ready.crf, how, plan, tracker):
+        logits = graph.logits_of(labelled, model, ready.config.inference, plan, tracker)
+        for row in graph.counted(logits, labelled, model, ready.refiners, how, plan, tracker):
             last = tallies[row["masks"]]
             last.add_row(row)
             progress.show(last.pictures + len(last.failed), len(last.failed))
@@ -107,8 +111,7 @@ def _of_model(
     if failed:
         shown = "\n  ".join(list(failed)[:_SHOWN])
         raise RunError(f"{len(failed)} of {len(labelled)} images could not be segmented:\n  {shown}")
-    crf = asdict(ready.crf.params) if ready.crf else None
-    return tallies, {"model": model.card.name, "crf": crf}
+    return tallies, {"model": model.card.name, "crf": noted(refiner)}
 
 
 def _of_masks(

@@ -1,11 +1,10 @@
-"""The Scorer stage: encoded images and their scores in, counts out. It refines as the main job does."""
+"""The stage that scores: encoded images and their logits in, counts out. It refines as the main job does."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from pipeline import masks
 from pipeline.batch.refine_stage import RefineStage
@@ -14,48 +13,52 @@ from pipeline.data import rows
 from pipeline.evaluation.labelled import Labelled
 from pipeline.evaluation.mask_counts import COUNTED, Counting, MaskCounts
 from pipeline.models import SegmentationModel
-from pipeline.refine.crf import DenseCRF
+from pipeline.refine import Argmax, Refiner
 
 NETWORK, REFINED = "network", "refined"
-"""The two kinds of mask: before and after the CRF."""
+"""The two kinds of mask: the network's own, and the refined ones."""
 
 
 class Scorer:
-    """Counts a batch's masks against the truth, before the CRF and, where there is one, after it. Lives on CPUs."""
+    """Count a batch's masks of each kind against the truth."""
 
-    def __init__(self, refiners: dict[str, RefineStage], labelled: Labelled, how: Counting) -> None:
-        """Take a RefineStage for each kind of mask, and where the truth is."""
+    def __init__(self, stages: Mapping[str, RefineStage], labelled: Labelled, how: Counting) -> None:
+        """Take a RefineStage for each kind of mask, and the truth."""
         torch.set_num_threads(1)  # each core has a process
-        self._refiners, self._library, self._how = refiners, labelled.dataset, how
+        self._stages, self._dataset, self._how = stages, labelled.dataset, how
         self._index = labelled.index()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Table LOGITS -> table COUNTED with a row for each kind of mask."""
-        return rows.table([self._count(kind, batch) for kind in self._refiners], COUNTED)
+        """Turn a table LOGITS into a table COUNTED with a row for each kind of mask."""
+        return rows.table([self._count(kind, batch) for kind in self._stages], COUNTED)
 
     def _count(self, kind: str, batch: pa.Table) -> dict[str, Any]:
         counts = MaskCounts(self._how)
-        for row in self._refiners[kind](batch).to_pylist():
+        for row in self._stages[kind](batch).to_pylist():
             if row["error"] is None:
-                _, truth = self._library.pair(self._index[row["key"]])
+                _, truth = self._dataset.pair(self._index[row["key"]])
                 counts.update(truth, masks.decode(row["mask"]["bytes"]))
             else:
                 counts.failed.append(f"{row['key']}: {row['message']}")
         return counts.to_row(kind)
 
 
-def refiners(
-    crf: DenseCRF | None, model: SegmentationModel, max_pixels: int, tracker: Tracker
+def kinds(refiner: Refiner) -> dict[str, Refiner]:
+    """Give a refiner for each kind of mask: the plain argmax, and `refiner` where its masks are others."""
+    plain = Argmax()
+    return {NETWORK: plain} if refiner.fingerprint() == plain.fingerprint() else {NETWORK: plain, REFINED: refiner}
+
+
+def refine_stages(
+    refiners: Mapping[str, Refiner], model: SegmentationModel, max_pixels: int, tracker: Tracker
 ) -> dict[str, RefineStage]:
-    """The main job's Refiners for each kind of mask: the network's own, and where there is a CRF the refined ones.
+    """Make the main job's stage of each refiner.
 
-    Only the last notes in `tracker` what it works on: a second would clear the attempts that the first has noted.
+    Only the last notes in `tracker` what it works on: a second would clear the attempts of the first.
     """
-    palette: NDArray[np.uint8] = model.palette
-
-    def refiner(crf: DenseCRF | None, tracker: Tracker) -> RefineStage:
-        return RefineStage(crf, model.classes, palette, model.stride, max_pixels, tracker)
-
-    if crf is None:
-        return {NETWORK: refiner(None, tracker)}
-    return {NETWORK: refiner(None, LocalTracker()), REFINED: refiner(crf, tracker)}
+    *before, last = refiners
+    trackers: dict[str, Tracker] = dict.fromkeys(before, LocalTracker()) | {last: tracker}
+    return {
+        kind: RefineStage(refiner, model.classes, model.palette, model.stride, max_pixels, trackers[kind])
+        for kind, refiner in refiners.items()
+    }

@@ -1,4 +1,4 @@
-"""What a search of CRF parameters is told: the flags of jobs/search_crf.py and the fields of its YAML are this."""
+"""The configuration of a search of CRF parameters: the flags of jobs/search_crf.py and the fields of its YAML."""
 
 import itertools
 import math
@@ -67,14 +67,14 @@ class SearchConfig(StorageConfig):
             self.params(corner)
 
     def axes(self) -> list[list[float]]:
-        """The values of each searched parameter."""
+        """List the values of each searched parameter."""
         ranges = [getattr(self, name) for name in SEARCHED]
         return [
             [low + n * step for n in range(math.floor((high - low) / step + 1e-9) + 1)] for low, high, step in ranges
         ]
 
     def params(self, point: tuple[float, ...]) -> CRFParams:
-        """The CRF's parameters at a point of the grid. Raises ConfigError for values that no CRF can have."""
+        """Give the CRF's parameters at a point of the grid. Raises ConfigError for values that no CRF can have."""
         weight, xy, rgb = point
         return CRFParams(
             gaussian_weight=self.gaussian_weight,
@@ -85,5 +85,5 @@ class SearchConfig(StorageConfig):
         )
 
     def resolved(self) -> "SearchConfig":
-        """The same search with paths that mean the same on every machine."""
+        """Give the same search with paths that mean the same on every machine."""
         return replace(self, data=Uri(storage.normalize(self.data)), output=Uri(storage.normalize(self.output)))

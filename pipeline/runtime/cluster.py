@@ -12,7 +12,8 @@ import ray
 from ray._private.state import available_resources_per_node
 
 from pipeline.errors import RunError
-from pipeline.runtime.plan import Node, Plan, RefineDevice, plan
+from pipeline.refine import RefineDevice
+from pipeline.runtime.plan import Node, Plan, plan
 
 _RELEASE_SECONDS = 15.0
 """How long a run that has just ended may take to release what it held."""
@@ -64,9 +65,9 @@ def fit_when_free(fit: Callable[[Sequence[Mapping[str, float]]], _Fit]) -> _Fit:
             time.sleep(0.5)
 
 
-def plan_when_free(labels: int, refine_on: RefineDevice = "cpu") -> Plan:
-    """Plan for masks of `labels` classes on what is free, as fit_when_free does. Raises RunError."""
-    return fit_when_free(lambda free: plan([_node(machine) for machine in free], labels, refine_on))
+def plan_when_free(refiner_memory: int, refine_on: RefineDevice = "cpu") -> Plan:
+    """Plan for what is free, see `plan`, as fit_when_free does. Raises RunError."""
+    return fit_when_free(lambda free: plan([_node(machine) for machine in free], refiner_memory, refine_on))
 
 
 def _node(free: Mapping[str, float]) -> Node:

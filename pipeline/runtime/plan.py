@@ -1,34 +1,28 @@
-"""How many actors of which size: the plan, computed from what the cluster has free."""
+"""The plan: how many actors of which size fit into what the cluster has free."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from pipeline.errors import RunError
-from pipeline.refine.tiled import tile_side
+from pipeline.refine import RefineDevice
 
 GIB = 1024**3
 _SEGMENTER_MEMORY = 2 * GIB
-_REFINER_PROCESS_MEMORY = GIB // 4
-_REFINER_TILE_FACTOR = 10
-"""Peak memory of the CRF on photographs, in multiples of a tile's probabilities."""
 
 CPUS_TO_REFINE = 12
 """CPUs for each GPU from which they refine faster than the GPU would beside its own work: an estimate, not measured."""
 
 GPU_BATCH, CPU_BATCH = 16, 4
-"""Images that a Segmenter takes at once on a GPU, and each other actor."""
+"""Images that an actor takes at once: one that segments on a GPU, and any other."""
 
 _WORTH_AN_ACTOR = 16
 """Images for which another actor is started: its start takes a core for seconds, the time of about as many images."""
 
-RefineDevice = Literal["auto", "cpu", "cuda"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """What one machine of the cluster has: CPU and GPU counts as Ray knows them, memory in bytes."""
+    """Describe one machine of the cluster: CPU and GPU counts as Ray has them, memory in bytes."""
 
     cpus: float
     gpus: float
@@ -37,9 +31,9 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The actors of a run, and what each holds. Fetching and writing wait for the network and hold no CPU.
+    """Say how many actors segment and refine, and what each holds.
 
-    Without Refiners, each Segmenter refines on its own GPU.
+    Without refiners, each segmenter refines on its own GPU. Fetching and writing wait for the network and hold no CPU.
     """
 
     segmenters: int
@@ -51,38 +45,33 @@ class Plan:
 
     @property
     def segmenter_batch(self) -> int:
-        """Images that a Segmenter takes at once."""
+        """Images that a segmenter takes at once."""
         return GPU_BATCH if self.segmenter_gpus else CPU_BATCH
 
     def for_images(self, count: int) -> "Plan":
-        """The same plan without the actors that are not worth their start for `count` images."""
+        """Leave out the actors that are not worth their start for `count` images."""
         worth = math.ceil(count / _WORTH_AN_ACTOR)
         return replace(self, segmenters=min(self.segmenters, worth), refiners=min(self.refiners, worth))
 
     def __str__(self) -> str:
         device = f"{self.segmenter_gpus} GPU + " if self.segmenter_gpus else ""
-        refiners = f"{self.refiners} Refiner{'s' * (self.refiners != 1)} ({self.refiner_cpus:g} CPU each)"
+        refining = f"{self.refiners} refining ({self.refiner_cpus:g} CPU each)"
         return (
-            f"{self.segmenters} Segmenter{'s' * (self.segmenters != 1)} ({device}{self.segmenter_cpus:g} CPU each), "
-            f"{refiners if self.refiners else 'refining on their GPUs'}, {self.fetchers} fetching at once"
+            f"{self.segmenters} segmenting ({device}{self.segmenter_cpus:g} CPU each), "
+            f"{refining if self.refiners else 'refining on their GPUs'}, {self.fetchers} fetching at once"
         )
 
 
-def refiner_memory(labels: int) -> int:
-    """Bytes that a Refiner needs at its peak: itself, and the CRF on one tile of so many labels."""
-    return _REFINER_PROCESS_MEMORY + _REFINER_TILE_FACTOR * 4 * labels * tile_side(labels) ** 2
+def plan(nodes: Sequence[Node], refiner_memory: int, refine_on: RefineDevice = "cpu") -> Plan:
+    """Fit actors that segment and actors that refine onto `nodes` so that all of them start.
 
-
-def plan(nodes: Sequence[Node], labels: int, refine_on: RefineDevice = "cpu") -> Plan:
-    """Fit Segmenters and Refiners for masks of `labels` classes onto `nodes` so that all of them start.
-
-    With GPUs: a Segmenter on each, one CPU for its decoding, and a Refiner on every CPU that is left, or none where the
-    Segmenters refine on their GPUs. Without: half a CPU for each of a Segmenter and a Refiner per core, so that the
+    With GPUs: a segmenter on each, one CPU for its decoding, and a refiner on every CPU that is left, or none where the
+    segmenters refine on their GPUs. Without: half a CPU for each of a segmenter and a refiner per core, so that the
     cores work on whichever is behind.
 
     Args:
-        nodes: what is free.
-        labels: classes of the model.
+        nodes: the free part of each machine.
+        refiner_memory: bytes that an actor that refines takes at its peak; see Refiner.memory.
         refine_on: cuda, cpu, or auto: cuda where fewer than CPUS_TO_REFINE are left for each GPU.
 
     Raises:
@@ -92,11 +81,11 @@ def plan(nodes: Sequence[Node], labels: int, refine_on: RefineDevice = "cpu") ->
     if not gpus:
         if refine_on == "cuda":
             raise RunError("refine.device is cuda, and the cluster has no GPU free; start GPU workers, or use cpu")
-        return _without_gpus(nodes, refiner_memory(labels))
+        return _without_gpus(nodes, refiner_memory)
     left = sum(node.cpus for node in nodes) - gpus
     if refine_on == "cuda" or (refine_on == "auto" and left < CPUS_TO_REFINE * gpus):
         return _gpus_alone(nodes)
-    return _with_gpus(nodes, refiner_memory(labels))
+    return _with_gpus(nodes, refiner_memory)
 
 
 def _without_gpus(nodes: Sequence[Node], memory: int) -> Plan:
@@ -105,7 +94,8 @@ def _without_gpus(nodes: Sequence[Node], memory: int) -> Plan:
     if pairs == 0:
         offered = ", ".join(f"{node.cpus:g} CPU / {node.memory / GIB:.1f} GiB" for node in nodes) or "no node"
         raise RunError(
-            f"the cluster cannot hold a Segmenter and a Refiner: {offered} free, 1 CPU / {needed / GIB:.1f} GiB needed"
+            "the cluster cannot hold an actor that segments and one that refines: "
+            f"{offered} free, 1 CPU / {needed / GIB:.1f} GiB needed"
         )
     return Plan(
         segmenters=pairs, segmenter_cpus=0.5, segmenter_gpus=0, refiners=pairs, refiner_cpus=0.5, fetchers=1 + pairs
@@ -131,7 +121,7 @@ def _gpus_alone(nodes: Sequence[Node]) -> Plan:
 def _with_gpus(nodes: Sequence[Node], memory: int) -> Plan:
     gpu_nodes = [node for node in nodes if node.gpus >= 1]
     segmenters = sum(math.floor(node.gpus) for node in gpu_nodes)
-    # at most half of a GPU machine's CPUs go to its Segmenters, so that a small one still refines
+    # at most half of a GPU machine's CPUs go to its segmenters, so that a small one still refines
     segmenter_cpus = _floor2(min(1.0, *(node.cpus / (2 * math.floor(node.gpus)) for node in gpu_nodes)))
     left = [node.cpus - segmenter_cpus * math.floor(node.gpus) for node in nodes]
     room = [node.memory - _SEGMENTER_MEMORY * math.floor(node.gpus) for node in nodes]
@@ -154,5 +144,5 @@ def _with_gpus(nodes: Sequence[Node], memory: int) -> Plan:
 
 
 def _floor2(value: float) -> float:
-    """Down to hundredths: rounding up could ask for more than there is."""
+    """Round down to hundredths: rounding up could ask for more than there is."""
     return math.floor(value * 100) / 100

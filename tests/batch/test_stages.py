@@ -20,7 +20,8 @@ from pipeline.batch.tracker import LocalTracker
 from pipeline.data import grouping, rows
 from pipeline.logits import from_bytes, grid_size, to_bytes
 from pipeline.models import Inference, Predictor, build
-from pipeline.refine.crf import CRFParams, DenseCRF
+from pipeline.refine import Argmax, Refiner
+from pipeline.refine.crf import PRUNE, CRFParams, DenseCRF
 from pipeline.refine.crf.cuda import CudaCRF
 from tests.helpers.pictures import jpeg, photo
 
@@ -132,21 +133,21 @@ def test_a_lost_device_ends_the_process_not_the_images() -> None:
     assert process.exitcode == DEVICE_LOST
 
 
-def refined(batch: pa.Table, crf: DenseCRF | None = None) -> dict[str, dict[str, Any]]:
-    done = RefineStage(crf, CLASSES, PALETTE, 8, 10_000, LocalTracker())(batch)
+def refined(batch: pa.Table) -> dict[str, dict[str, Any]]:
+    done = RefineStage(Argmax(), CLASSES, PALETTE, 8, 10_000, LocalTracker())(batch)
     assert done.schema.equals(FINISHED)
     return {row["key"]: row for row in done.to_pylist()}
 
 
-def scored(picture: NDArray[np.uint8], scores: NDArray[np.floating]) -> pa.Table:
-    row = {"key": "a", "image": jpeg(picture), "logits": to_bytes(scores), "shape": scores.shape}
+def with_logits(picture: NDArray[np.uint8], logits: NDArray[np.floating]) -> pa.Table:
+    row = {"key": "a", "image": jpeg(picture), "logits": to_bytes(logits), "shape": logits.shape}
     return rows.table([row], LOGITS)
 
 
 def test_masks_follow_the_logits() -> None:
-    scores = np.full((3, 4, 5), -9, np.float32)
-    scores[0, :, :2] = scores[2, :, 2:] = 9  # columns 0 and 8 are ground; 16, 24 and 32 are sky
-    row = refined(scored(photo(0, 20, 30), scores))["a"]
+    logits = np.full((3, 4, 5), -9, np.float32)
+    logits[0, :, :2] = logits[2, :, 2:] = 9  # columns 0 and 8 are ground; 16, 24 and 32 are sky
+    row = refined(with_logits(photo(0, 20, 30), logits))["a"]
     mask = masks.decode(row["mask"]["bytes"])
     assert (row["height"], row["width"]) == mask.shape == (20, 30)
     assert set(np.unique(mask[:, :12])) == {0}
@@ -157,28 +158,28 @@ def test_masks_follow_the_logits() -> None:
 
 
 def test_the_crf_is_given_the_picture() -> None:
-    """A step in brightness two columns beside the step in the scores: refinement moves the border onto it."""
+    """A step in brightness two columns beside the step in the logits: refinement moves the border onto it."""
     picture = np.zeros((24, 33, 3), np.uint8)
     picture[:, 18:] = 255
-    scores = np.zeros((2, 4, 5), np.float32)
-    scores[0, :, :2], scores[1, :, 2:] = 2, 2  # the border lies at column 12
+    logits = np.zeros((2, 4, 5), np.float32)
+    logits[0, :, :2], logits[1, :, 2:] = 2, 2  # the border lies at column 12
     crf = DenseCRF(CRFParams(bilateral_rgb=10, bilateral_weight=10))
-    row = {"key": "a", "image": jpeg(picture), "logits": to_bytes(scores), "shape": scores.shape}
+    row = {"key": "a", "image": jpeg(picture), "logits": to_bytes(logits), "shape": logits.shape}
     done = RefineStage(crf, CLASSES[:2], PALETTE, 8, 10_000, LocalTracker())(rows.table([row], LOGITS)).to_pylist()[0]
     mask = masks.decode(done["mask"]["bytes"])
     assert (mask == (np.arange(33) >= 18)).all()
 
 
-def test_scores_that_are_not_finite_are_an_error_row() -> None:
-    row = refined(scored(photo(0, 20, 30), np.full((3, 4, 5), np.nan, np.float32)))["a"]
+def test_logits_that_are_not_finite_are_an_error_row() -> None:
+    row = refined(with_logits(photo(0, 20, 30), np.full((3, 4, 5), np.nan, np.float32)))["a"]
     assert (row["stage"], row["error"], row["mask"]) == ("refine", "CRFError", None)
 
 
 def test_progress_counts_what_left_the_last_stage() -> None:
     tracker = LocalTracker()
     lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], LOGITS)
-    good = scored(photo(0, 20, 30), np.zeros((3, 4, 5), np.float32))
-    RefineStage(None, CLASSES, PALETTE, 8, 10_000, tracker)(pa.concat_tables([lost, good]))
+    good = with_logits(photo(0, 20, 30), np.zeros((3, 4, 5), np.float32))
+    RefineStage(Argmax(), CLASSES, PALETTE, 8, 10_000, tracker)(pa.concat_tables([lost, good]))
     counts = tracker.counts()
     assert (counts.finished, counts.failed, counts.kept, counts.waiting) == (2, 1, 3, 0)
     assert counts.images == {"refine": 1}
@@ -208,18 +209,16 @@ def test_an_image_beyond_the_devices_memory_fails_alone() -> None:
     assert "out of memory" in done["large"]["message"]
 
 
-class GpuCRF(DenseCRF):
+class GpuCRF(CudaCRF):
     """The CRF of a GPU's actor, on the CPU; counts the pictures that it refined together."""
 
     def __init__(self) -> None:
-        super().__init__(CRFParams(iterations=2))
-        self.backend = "cuda"
-        self._backend = CudaCRF(self.params, self.prune, device="cpu")
+        super().__init__(CRFParams(iterations=2), PRUNE, device="cpu")
         self.together: list[int] = []
 
-    def refine_together(self, images: Any, scores: Any, stride: int) -> Any:
+    def refine_together(self, images: Any, logits: Any, stride: int) -> Any:
         self.together.append(len(images))
-        return super().refine_together(images, scores, stride)
+        return super().refine_together(images, logits, stride)
 
 
 def test_a_segmenter_with_a_refiner_behind_it_gives_what_two_stages_give() -> None:
@@ -227,12 +226,12 @@ def test_a_segmenter_with_a_refiner_behind_it_gives_what_two_stages_give() -> No
     pictures = {"a": photo(1, 40, 50), "b": photo(2, 40, 50), "c": photo(3, 30, 50)}
     encoded = fetched(**{key: jpeg(picture) for key, picture in pictures.items()}, broken=b"no image")
 
-    def refiner(crf: DenseCRF) -> RefineStage:
-        return RefineStage(crf, CLASSES, PALETTE, 8, 10_000, tracker)
+    def stage(refiner: Refiner) -> RefineStage:
+        return RefineStage(refiner, CLASSES, PALETTE, 8, 10_000, tracker)
 
     crf = GpuCRF()
-    whole = SegmentStage(Brightness, 10_000, tracker, lambda: refiner(crf))(encoded)
-    parts = refiner(DenseCRF(CRFParams(iterations=2)))(SegmentStage(Brightness, 10_000, tracker)(encoded))
+    whole = SegmentStage(Brightness, 10_000, tracker, lambda: stage(crf))(encoded)
+    parts = stage(DenseCRF(CRFParams(iterations=2)))(SegmentStage(Brightness, 10_000, tracker)(encoded))
     assert whole.schema.equals(FINISHED)
     assert sorted(crf.together) == [1, 2]  # pictures of one size share a call
     expected = {row["key"]: row for row in parts.to_pylist()}

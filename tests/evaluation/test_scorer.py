@@ -12,9 +12,9 @@ from pipeline.data import rows
 from pipeline.errors import ImageError
 from pipeline.evaluation.labelled import Labelled
 from pipeline.evaluation.mask_counts import COUNTED, Counting, MaskCounts
-from pipeline.evaluation.scorer import NETWORK, REFINED, Scorer, refiners
+from pipeline.evaluation.scorer import NETWORK, REFINED, Scorer, kinds, refine_stages
 from pipeline.logits import grid_size, to_bytes
-from pipeline.refine import refine
+from pipeline.refine import Argmax
 from pipeline.refine.crf import CRFParams, DenseCRF
 from tests.helpers.labelled import pair, png
 from tests.helpers.pictures import photo
@@ -38,62 +38,64 @@ class Pairs:
         return photo(index, 48, 64), pair(index)[1]
 
 
-def scores_of(index):
+def logits_of(index):
     return np.random.default_rng(index).normal(size=(3, grid_size(48, 8), grid_size(64, 8))).astype(np.float16)
 
 
 def batch(failed=()):
-    found = []
+    images = []
     for index, key in enumerate(KEYS):
         identity = {"key": key, "source": key, "version": ""}
         if key in failed:
-            found.append(identity | rows.failure("decode", ImageError("broken")))
+            images.append(identity | rows.failure("decode", ImageError("broken")))
         else:
-            scores = scores_of(index)
+            logits = logits_of(index)
             image = png(photo(index, 48, 64))
-            found.append(identity | {"image": image, "logits": to_bytes(scores), "shape": scores.shape})
-    return rows.table(found, LOGITS)
+            images.append(identity | {"image": image, "logits": to_bytes(logits), "shape": logits.shape})
+    return rows.table(images, LOGITS)
 
 
-def counted(crf, batch, tracker=None):
+def counted(refiner, batch, tracker=None):
     labelled = Labelled(dataset=Pairs(), keys=KEYS)
-    table = Scorer(refiners(crf, Model(), 10_000, tracker or LocalTracker()), labelled, HOW)(batch)
+    stages = refine_stages(kinds(refiner), Model(), 10_000, tracker or LocalTracker())
+    table = Scorer(stages, labelled, HOW)(batch)
     assert table.schema.equals(COUNTED)
     return {row["masks"]: row for row in table.to_pylist()}
 
 
-def expected(crf, indices):
+def expected(refiner, indices):
     counts = MaskCounts(HOW)
     for index in indices:
         image, truth = Pairs().pair(index)
-        counts.update(truth, refine(image, scores_of(index), 8, crf).mask)
+        [refinement] = refiner.refine([image], [logits_of(index)], 8)
+        counts.update(truth, refinement.mask)
     return counts.to_row("")
 
 
-@pytest.mark.parametrize("crf", [None, CRF])
-def test_each_kind_of_mask_is_counted(crf):
-    found = counted(crf, batch())
-    assert list(found) == ([NETWORK, REFINED] if crf else [NETWORK])
-    for kind, row in found.items():
-        wanted = expected(CRF if kind == REFINED else None, range(3))
-        assert row["matrix"] == wanted["matrix"].tolist()
-        assert row["trimap"] == wanted["trimap"].tolist()
+@pytest.mark.parametrize(("refiner", "names"), [(Argmax(), [NETWORK]), (CRF, [NETWORK, REFINED])])
+def test_each_kind_of_mask_is_counted(refiner, names):
+    rows_by_kind = counted(refiner, batch())
+    assert list(rows_by_kind) == names
+    for kind, row in rows_by_kind.items():
+        counts = expected(CRF if kind == REFINED else Argmax(), range(3))
+        assert row["matrix"] == counts["matrix"].tolist()
+        assert row["trimap"] == counts["trimap"].tolist()
         assert (row["pictures"], row["failed"]) == (3, [])
-    if crf:
-        assert found[NETWORK]["matrix"] != found[REFINED]["matrix"]
+    if refiner is CRF:
+        assert rows_by_kind[NETWORK]["matrix"] != rows_by_kind[REFINED]["matrix"]
 
 
 def test_what_failed_is_named_and_not_counted():
     for row in counted(CRF, batch(failed=["b"])).values():
         assert (row["pictures"], row["failed"]) == (2, ["b: broken"])
-    assert counted(None, batch(failed=["b"]))[NETWORK]["matrix"] == expected(None, (0, 2))["matrix"].tolist()
+    assert counted(Argmax(), batch(failed=["b"]))[NETWORK]["matrix"] == expected(Argmax(), (0, 2))["matrix"].tolist()
 
 
 def test_a_picture_that_takes_the_crf_down_is_given_up():
     tracker = LocalTracker()
     for _ in range(MAX_ATTEMPTS):
         tracker.begin("refine", ["c"])
-    found = counted(CRF, batch(), tracker)
-    assert found[NETWORK]["pictures"] == 3
-    assert found[REFINED]["pictures"] == 2
-    assert found[REFINED]["failed"][0].startswith("c: the worker died")
+    rows_by_kind = counted(CRF, batch(), tracker)
+    assert rows_by_kind[NETWORK]["pictures"] == 3
+    assert rows_by_kind[REFINED]["pictures"] == 2
+    assert rows_by_kind[REFINED]["failed"][0].startswith("c: the worker died")

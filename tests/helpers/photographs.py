@@ -1,4 +1,4 @@
-"""Photographs, and probabilities and scores that follow them, for tests of the dense CRF."""
+"""Photographs, and probabilities and logits that follow them, for tests of the dense CRF."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,10 @@ def probabilities_for(image: NDArray[np.uint8], labels: int = 5, seed: int = 0) 
     return normalized
 
 
-def scores_for(
+def logits_for(
     image: NDArray[np.uint8], labels: int = 5, stride: int = 8, seed: int = 0, noise: float = 1.0
 ) -> NDArray[np.float16]:
-    """Scores as a network gives them: brightness of the picture at the stride, and noise."""
+    """Logits as a network gives them: brightness of the picture at the stride, and noise."""
     shape = (grid_size(image.shape[0], stride), grid_size(image.shape[1], stride))
     small = np.asarray(Image.fromarray(image).convert("L").resize(shape[::-1], Image.Resampling.BOX)) / 255
     steps = np.linspace(small.min(), small.max(), labels)[:, None, None]

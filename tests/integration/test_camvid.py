@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import masks, storage
-from pipeline.batch.config import RefineConfig, RunConfig
+from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.masks import ERRORS_FOLDER
 from pipeline.models import Inference
+from pipeline.refine import RefineConfig
 from pipeline.storage import Uri
 from tests.helpers.servers import new_bucket
 

@@ -13,7 +13,7 @@ import yaml
 
 from jobs import evaluate, search_crf
 from pipeline import models, storage
-from pipeline.batch.config import RefineConfig, RunConfig
+from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.cli import parse
@@ -21,7 +21,7 @@ from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.trimap import TrimapCurve
 from pipeline.metrics import SegmentationScore
 from pipeline.models import Inference, Predictor
-from pipeline.refine import refine
+from pipeline.refine import Argmax, RefineConfig
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.scenes import CLASSES as SCENE_CLASSES
 from pipeline.scenes import scene
@@ -74,13 +74,14 @@ def of_model(scenes: str) -> dict[str, Any]:
 def test_scores_are_those_of_a_plain_loop(of_model: dict[str, Any]) -> None:
     model = models.load("scenes")
     predictor = Predictor(model, Inference(precision="float32"))
-    for crf, end in ((None, ""), (DenseCRF(CRFParams(**dict(model.card.crf))), "_refined")):
+    for refiner, end in ((Argmax(), ""), (DenseCRF(CRFParams(**dict(model.card.crf))), "_refined")):
         score, curve = SegmentationScore(len(SCENE_CLASSES)), TrimapCurve(len(SCENE_CLASSES), "void")
         for seed, size in enumerate(SIZES):
             image, truth = scene(seed, size)
             truth[:3, ::2] = 255
             [grid] = predictor.logits([image])
-            mask = refine(image, grid, model.stride, crf).mask
+            [refinement] = refiner.refine([image], [grid], model.stride)
+            mask = refinement.mask
             score.update(truth, mask)
             curve.update(truth, mask)
         assert of_model[f"mean_iou{end}"] == pytest.approx(100 * score.mean_iou, abs=0.1)
@@ -137,7 +138,8 @@ def searched(scenes: str) -> tuple[dict[str, Any], str]:
     for seed, size in enumerate(SIZES[:2]):
         image, _ = scene(seed, size)
         [grid] = predictor.logits([image])
-        put(f"{scenes}/planted", f"{seed}", image, refine(image, grid, model.stride, DenseCRF(PLANTED)).mask)
+        [refinement] = DenseCRF(PLANTED).refine([image], [grid], model.stride)
+        put(f"{scenes}/planted", f"{seed}", image, refinement.mask)
     ranges = ("--bilateral_weight=[4,10,2]", "--bilateral_xy=[20,60,20]", "--bilateral_rgb=[5,9,2]")
     fixed = ("--gaussian_weight=2", "--gaussian_xy=2")
     flags = (*flags_for(f"{scenes}/planted"), "--model=scenes", f"--output={scenes}/found", EXACT)

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import masks, storage
-from pipeline.batch.config import RefineConfig, RunConfig
+from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.batch.summary import Summary
+from pipeline.refine import RefineConfig
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import rows
 from tests.helpers.servers import new_bucket

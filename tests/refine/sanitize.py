@@ -1,4 +1,4 @@
-"""Builds the CRF's core under AddressSanitizer and UBSan, and runs its tests on that build: `make sanitize`."""
+"""Build the CRF's core under AddressSanitizer and UBSan, and run its tests on that build: `make sanitize`."""
 
 import os
 import subprocess
@@ -9,11 +9,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -g"
-TESTS = ("tests/crf/test_native.py", "tests/crf/test_dense_crf.py", "tests/crf/test_refine.py")
+TESTS = ("tests/refine/test_native.py", "tests/refine/test_dense_crf.py", "tests/refine/test_tiles.py")
 
 
 def main() -> int:
-    """Returns the exit code of the tests; a fault ends them at once, with the sanitizer's report."""
+    """Give the exit code of the tests; a fault ends them at once, with the sanitizer's report."""
     with tempfile.TemporaryDirectory() as folder:
         target, settings = f"{folder}/installed", Path(folder, "setup.cfg")
         settings.write_text(f"[build]\nbuild_base = {folder}/build\n")  # shares no object with other builds
@@ -36,12 +36,12 @@ def main() -> int:
 
 
 def output(command: list[str], environment: Mapping[str, str] = os.environ) -> str:
-    """What the command prints."""
+    """Run the command and give its stdout."""
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def library(name: str) -> str:
-    """Where the compiler keeps its runtime."""
+    """Ask the compiler for the path of one of its libraries."""
     return output(["g++", f"-print-file-name={name}"])
 
 

@@ -1,4 +1,4 @@
-"""What the native core does beyond parity: labels from scores, pruning, windows, threads, odd input and refusals."""
+"""What the native core does beyond parity: labels from logits, pruning, windows, threads, odd input and refusals."""
 
 import dataclasses
 import sys
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from pipeline.errors import CRFError
 from pipeline.logits import grid_size, softmax, upsample
-from pipeline.refine import refine
+from pipeline.refine import refine_in_tiles
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.refine.crf.native import NativeCRF
-from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, picture, probabilities_for, scores_for
+from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, logits_for, picture, probabilities_for
 
 
 @pytest.mark.parametrize("params", [RELEASED, SMOOTHER])
@@ -23,33 +23,33 @@ from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, picture, 
 @pytest.mark.parametrize("certainty", [1, 3])
 def test_the_default_settings_keep_9999_of_10000_labels(name, params, certainty):
     image = picture(name, 375, 500)
-    scores = certainty * scores_for(image, 21)
-    every = DenseCRF(params, prune=0).label(image, scores, 8)
-    default = DenseCRF(params).label(image, scores, 8)
+    logits = certainty * logits_for(image, 21)
+    every = DenseCRF(params, prune=0).label(image, logits, 8)
+    default = DenseCRF(params).label(image, logits, 8)
     assert (every.best == default.best).mean() >= 0.9999
-    probabilities = softmax(upsample(scores, 375, 500, 8))
+    probabilities = softmax(upsample(logits, 375, 500, 8))
     assert (every.kept, default.kept) == (21, int((probabilities.max(axis=(1, 2)) >= 1e-2).sum()))
 
 
 @pytest.mark.parametrize("labels", [1, 3, 11, 30])
-def test_labels_from_scores_are_those_of_the_upsampled_probabilities(labels):
+def test_labels_from_logits_are_those_of_the_upsampled_probabilities(labels):
     image = picture("rocket", 61, 83)
-    scores = scores_for(image, labels)
+    logits = logits_for(image, labels)
     crf = DenseCRF(prune=0)
-    posterior = crf(image, softmax(upsample(scores, 61, 83, 8)))
-    best, winning, kept = crf.label(image, scores, 8)
+    posterior = crf(image, softmax(upsample(logits, 61, 83, 8)))
+    best, winning, kept = crf.label(image, logits, 8)
     assert kept == labels
     np.testing.assert_array_equal(best, posterior.argmax(axis=0))
     np.testing.assert_allclose(winning, posterior.max(axis=0), atol=1e-5)
     assert (best.dtype, winning.dtype) == (np.uint8, np.float32)
 
 
-def test_a_window_reads_its_part_of_the_scores():
+def test_a_window_reads_its_part_of_the_logits():
     image = picture("coffee", 80, 100)
-    scores = scores_for(image, 4)
+    logits = logits_for(image, 4)
     crf = DenseCRF(CRFParams(iterations=0), prune=0)
-    whole = crf.label(image, scores, 8).best
-    part = crf.label(image[13:50, 21:90], scores, 8, 13, 21).best
+    whole = crf.label(image, logits, 8).best
+    part = crf.label(image[13:50, 21:90], logits, 8, 13, 21).best
     np.testing.assert_array_equal(part, whole[13:50, 21:90])
 
 
@@ -80,7 +80,7 @@ def test_labels_that_cannot_win_get_the_posterior_0_and_change_nothing(weak):
 
 def test_the_most_probable_label_stays_where_all_are_weak():
     image = picture(height=20, width=30)
-    mask = refine(image, np.zeros((182, 4, 5), np.float16), 8, DenseCRF(prune=1)).mask
+    mask = refine_in_tiles(image, np.zeros((182, 4, 5), np.float16), 8, DenseCRF(prune=1)).mask
     assert not mask.any()  # the first of equals
 
 
@@ -95,9 +95,9 @@ def test_a_picture_of_six_megapixels():
 def test_threads_take_turns_on_one_crf_and_the_interpreter_goes_on():
     images = [picture(name, 60 + 10 * n, 80) for n, name in enumerate(PHOTOGRAPHS)]
     crf = DenseCRF()
-    alone = [DenseCRF().label(image, scores_for(image), 8)[0] for image in images]
+    alone = [DenseCRF().label(image, logits_for(image), 8)[0] for image in images]
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda image: crf.label(image, scores_for(image), 8)[0], images * 5))
+        together = list(threads.map(lambda image: crf.label(image, logits_for(image), 8)[0], images * 5))
     for index, mask in enumerate(together):
         np.testing.assert_array_equal(mask, alone[index % 4])
 
@@ -143,10 +143,10 @@ def test_any_input_gives_probabilities(data):
     top, left = (data.draw(st.integers(0, 20)) for _ in range(2))
     shape = (labels, grid_size(top + height, stride), grid_size(left + width, stride))
     spread = data.draw(st.sampled_from([0, 1, 10, 1e4]))
-    scores = (rng.normal(size=shape) * spread).astype(data.draw(st.sampled_from([np.float16, np.float32, np.float64])))
+    logits = (rng.normal(size=shape) * spread).astype(data.draw(st.sampled_from([np.float16, np.float32, np.float64])))
     image = rng.integers(0, data.draw(st.sampled_from([1, 3, 256])), (height, width, 3), dtype=np.uint8)
     if data.draw(st.booleans()):
-        image, scores = np.asfortranarray(image), scores[::-1, ::-1].copy()[::-1, ::-1]
+        image, logits = np.asfortranarray(image), logits[::-1, ::-1].copy()[::-1, ::-1]
     params = CRFParams(
         iterations=data.draw(st.integers(0, 9)),
         gaussian_weight=data.draw(st.sampled_from([0, 3, 1e5])),
@@ -157,9 +157,9 @@ def test_any_input_gives_probabilities(data):
         normalization=data.draw(st.sampled_from(["symmetric", "after"])),
     )
     crf = DenseCRF(params, prune=data.draw(st.sampled_from([0, 1e-2, 1])))
-    best, winning, kept = crf.label(image, scores, stride, top, left)
+    best, winning, kept = crf.label(image, logits, stride, top, left)
     assert 1 <= kept <= labels
     assert best.max() < labels
     assert ((winning > 0.999 / labels) & (winning < 1.00001)).all()
-    posterior = crf(image, softmax(upsample(scores, height, width, stride, top, left)))
+    posterior = crf(image, softmax(upsample(logits, height, width, stride, top, left)))
     np.testing.assert_allclose(posterior.sum(axis=0), 1, atol=1e-5)

@@ -10,11 +10,11 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from pipeline.errors import CRFError
 from pipeline.logits import grid_size
 from pipeline.logits import upsample as upsample_on_the_cpu
-from pipeline.refine import refine
+from pipeline.refine import refine_in_tiles
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.refine.crf.permutohedral_torch import MAX_RUN, SparseMatrix, build_lattice
 from pipeline.refine.crf.torch_crf import TorchCRF, mean_field_update, upsample
-from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, picture, probabilities_for, scores_for
+from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, logits_for, picture, probabilities_for
 
 
 def batch(arrays):
@@ -94,23 +94,23 @@ def test_an_update_reads_nothing_back_from_the_device(device):
 
 @pytest.mark.parametrize("stride", [1, 4, 8])
 @pytest.mark.parametrize("size", [(1, 1), (17, 25), (20, 31)])
-def test_upsampling_is_that_of_the_score_grid(size, stride):
-    scores = np.random.default_rng(0).normal(size=(3, grid_size(size[0], stride), grid_size(size[1], stride)))
-    scores = scores.astype(np.float32)
-    upsampled = upsample(batch([scores]), *size, stride)[:, :, 0].permute(2, 0, 1)
-    np.testing.assert_allclose(upsampled, upsample_on_the_cpu(scores, *size, stride), atol=1e-6)
+def test_upsampling_is_that_of_the_logits(size, stride):
+    logits = np.random.default_rng(0).normal(size=(3, grid_size(size[0], stride), grid_size(size[1], stride)))
+    logits = logits.astype(np.float32)
+    upsampled = upsample(batch([logits]), *size, stride)[:, :, 0].permute(2, 0, 1)
+    np.testing.assert_allclose(upsampled, upsample_on_the_cpu(logits, *size, stride), atol=1e-6)
 
 
 @pytest.mark.parametrize("params", [RELEASED, SMOOTHER])
 @pytest.mark.parametrize("prune", [0, 1e-2])
 def test_refine_agrees_with_the_refinement_on_the_cpu(prune, params):
     images = [picture(name, 120, 161) for name in PHOTOGRAPHS[:2]]
-    scores = [scores_for(image, labels=21, seed=seed) for seed, image in enumerate(images)]
-    refined = TorchCRF(params, "cpu").refine(batch(images), batch(scores), 8, prune)
+    logits = [logits_for(image, labels=21, seed=seed) for seed, image in enumerate(images)]
+    refined = TorchCRF(params, "cpu").refine(batch(images), batch(logits), 8, prune)
     assert (refined.masks.dtype, refined.pixels.dtype) == (torch.uint8, torch.int64)
     assert (refined.confidence.dtype, refined.class_confidence.dtype) == (torch.float32, torch.float32)
     for index, image in enumerate(images):
-        expected = refine(image, scores[index], 8, DenseCRF(params, backend="pydensecrf"))
+        expected = refine_in_tiles(image, logits[index], 8, DenseCRF(params, backend="pydensecrf"))
         assert (refined.masks[index].numpy() == expected.mask).mean() >= 0.9999
         np.testing.assert_array_equal(refined.pixels[index], np.bincount(refined.masks[index].ravel(), minlength=21))
         assert refined.confidence[index].item() == pytest.approx(expected.confidence, abs=1e-3)
@@ -119,12 +119,12 @@ def test_refine_agrees_with_the_refinement_on_the_cpu(prune, params):
 
 def test_a_label_is_dropped_only_where_no_picture_has_it():
     images = [picture("coffee"), picture("rocket")]
-    scores = np.stack([scores_for(image, labels=4) for image in images])
-    scores[:, 1] = -30  # nowhere
-    scores[:, 2] = -30
-    scores[1, 2, 2:, 3:] = 30  # in the second picture alone
+    logits = np.stack([logits_for(image, labels=4) for image in images])
+    logits[:, 1] = -30  # nowhere
+    logits[:, 2] = -30
+    logits[1, 2, 2:, 3:] = 30  # in the second picture alone
     crf = TorchCRF(RELEASED, "cpu")
-    refined, unpruned = (crf.refine(batch(images), torch.from_numpy(scores), 8, prune) for prune in (1e-2, 0))
+    refined, unpruned = (crf.refine(batch(images), torch.from_numpy(logits), 8, prune) for prune in (1e-2, 0))
     assert refined.pixels[:, 1].tolist() == [0, 0]
     assert refined.pixels[:, 2].tolist()[0] == 0
     assert refined.pixels[:, 2].tolist()[1] > 0
@@ -158,12 +158,12 @@ def test_what_is_no_probability_is_refused_with_its_place(value):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_not_finite_are_refused_with_their_place(value):
+def test_logits_that_are_not_finite_are_refused_with_their_place(value):
     image = picture()
-    scores = batch([scores_for(image)])
-    scores[0, 3, 1, 2] = value
+    logits = batch([logits_for(image)])
+    logits[0, 3, 1, 2] = value
     with pytest.raises(CRFError, match=f"label 3 at grid row 1, column 2 of image 0 of the batch is {value}"):
-        TorchCRF(RELEASED, "cpu").refine(batch([image]), scores, 8, 1e-2)
+        TorchCRF(RELEASED, "cpu").refine(batch([image]), logits, 8, 1e-2)
 
 
 @pytest.mark.parametrize(
@@ -186,20 +186,20 @@ def test_wrong_shapes_and_types_are_refused(images, probabilities, message):
 
 
 @pytest.mark.parametrize(
-    ("scores", "prune", "message"),
+    ("logits", "prune", "message"),
     [
-        (torch.zeros(1, 2, 5, 4), 0, "take scores"),
-        (torch.zeros(2, 2, 4, 5), 0, "take scores"),
-        (torch.zeros(1, 257, 4, 5), 0, "take scores"),
-        (torch.zeros(2, 4, 5), 0, "take scores"),
+        (torch.zeros(1, 2, 5, 4), 0, "take logits"),
+        (torch.zeros(2, 2, 4, 5), 0, "take logits"),
+        (torch.zeros(1, 257, 4, 5), 0, "take logits"),
+        (torch.zeros(2, 4, 5), 0, "take logits"),
         (torch.zeros(1, 2, 4, 5, dtype=torch.int32), 0, "float type"),
         (torch.zeros(1, 2, 4, 5), -0.1, "prune"),
         (torch.zeros(1, 2, 4, 5), float("nan"), "prune"),
     ],
 )
-def test_wrong_scores_and_settings_are_refused(scores, prune, message):
+def test_wrong_logits_and_settings_are_refused(logits, prune, message):
     with pytest.raises(CRFError, match=message):
-        TorchCRF(RELEASED, "cpu").refine(torch.zeros(1, 20, 30, 3, dtype=torch.uint8), scores, 8, prune)
+        TorchCRF(RELEASED, "cpu").refine(torch.zeros(1, 20, 30, 3, dtype=torch.uint8), logits, 8, prune)
 
 
 def test_pictures_beyond_the_lattice_are_refused():

@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RunError
-from pipeline.runtime.plan import GIB, Node, Plan, RefineDevice, plan, refiner_memory
+from pipeline.refine import RefineDevice
+from pipeline.refine.crf import DenseCRF
+from pipeline.runtime.plan import GIB, Node, Plan, plan
+
+MEMORY = DenseCRF().memory(labels=21)
 
 
 def node(cpus: float, gpus: float = 0, memory: float = 64 * GIB) -> Node:
@@ -40,7 +44,7 @@ def placeable(made: Plan, nodes: list[Node]) -> bool:
     ],
 )
 def test_known_clusters(nodes: list[Node], segmenters: int, refiners: int) -> None:
-    made = plan(nodes, labels=21)
+    made = plan(nodes, MEMORY)
     assert (made.segmenters, made.refiners) == (segmenters, refiners)
     assert placeable(made, nodes)
 
@@ -55,13 +59,13 @@ def test_known_clusters(nodes: list[Node], segmenters: int, refiners: int) -> No
     )
 )
 def test_any_plan_can_be_placed(nodes: list[Node]) -> None:
-    assert placeable(plan(nodes, labels=21), nodes)
+    assert placeable(plan(nodes, MEMORY), nodes)
 
 
 @pytest.mark.parametrize("nodes", [[], [node(0)], [node(0.5)], [node(4, memory=GIB)], [node(0, gpus=1)]])
 def test_what_cannot_fit_is_refused(nodes: list[Node]) -> None:
     with pytest.raises(RunError, match="CPU"):
-        plan(nodes, labels=21)
+        plan(nodes, MEMORY)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_what_cannot_fit_is_refused(nodes: list[Node]) -> None:
     ],
 )
 def test_where_refinement_is_done(nodes: list[Node], device: RefineDevice, segmenters: int, refiners: int) -> None:
-    made = plan(nodes, 21, device)
+    made = plan(nodes, MEMORY, device)
     assert (made.segmenters, made.refiners) == (segmenters, refiners)
     assert placeable(made, nodes)
     assert ("refining on their GPUs" in str(made)) == (refiners == 0)
@@ -83,13 +87,19 @@ def test_where_refinement_is_done(nodes: list[Node], device: RefineDevice, segme
 
 def test_a_gpu_that_is_not_there_is_missed() -> None:
     with pytest.raises(RunError, match="no GPU"):
-        plan([node(4)], 21, "cuda")
+        plan([node(4)], MEMORY, "cuda")
 
 
 def test_many_labels_need_more_memory_so_fewer_refiners_fit() -> None:
     nodes = [node(16, memory=32 * GIB)]
-    assert plan(nodes, labels=182).refiners < plan(nodes, labels=21).refiners <= 16
-    assert 2.5 * GIB < refiner_memory(182) < 4 * GIB
+    assert plan(nodes, DenseCRF().memory(labels=182)).refiners < plan(nodes, MEMORY).refiners <= 16
+    assert 2.5 * GIB < DenseCRF().memory(labels=182) < 4 * GIB
+
+
+def test_a_plan_is_told_in_plain_words() -> None:
+    assert str(plan([node(2)], MEMORY)) == "2 segmenting (0.5 CPU each), 2 refining (0.5 CPU each), 3 fetching at once"
+    on_gpu = plan([node(4, gpus=1)], MEMORY, "cuda")
+    assert str(on_gpu) == "1 segmenting (1 GPU + 1 CPU each), refining on their GPUs, 3 fetching at once"
 
 
 @pytest.mark.parametrize(

@@ -1,32 +1,27 @@
-"""The dense CRF as a callable: input checks in front of a backend."""
+"""The dense CRF: a refiner, and a callable, that checks its input in front of a backend."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, CRFError
-from pipeline.logits import Floats, best_label, softmax, upsample, window
+from pipeline.logits import Floats, window
+from pipeline.refine.crf.backend import Backend
 from pipeline.refine.crf.native import NativeCRF
 from pipeline.refine.crf.params import CRFParams
 from pipeline.refine.crf.reference import ReferenceCRF
-from pipeline.refine.refinement import Labelling, Refinement
+from pipeline.refine.refinement import Labelling
+from pipeline.refine.refiner import Refiner
+from pipeline.refine.tiles import TiledRefiner
 
-BACKENDS = ("native", "pydensecrf", "cuda")
+BACKENDS = ("native", "pydensecrf")
 
 PRUNE = 1e-2
 """Above it a label could win that was dropped: the CRF can grow a weak label."""
 
 
-class Backend(Protocol):
-    """What computes the posterior."""
-
-    def posterior(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:
-        """As DenseCRF.__call__, of input that was checked."""
-
-
-class DenseCRF:
+class DenseCRF(TiledRefiner):
     """Fully connected CRF with Gaussian edge potentials (arXiv 1210.5644; arXiv 1606.00915, section 3.3).
 
     One instance serves any number of pictures and labels, from several threads; it can be pickled.
@@ -37,7 +32,7 @@ class DenseCRF:
 
         Args:
             params: the energy and the number of iterations.
-            backend: native, the project's own core; pydensecrf, which it agrees with; or cuda, on the GPU.
+            backend: native, the project's own core; or pydensecrf, which it agrees with.
             prune: labels whose probability is below it at every pixel take no part and get the posterior 0; native goes
                 on without those, too, whose posterior is below twice that after a step. At the default 99.99% of a
                 photograph's pixels keep their label; 0 keeps all labels. pydensecrf always does.
@@ -53,14 +48,14 @@ class DenseCRF:
         self.params = params if params is not None else CRFParams()
         self.backend = backend
         self.prune = prune
-        self._backend = _open(backend, self.params, prune)
+        self._backend: Backend = NativeCRF(self.params, prune) if backend == "native" else ReferenceCRF(self.params)
 
     def __reduce__(self) -> tuple[type["DenseCRF"], tuple[CRFParams, str, float]]:
         """Pickle what it was made from: a backend's memory stays where it is."""
         return type(self), (self.params, self.backend, self.prune)
 
     def __call__(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:
-        """Posterior of every label at every pixel.
+        """Compute the posterior of every label at every pixel.
 
         Args:
             image: (H, W, 3) uint8 RGB: the picture itself, not a preprocessed one.
@@ -77,56 +72,48 @@ class DenseCRF:
         _check_probabilities(probabilities, image.shape[:2])
         return self._backend.posterior(image, probabilities)
 
-    def label(self, image: NDArray[np.uint8], scores: Floats, stride: int, top: int = 0, left: int = 0) -> Labelling:
-        """Upsample the scores, turn them into probabilities, refine these and take the best label, in one call.
+    def label(self, image: NDArray[np.uint8], logits: Floats, stride: int, top: int = 0, left: int = 0) -> Labelling:
+        """Upsample the logits, turn them into probabilities, refine these and take the best label, in one call.
 
         On the native core no array of (C, H, W) is made.
 
         Args:
             image: (H, W, 3) uint8 RGB: a window of the picture, or all of it.
-            scores: (C, h, w) float logits of the whole picture, C <= 256, with the geometry of pipeline.logits.
-            stride: output stride of the scores, in pixels.
+            logits: (C, h, w) float of the whole picture, C <= 256, with the geometry of pipeline.logits.
+            stride: output stride of the logits, in pixels.
             top: the window's first row in the picture, in pixels.
             left: the window's first column in the picture, in pixels.
 
         Raises:
-            CRFError: wrong shape or type, scores that are not finite, or a picture too large for the lattice.
-            ModelError: the window reaches beyond the scores.
+            CRFError: wrong shape or type, logits that are not finite, or a picture too large for the lattice.
+            ModelError: the window reaches beyond the logits.
         """
         _check_image(image)
         height, width = image.shape[:2]
-        grid, top, left = window(scores, height, width, stride, top, left)
-        if scores.dtype.kind != "f" or not 1 <= len(scores) <= 256:
+        grid, top, left = window(logits, height, width, stride, top, left)
+        if logits.dtype.kind != "f" or not 1 <= len(logits) <= 256:
             raise CRFError(
-                f"the CRF takes scores (C, h, w) float of 1 to 256 labels, not {scores.shape} {scores.dtype}"
+                f"the CRF takes logits (C, h, w) float of 1 to 256 labels, not {logits.shape} {logits.dtype}"
             )
         if not np.isfinite(grid).all():
-            raise CRFError("the CRF takes finite scores; in these there is a NaN or an infinity")
-        if isinstance(self._backend, NativeCRF):
-            return self._backend.label(image, grid, stride, top, left)
-        logits = upsample(grid, height, width, stride, top, left)
-        posterior = self._backend.posterior(image, softmax(logits, out=logits))
-        return Labelling(*best_label(posterior), kept=int(posterior.any(axis=(1, 2)).sum()))
+            raise CRFError("the CRF takes finite logits; in these there is a NaN or an infinity")
+        return self._backend.label(image, grid, stride, top, left)
 
-    def refine_together(
-        self, images: Sequence[NDArray[np.uint8]], scores: Sequence[Floats], stride: int
-    ) -> list[Refinement]:
-        """Refine whole pictures of one size on the GPU at once; for the backend cuda alone. See refine_batch."""
-        from pipeline.refine.crf.cuda import CudaCRF
+    def margin(self, tile: int) -> int:
+        """Give the reach of the widest kernel; see CRFParams.margin."""
+        return self.params.margin(tile)
 
-        if not isinstance(self._backend, CudaCRF):
-            raise ConfigError(f"the CRF backend {self.backend!r} refines one picture at a time; cuda takes several")
-        return self._backend.refine_together(images, scores, stride)
+    def fingerprint(self) -> dict[str, Any]:
+        """Name the parameters alone: backends agree, and pruning is meant to change nothing."""
+        return self.params.fingerprint()
 
+    def on_gpu(self) -> Refiner | None:
+        """Give the native CRF's equal on a GPU; pydensecrf, the reference, stays on the CPU."""
+        if self.backend != "native":
+            return None
+        from pipeline.refine.crf.cuda import CudaCRF  # torch takes seconds to import
 
-def _open(backend: str, params: CRFParams, prune: float) -> Backend:
-    if backend == "native":
-        return NativeCRF(params, prune)
-    if backend == "pydensecrf":
-        return ReferenceCRF(params)
-    from pipeline.refine.crf.cuda import CudaCRF  # torch takes seconds to import
-
-    return CudaCRF(params, prune)
+        return CudaCRF(self.params, self.prune)
 
 
 def _check_image(image: NDArray[np.uint8]) -> None:

@@ -7,14 +7,15 @@ from numpy.typing import NDArray
 
 from pipeline.errors import CRFError
 from pipeline.logits import Floats
+from pipeline.refine.crf.backend import Backend
 from pipeline.refine.crf.params import CRFParams
 from pipeline.refine.refinement import Labelling
 
 _INTERFACE = 2
-"""Of dense_crf_core; pipeline/crf/core/module.cpp has the same number."""
+"""Of dense_crf_core; core/module.cpp has the same number."""
 
 
-class NativeCRF:
+class NativeCRF(Backend):
     """Mean field on one thread, with the interpreter lock released; calls from several threads take turns.
 
     It keeps its memory from one picture to the next: about 300 bytes a pixel and 8 bytes a label and lattice vertex of
@@ -37,19 +38,19 @@ class NativeCRF:
         )
 
     def posterior(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:
-        """Posterior (C, H, W) float32 of image (H, W, 3) and probabilities (C, H, W); see DenseCRF."""
+        """Compute the posterior (C, H, W) float32 of image (H, W, 3) and probabilities (C, H, W); see DenseCRF."""
         self._check_labels(len(probabilities))
         try:
-            found: NDArray[np.float32] = self._core.posterior(image, probabilities, self._parameters)
+            posterior: NDArray[np.float32] = self._core.posterior(image, probabilities, self._parameters)
         except OverflowError as error:
             raise _too_large(image, error) from None
-        return found
+        return posterior
 
-    def label(self, image: NDArray[np.uint8], scores: Floats, stride: int, top: int, left: int) -> Labelling:
-        """The best labels (H, W) of a window; see DenseCRF."""
-        self._check_labels(len(scores))
+    def label(self, image: NDArray[np.uint8], logits: Floats, stride: int, top: int, left: int) -> Labelling:
+        """Label a window without an array of (C, H, W); see DenseCRF."""
+        self._check_labels(len(logits))
         try:
-            return Labelling(*self._core.label(image, scores, stride, top, left, self._parameters))
+            return Labelling(*self._core.label(image, logits, stride, top, left, self._parameters))
         except OverflowError as error:
             raise _too_large(image, error) from None
 
@@ -78,5 +79,5 @@ def _too_large(image: NDArray[np.uint8], error: OverflowError) -> CRFError:
     height, width = image.shape[:2]
     return CRFError(
         f"the lattice cannot number a picture of {height}x{width} at these standard deviations: {error}; "
-        "use larger ones, or pipeline.refine.tiled, which works in tiles"
+        "use larger ones, or DenseCRF.refine, which works in tiles"
     )

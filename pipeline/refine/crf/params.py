@@ -1,8 +1,8 @@
 """The dense CRF's parameters."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from pipeline.errors import ConfigError
 
@@ -54,6 +54,21 @@ class CRFParams:
             raise ConfigError(f"CRF iterations must be a whole number, not {self.iterations}")
         if self.normalization not in ("symmetric", "after"):
             raise ConfigError(f"CRF normalization must be 'symmetric' or 'after', not {self.normalization!r}")
+
+    def margin(self, tile: int) -> int:
+        """Give the context, in pixels, that a tile of `tile` pixels a side needs around its core.
+
+        Two standard deviations of the widest kernel in use, at most a quarter of the tile.
+        """
+        reach = max(
+            self.gaussian_xy if self.gaussian_weight > 0 else 0,
+            self.bilateral_xy if self.bilateral_weight > 0 else 0,
+        )
+        return min(math.ceil(2 * reach), tile // 4)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Name the dense CRF with these parameters; see Refiner."""
+        return {"crf": asdict(self)}
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:

@@ -247,8 +247,8 @@ def _blurs(keys: Tensor, packing: _Packing) -> tuple[SparseMatrix, ...]:
     weights = torch.tensor([1.0, 0.5, 0.5], device=keys.device).repeat(missing)
     blurs = []
     for step in packing.steps():
-        found = torch.searchsorted(keys, keys + step).clamp_(max=missing - 1)
-        upper = torch.where(keys[found] == keys + step, found, missing)
+        place = torch.searchsorted(keys, keys + step).clamp_(max=missing - 1)
+        upper = torch.where(keys[place] == keys + step, place, missing)
         # who has me above has me below; whatever lands on the place for missing ones is cut off
         lower = torch.full_like(offsets[1:], missing, dtype=torch.int64).scatter_(0, upper, vertices)[:-1]
         columns = torch.stack([vertices, upper, lower], dim=1).flatten().int()

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import CRFError
 from pipeline.logits import Floats
+from pipeline.refine.crf.backend import Backend
 from pipeline.refine.crf.params import CRFParams
 
 PROBABILITY_FLOOR = 1e-5
@@ -16,8 +17,8 @@ PROBABILITY_FLOOR = 1e-5
 _KEY_MAX = 32767  # pydensecrf keeps lattice coordinates in 16 bits and wraps silently above
 
 
-class ReferenceCRF:
-    """What the other backends are measured against."""
+class ReferenceCRF(Backend):
+    """The backend that the others are measured against."""
 
     def __init__(self, params: CRFParams) -> None:
         """Raise CRFError where pydensecrf is not installed."""
@@ -66,5 +67,5 @@ def _check_lattice(sigmas: str, extents: list[float]) -> None:
     if key > _KEY_MAX:
         raise CRFError(
             f"the picture spans {max(extents):.0f} standard deviations of {sigmas}, more than pydensecrf's lattice can "
-            "number; use a larger standard deviation, or pipeline.refine.tiled, which works in tiles"
+            "number; use a larger standard deviation, or DenseCRF.refine, which works in tiles"
         )

@@ -20,7 +20,7 @@ from pipeline.refine.crf.reference import PROBABILITY_FLOOR
 
 @dataclass(frozen=True, kw_only=True)
 class TorchRefinement:
-    """What N pictures of one size became; the tensors are on the CRF's device.
+    """The masks of N pictures of one size; the tensors are on the CRF's device.
 
     Attributes:
         masks: (N, H, W) uint8, the most probable label of each pixel.
@@ -72,27 +72,27 @@ class TorchCRF:
         return q.view(height, width, count, labels).permute(2, 3, 0, 1).contiguous()
 
     @torch.inference_mode()
-    def refine(self, images: Tensor, scores: Tensor, stride: int, prune: float) -> TorchRefinement:
-        """Upsample the scores, turn them into probabilities, refine them and take the best label, the first of equals.
+    def refine(self, images: Tensor, logits: Tensor, stride: int, prune: float) -> TorchRefinement:
+        """Upsample the logits, turn them into probabilities, refine them and take the best label, the first of equals.
 
         Args:
             images: (N, H, W, 3) uint8 RGB, on any device.
-            scores: (N, C, h, w) float logits on any device, h x w = grid_size of H and W, C <= 256.
-            stride: output stride of the scores, in pixels.
+            logits: (N, C, h, w) float on any device, h x w = grid_size of H and W, C <= 256.
+            stride: output stride of the logits, in pixels.
             prune: labels whose probability is below it at every pixel of every picture are left out of the CRF and win
                 nowhere; 0 keeps all. The batch's most probable label always stays.
 
         Raises:
-            CRFError: wrong shape or type, scores that are not finite, or a lattice too large.
+            CRFError: wrong shape or type, logits that are not finite, or a lattice too large.
         """
         _check_images(images)
-        _check_scores(scores, images, stride)
+        _check_logits(logits, images, stride)
         if not 0 <= prune <= 1:
             raise CRFError(f"prune is a probability, in [0, 1], not {prune}")
         count, height, width = images.shape[:3]
-        labels = scores.shape[1]
-        logits = upsample(scores.to(self.device), height, width, stride)
-        probabilities = logits.softmax(dim=-1).view(height * width, count, labels)
+        labels = logits.shape[1]
+        full = upsample(logits.to(self.device), height, width, stride)  # (H, W, N, C)
+        probabilities = full.softmax(dim=-1).view(height * width, count, labels)
         peaks = probabilities.amax(dim=(0, 1))
         kept = (peaks >= peaks.max().clamp(max=prune)).nonzero()[:, 0]
         if len(kept) < labels:
@@ -157,9 +157,9 @@ def mean_field_update(log_p: Tensor, kernels: Sequence[Lattice], q: Tensor) -> T
     return energy.softmax(dim=-1)
 
 
-def upsample(scores: Tensor, height: int, width: int, stride: int) -> Tensor:
-    """Bilinear scores of every pixel, (N, C, h, w) to (H, W, N, C) float32, with the geometry of pipeline.logits."""
-    grid = scores.float().permute(2, 3, 0, 1)
+def upsample(logits: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """Interpolate logits (N, C, h, w) to every pixel, (H, W, N, C) float32, with the geometry of pipeline.logits."""
+    grid = logits.float().permute(2, 3, 0, 1)
     return _stretch(_stretch(grid, 1, width, stride), 0, height, stride)
 
 
@@ -234,21 +234,21 @@ def _check_probabilities(probabilities: Tensor, images: Tensor) -> None:
         )
 
 
-def _check_scores(scores: Tensor, images: Tensor, stride: int) -> None:
+def _check_logits(logits: Tensor, images: Tensor, stride: int) -> None:
     count, height, width, _ = images.shape
     grid = (grid_size(height, stride), grid_size(width, stride))
-    shape = tuple(scores.shape)
+    shape = tuple(logits.shape)
     if len(shape) != 4 or (shape[0], *shape[2:]) != (count, *grid) or not 1 <= shape[1] <= 256:
         raise CRFError(
-            f"{count} images of {height}x{width} at stride {stride} take scores ({count}, C, {grid[0]}, {grid[1]}) of "
+            f"{count} images of {height}x{width} at stride {stride} take logits ({count}, C, {grid[0]}, {grid[1]}) of "
             f"1 to 256 labels, not {shape}"
         )
-    if not scores.dtype.is_floating_point:
-        raise CRFError(f"the CRF takes scores of a float type, not {scores.dtype}")
-    bad = ~scores.isfinite()
+    if not logits.dtype.is_floating_point:
+        raise CRFError(f"the CRF takes logits of a float type, not {logits.dtype}")
+    bad = ~logits.isfinite()
     if bad.any():
         image, label, row, column = bad.nonzero()[0].tolist()
         raise CRFError(
-            f"the score of label {label} at grid row {row}, column {column} of image {image} of the batch is "
-            f"{scores[image, label, row, column].item()}; the network's output must be finite"
+            f"the logit of label {label} at grid row {row}, column {column} of image {image} of the batch is "
+            f"{logits[image, label, row, column].item()}; the network's output must be finite"
         )

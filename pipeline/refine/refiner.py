@@ -1,0 +1,66 @@
+"""The seam between the job and what makes masks of logits."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.logits import Floats
+from pipeline.refine.refinement import Refinement
+
+
+class Refiner(Protocol):
+    """Turn the logits of pictures into masks.
+
+    A refiner is pickled on its way to the processes that use it, and serves any number of pictures there. TiledRefiner
+    is the base of those that label a picture window by window.
+    """
+
+    @abstractmethod
+    def refine(self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], stride: int) -> list[Refinement]:
+        """Refine a batch of pictures.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each, of any sizes.
+            logits: of each picture (C, h, w) float, h x w = grid_size of H and W, C <= 256.
+            stride: output stride of the logits, in pixels.
+
+        Returns:
+            one for each picture, in their order.
+
+        Raises:
+            CRFError: wrong shapes, or logits that are not finite.
+            DeviceLostError: a GPU failed, and this process can do nothing more on it.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Name the algorithm and the parameters that decide a mask, as {name: parameters} of plain JSON values.
+
+        Masks of one fingerprint answer for each other. What only decides how fast a mask is made, such as the device,
+        is left out, and no two algorithms share a name.
+        """
+
+    @abstractmethod
+    def memory(self, labels: int) -> int:
+        """Estimate the bytes that a process of its own takes at the peak, for logits of so many labels."""
+
+    def on_gpu(self) -> "Refiner | None":
+        """Give the refiner of the same fingerprint for a process with a GPU, or None where CPUs alone can refine.
+
+        It is called where there may be no GPU; the refiner it gives opens the device when it first refines.
+        """
+        return None
+
+
+def noted(refiner: Refiner) -> dict[str, Any] | None:
+    """Give what an output notes of a refiner under `crf`.
+
+    Returns:
+        the dense CRF's parameters, None for the plain argmax, and {name: parameters} for any other refiner.
+    """
+    fingerprint = dict(refiner.fingerprint())
+    note: dict[str, Any] | None = fingerprint.get("crf", fingerprint)
+    return note
