@@ -13,13 +13,13 @@ const Kernels& kernels_avx512();
 #endif
 
 std::vector<const Kernels*> runnable_kernels() {
-    std::vector<const Kernels*> found;
+    std::vector<const Kernels*> supported;
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) found.push_back(&kernels_avx512());
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kernels_avx2());
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) supported.push_back(&kernels_avx512());
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) supported.push_back(&kernels_avx2());
 #endif
-    found.push_back(&kernels_baseline());
-    return found;
+    supported.push_back(&kernels_baseline());
+    return supported;
 }
 
 namespace {

@@ -7,7 +7,7 @@
 namespace crf {
 namespace {
 
-constexpr float kLargestScore = 1e30f;  // differences of scores must not overflow; beyond 100 they say nothing more
+constexpr float kLargestLogit = 1e30f;  // differences of logits must not overflow; beyond 100 they say nothing more
 
 template <class T>
 T value_at(const char* from) {
@@ -68,15 +68,15 @@ void Grid::put_row(int y) {
     }
 }
 
-void Grid::take_scores(const FloatArray& scores, int stride_, int top_, int left_) {
-    make_room(scores);
+void Grid::take_logits(const FloatArray& logits, int stride_, int top_, int left_) {
+    make_room(logits);
     stride = stride_;
     top = top_;
     left = left_;
     normalized = false;
     for (int y = 0; y < rows; y++) {
-        for (int c = 0; c < labels; c++) scores.read(c, y, lines_.data() + size_t(c) * columns);
-        for (float& score : lines_) score = std::min(std::max(score, -kLargestScore), kLargestScore);
+        for (int c = 0; c < labels; c++) logits.read(c, y, lines_.data() + size_t(c) * columns);
+        for (float& logit : lines_) logit = std::min(std::max(logit, -kLargestLogit), kLargestLogit);
         put_row(y);
     }
 }

@@ -1,4 +1,4 @@
-// What the network or the caller says of a picture's labels, brought into the order that the mean field reads.
+// The logits or probabilities of a picture's labels, in the order in which the mean field reads them.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +32,7 @@ struct Grid {
     std::vector<float> largest;  // (labels) largest probability anywhere
 
     // Logits at every `stride`th pixel.
-    void take_scores(const FloatArray& scores, int stride, int top, int left);
+    void take_logits(const FloatArray& logits, int stride, int top, int left);
     // Probabilities of every pixel, none of them taken to be below `floor`.
     void take_probabilities(const FloatArray& probabilities, float floor);
 

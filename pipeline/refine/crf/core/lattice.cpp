@@ -135,7 +135,7 @@ void fill_features(const Picture& picture, float xy, float rgb, int y, int padde
 struct Links {
     Buffer<uint8_t> is_0;     // (vertices) 1 where the remainder of the coordinates is 0
     Buffer<uint32_t> likely;  // vertices that seem to have a neighbour, later those where chains begin
-    Buffer<uint64_t> wanted;  // the names of these neighbours
+    Buffer<uint64_t> names;   // of these neighbours
     Buffer<int32_t> next;     // (vertices) neighbour; -1 where there is none
     Buffer<uint8_t> follows;  // (vertices) 1 where it is another's neighbour
 };
@@ -152,7 +152,7 @@ template <int D>
 size_t link(const Table& table, const Numbering<D>& numbering, int axis, Links& links) {
     const size_t count = table.size();
     links.likely.resize(count);
-    links.wanted.resize(count);
+    links.names.resize(count);
     links.next.resize(count);
     links.follows.resize(count);
     std::fill(links.next.begin(), links.next.end(), -1);
@@ -162,15 +162,15 @@ size_t link(const Table& table, const Numbering<D>& numbering, int axis, Links& 
     for (size_t v = 0; v < count; v++) {  // half have none: no branch, as the processor could not guess it
         const uint64_t name = table.name(v) + step + (links.is_0[v] ? more_for_0 : 0);
         links.likely[likely] = uint32_t(v);
-        links.wanted[likely] = name;
+        links.names[likely] = name;
         likely += table.may_have(name);
     }
     for (size_t i = 0; i < likely; i++) {
-        if (i + kSlotAhead < likely) table.prefetch_slot(links.wanted[i + kSlotAhead]);
-        if (i + kNameAhead < likely) table.prefetch_name(links.wanted[i + kNameAhead]);
-        const int32_t found = table.find(links.wanted[i]);
-        links.next[links.likely[i]] = found;
-        if (found >= 0) links.follows[found] = 1;
+        if (i + kSlotAhead < likely) table.prefetch_slot(links.names[i + kSlotAhead]);
+        if (i + kNameAhead < likely) table.prefetch_name(links.names[i + kNameAhead]);
+        const int32_t neighbour = table.find(links.names[i]);
+        links.next[links.likely[i]] = neighbour;
+        if (neighbour >= 0) links.follows[neighbour] = 1;
     }
     return likely;
 }

@@ -14,11 +14,11 @@ constexpr float kStillWeak = 2.0f;
 // Which of the labels are anywhere as probable as `least`, ascending; the most probable always is.
 std::vector<int> probable(const std::vector<float>& largest, size_t count, float least) {
     const auto best = std::max_element(largest.begin(), largest.begin() + count) - largest.begin();
-    std::vector<int> found;
+    std::vector<int> labels;
     for (size_t c = 0; c < count; c++) {
-        if (c == size_t(best) || largest[c] >= least) found.push_back(int(c));
+        if (c == size_t(best) || largest[c] >= least) labels.push_back(int(c));
     }
-    return found;
+    return labels;
 }
 
 }  // namespace
@@ -100,12 +100,12 @@ void MeanField::build_kernels(const Picture& picture, const Parameters& p) {
     with_bilateral_ = p.bilateral_weight > 0 && p.iterations > 0;
     if (with_gaussian_) {
         // positions are the same in every picture of a size
-        const std::vector<float> wanted{float(picture.height), float(picture.width), p.gaussian_xy, p.gaussian_weight,
-                                        float(p.symmetric)};
-        if (gaussian_is_for_ != wanted) {
+        const std::vector<float> settings{float(picture.height), float(picture.width), p.gaussian_xy, p.gaussian_weight,
+                                          float(p.symmetric)};
+        if (gaussian_is_for_ != settings) {
             gaussian_is_for_.clear();
             gaussian_.build(picture, p.gaussian_xy, p.gaussian_weight, p.symmetric, table_);
-            gaussian_is_for_ = wanted;
+            gaussian_is_for_ = settings;
         }
         gaussian_.make_room(result_.labels);
     }

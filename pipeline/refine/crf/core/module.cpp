@@ -41,10 +41,10 @@ FloatArray floats_of(const py::array& array) {
 // A mean field with its memory; calls from several threads take turns.
 class Core {
   public:
-    py::tuple label(const py::array_t<uint8_t>& image, const py::array& scores, int stride, int top, int left,
+    py::tuple label(const py::array_t<uint8_t>& image, const py::array& logits, int stride, int top, int left,
                     const Parameters& parameters) {
         const Picture picture = picture_of(image);
-        const FloatArray array = floats_of(scores);
+        const FloatArray array = floats_of(logits);
         py::array_t<uint8_t> labels({picture.height, picture.width});
         py::array_t<float> winning({picture.height, picture.width});
         uint8_t* label = labels.mutable_data();
@@ -53,7 +53,7 @@ class Core {
         {
             py::gil_scoped_release release;
             const std::lock_guard<std::mutex> lock(mutex_);
-            grid_.take_scores(array, stride, top, left);
+            grid_.take_logits(array, stride, top, left);
             const Result& result = mean_field_.run(picture, grid_, parameters, false);
             for (size_t i = 0; i < result.label.size(); i++) label[i] = uint8_t(result.kept[result.label[i]]);
             std::copy(result.confidence.begin(), result.confidence.end(), posterior);
@@ -120,9 +120,9 @@ PYBIND11_MODULE(dense_crf_core, module) {
     py::class_<Core>(module, "Core")
         .def(py::init<>())
         .def_property_readonly("vertices", &Core::vertices, "Of the lattices of the last picture.")
-        .def("label", &Core::label, py::arg("image"), py::arg("scores"), py::arg("stride"), py::arg("top"),
+        .def("label", &Core::label, py::arg("image"), py::arg("logits"), py::arg("stride"), py::arg("top"),
              py::arg("left"), py::arg("parameters"),
-             "Scores (C, h, w) -> the best label (H, W) uint8 and its posterior (H, W) float32.")
+             "Logits (C, h, w) -> the best label (H, W) uint8 and its posterior (H, W) float32.")
         .def("posterior", &Core::posterior, py::arg("image"), py::arg("probabilities"), py::arg("parameters"),
              "Probabilities (C, H, W) -> posterior (C, H, W) float32.");
 }
