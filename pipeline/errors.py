@@ -6,7 +6,7 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """A flag, a configuration file or an argument that cannot be used; found before any work."""
+    """A flag, a configuration file or an argument that cannot be used; raised before any work."""
 
 
 class StorageError(PipelineError):

@@ -1,4 +1,4 @@
-"""Encoded image bytes to RGB arrays, and every limit on what is decoded."""
+"""Decoding images to RGB arrays, and the limits on what is decoded."""
 
 import io
 import threading
@@ -82,23 +82,23 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
 
 
 def max_encoded_bytes(max_pixels: int) -> int:
-    """Bytes that no file of `max_pixels` exceeds: four uncompressed 16-bit samples a pixel, and some room."""
+    """Return the bytes that no file of `max_pixels` exceeds: four raw 16-bit samples a pixel, and some more."""
     return 8 * max_pixels + 64 * 1024 * 1024
 
 
 def header_pixels(data: bytes) -> int:
-    """Width * height as the header states them, without decoding a pixel; 0 where no header can be read."""
+    """Read width * height from the header, without decoding a pixel; 0 where no header can be read."""
     try:
         width, height = _header(data).size
     except MemoryError:
         raise
-    except Exception:  # as in decode, which will say what is wrong
+    except Exception:  # as in decode, which says what is wrong
         return 0
     return width * height
 
 
 def _header(data: bytes) -> Image.Image:
-    """The image before its pixels are decoded. Not by Image.open, which would try every other format too."""
+    """Open an image without decoding its pixels. Not by Image.open, which would try every other format too."""
     if not data:
         raise ImageError("the image is empty (0 bytes)")
     decoder = next((decoder for magic, decoder in _DECODERS if data.startswith(magic)), None)
@@ -109,7 +109,7 @@ def _header(data: bytes) -> Image.Image:
 
 
 def _load(data: bytes, max_pixels: int) -> Image.Image:
-    """The decoded first frame, in the file's own mode."""
+    """Decode the first frame, in the file's own mode."""
     image = _header(data)
     width, height = image.size
     if width * height > max_pixels:
@@ -124,7 +124,7 @@ def _load(data: bytes, max_pixels: int) -> Image.Image:
 
 @contextmanager
 def _pillow_limit_lifted() -> Iterator[None]:
-    """Pillow checks a process-wide limit of its own, below ours; it is put back at once."""
+    """Lift the limit that Pillow keeps for the whole process, which is below ours; it is put back at once."""
     with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -134,7 +134,7 @@ def _pillow_limit_lifted() -> Iterator[None]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1, upright, where there is none or the block cannot be read."""
+    """Read the EXIF orientation; 1, upright, where there is none or the block cannot be read."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # a damaged EXIF block raises nearly anything, and the picture itself is good
@@ -142,7 +142,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """The image in mode RGB: greys scaled to 8 bits, transparency composited on white."""
+    """Convert to mode RGB: greys scaled to 8 bits, transparency composited on white."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _grey_to_8_bits(image)
     elif image.mode == "La":  # grey with premultiplied alpha
@@ -156,7 +156,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey_to_8_bits(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits or floating point, in mode L: Pillow's own conversion clips instead of scaling."""
+    """Scale grey of more than 8 bits or floating point to mode L: Pillow's own conversion clips instead."""
     grey = np.asarray(image)
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     white = 1.0 if image.mode == "F" else 4095.0 if tags.get(_BITS_PER_SAMPLE_TAG) == (12,) else 65535.0
@@ -175,7 +175,7 @@ def _grey_to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 of an RGB image, a band of rows at a time: Pillow's own copy needs three times the memory."""
+    """Copy an RGB image to (H, W, 3) uint8, a band of rows at a time: Pillow's copy needs three times the memory."""
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _BAND_ROWS):

@@ -1,4 +1,4 @@
-"""What the values of an index mask mean, and the class names of the data sets that public weights were trained on."""
+"""The labels of an index mask, and the class names of the data sets that public weights were trained on."""
 
 from dataclasses import dataclass
 
@@ -50,9 +50,9 @@ VOC_CLASSES = tuple(_VOC.split())
 COCO_STUFF_CLASSES = tuple(name.strip() for name in _COCO_STUFF.split(","))
 COCO_CLASSES = ("background", *COCO_STUFF_CLASSES[:90])
 
-_KNOWN = {len(names): names for names in (VOC_CLASSES, COCO_CLASSES, COCO_STUFF_CLASSES)}
+_BY_COUNT = {len(names): names for names in (VOC_CLASSES, COCO_CLASSES, COCO_STUFF_CLASSES)}
 
 
 def class_names(count: int) -> tuple[str, ...]:
-    """Names for a file that holds none: those of VOC (21), COCO (91) or COCO-Stuff (182), else class_0, class_1, ..."""
-    return _KNOWN.get(count, tuple(f"class_{index}" for index in range(count)))
+    """Name the classes of a file without names: VOC (21), COCO (91) or COCO-Stuff (182), else class_0, class_1 ..."""
+    return _BY_COUNT.get(count, tuple(f"class_{index}" for index in range(count)))

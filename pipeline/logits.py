@@ -1,7 +1,7 @@
-"""The score grid that travels from the network to the CRF: its geometry, upsampling, softmax and bytes.
+"""The grid of logits that travels from the network to the CRF: its geometry, upsampling, softmax and bytes.
 
 For an output stride s, grid point (i, j) is centred on pixel (s*i, s*j). An image of H x W pixels has a grid of
-grid_size(H, s) x grid_size(W, s) points, so every pixel lies between grid points and no score is extrapolated.
+grid_size(H, s) x grid_size(W, s) points, so every pixel lies between grid points and no logit is extrapolated.
 """
 
 import math
@@ -17,23 +17,23 @@ _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 def grid_size(pixels: int, stride: int) -> int:
-    """Number of grid points that cover a side of `pixels` pixels: ceil((pixels - 1) / stride) + 1."""
+    """Return the number of grid points that cover a side of `pixels` pixels: ceil((pixels - 1) / stride) + 1."""
     return -(-(pixels - 1) // stride) + 1
 
 
 def valid_size(pixels: int, stride: int) -> int:
-    """The smallest stride*m + 1 >= pixels: the side whose last pixel is a grid point."""
+    """Return the smallest stride*m + 1 >= pixels: the side whose last pixel is a grid point."""
     return stride * (grid_size(pixels, stride) - 1) + 1
 
 
-def upsample(scores: Floats, height: int, width: int, stride: int, top: int = 0, left: int = 0) -> NDArray[np.float32]:
-    """Bilinear scores of one window of the picture.
+def upsample(logits: Floats, height: int, width: int, stride: int, top: int = 0, left: int = 0) -> NDArray[np.float32]:
+    """Interpolate the logits of one window of the picture, bilinearly.
 
     Pixel (y, x) reads the grid at (y / stride, x / stride). This is Caffe's Interp, or align_corners=True towards
     valid_size, then a crop. Memory is bounded by the window, not by the grid.
 
     Args:
-        scores: (C, h, w) of any float type.
+        logits: (C, h, w) of any float type.
         height: rows of the window, in pixels.
         width: columns of the window, in pixels.
         stride: output stride of the network, in pixels.
@@ -46,7 +46,7 @@ def upsample(scores: Floats, height: int, width: int, stride: int, top: int = 0,
     Raises:
         ModelError: the window reaches beyond the grid.
     """
-    grid, top, left = window(scores, height, width, stride, top, left)
+    grid, top, left = window(logits, height, width, stride, top, left)
     grid = grid.astype(np.float32)  # (C, h', w')
     # columns first: they are stretched while there are still few rows
     wide = np.empty((*grid.shape[:2], width), np.float32)  # (C, h', width)
@@ -56,8 +56,8 @@ def upsample(scores: Floats, height: int, width: int, stride: int, top: int = 0,
     return full
 
 
-def window(scores: Floats, height: int, width: int, stride: int, top: int, left: int) -> tuple[Floats, int, int]:
-    """The part of the grid (C, h', w') that covers a window of the picture, as a view, and the window's place in it.
+def window(logits: Floats, height: int, width: int, stride: int, top: int, left: int) -> tuple[Floats, int, int]:
+    """Cut out the part of the grid (C, h', w') that covers a window of the picture, as a view.
 
     Returns:
         The view, and the window's first row and column in pixels from the view's first point; both are below `stride`.
@@ -68,17 +68,17 @@ def window(scores: Floats, height: int, width: int, stride: int, top: int, left:
     rows = grid_size(top + height, stride)
     columns = grid_size(left + width, stride)
     if (
-        scores.ndim != 3
+        logits.ndim != 3
         or min(top, left) < 0
         or min(height, width) < 1
-        or rows > scores.shape[1]
-        or columns > scores.shape[2]
+        or rows > logits.shape[1]
+        or columns > logits.shape[2]
     ):
         raise ModelError(
-            f"a window of {height}x{width} pixels at ({top}, {left}) is not covered by a score grid of shape "
-            f"{scores.shape} at stride {stride}; pass the grid of the whole picture"
+            f"a window of {height}x{width} pixels at ({top}, {left}) is not covered by a grid of logits of shape "
+            f"{logits.shape} at stride {stride}; pass the grid of the whole picture"
         )
-    return scores[:, top // stride : rows, left // stride : columns], top % stride, left % stride
+    return logits[:, top // stride : rows, left // stride : columns], top % stride, left % stride
 
 
 def _stretch(grid: NDArray[np.float32], stride: int, start: int, out: NDArray[np.float32]) -> None:
@@ -97,7 +97,7 @@ def _stretch(grid: NDArray[np.float32], stride: int, start: int, out: NDArray[np
 
 
 def softmax(logits: Floats, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """Softmax over the labels, exp(x_c) / sum_k exp(x_k), safe for large logits.
+    """Compute the softmax over the labels, exp(x_c) / sum_k exp(x_k), safe for large logits.
 
     Args:
         logits: (C, H, W) of any float type.
@@ -113,7 +113,7 @@ def softmax(logits: Floats, out: NDArray[np.float32] | None = None) -> NDArray[n
 
 
 def best_label(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Index and value (H, W) of the largest of (C, H, W), the first of equals; several times as fast as argmax."""
+    """Return index and value (H, W) of the largest of (C, H, W), the first of equals; faster than argmax."""
     winning = probabilities[0].copy()
     best = np.zeros(winning.shape, np.uint8)
     for label in range(1, len(probabilities)):
@@ -122,19 +122,19 @@ def best_label(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], N
     return best, winning
 
 
-def to_bytes(scores: Floats) -> bytes:
-    """Little-endian float16 bytes of scores (C, h, w), C-contiguous; what float16 cannot hold saturates."""
-    return np.clip(scores, -_FLOAT16_MAX, _FLOAT16_MAX).astype("<f2").tobytes()
+def to_bytes(logits: Floats) -> bytes:
+    """Pack logits (C, h, w) as little-endian float16 bytes, C-contiguous; values beyond float16 saturate."""
+    return np.clip(logits, -_FLOAT16_MAX, _FLOAT16_MAX).astype("<f2").tobytes()
 
 
 def from_bytes(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float16]:
-    """Read-only (C, h, w) float16 view of what to_bytes wrote; nothing is copied.
+    """View what to_bytes wrote as read-only (C, h, w) float16; nothing is copied.
 
     Raises:
         ModelError: the number of bytes does not agree with the shape.
     """
     if len(data) != 2 * math.prod(shape):
-        raise ModelError(f"{len(data)} bytes of float16 scores do not fill the shape {tuple(shape)}")
+        raise ModelError(f"{len(data)} bytes of float16 logits do not fill the shape {tuple(shape)}")
     view = np.frombuffer(data, "<f2").reshape(shape)
     view.flags.writeable = False
     return view

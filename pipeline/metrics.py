@@ -37,18 +37,18 @@ class SegmentationScore:
         self._metric.update(torch.from_numpy(prediction.astype(np.int64)), torch.from_numpy(truth.astype(np.int64)))
 
     def add(self, matrix: NDArray[np.int64]) -> None:
-        """Count what another score of the same classes has counted: its matrix (C, C)."""
+        """Add the matrix (C, C) of another score of the same classes."""
         self._metric.confmat += torch.tensor(matrix)
 
     @property
     def matrix(self) -> NDArray[np.int64]:
-        """Pixels (C, C) int64: row is the truth, column the prediction."""
+        """Return the pixels (C, C) int64: row is the truth, column the prediction."""
         counts: NDArray[np.int64] = self._metric.confmat.numpy()
         return counts
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """Intersection over union of each class (C,), in 0..1; NaN where neither truth nor prediction has the class."""
+        """Return the intersection over union of each class (C,), in 0..1; NaN for a class that does not occur."""
         hits = np.diag(self.matrix).astype(np.float64)
         union = self.matrix.sum(axis=0) + self.matrix.sum(axis=1) - hits
         iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(self.classes, np.nan), where=union > 0)
@@ -56,12 +56,12 @@ class SegmentationScore:
 
     @property
     def mean_iou(self) -> float:
-        """Mean of the classes' IoU, in 0..1, over the classes that occur; NaN while nothing is counted."""
-        known = self.iou[~np.isnan(self.iou)]
-        return float(known.mean()) if known.size else float("nan")
+        """Return the mean of the classes' IoU, in 0..1, over the classes that occur; NaN while nothing is counted."""
+        occurring = self.iou[~np.isnan(self.iou)]
+        return float(occurring.mean()) if occurring.size else float("nan")
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of the counted pixels that are right, in 0..1; NaN while nothing is counted."""
+        """Return the share of the counted pixels that are right, in 0..1; NaN while nothing is counted."""
         total = self.matrix.sum()
         return float(np.diag(self.matrix).sum() / total) if total else float("nan")

@@ -70,7 +70,7 @@ def test_upsample_takes_read_only_strided_float16():
     ("top", "left", "height", "width"), [(0, 0, 18, 5), (10, 0, 8, 5), (-1, 0, 5, 5), (0, 0, 0, 5)]
 )
 def test_a_window_outside_the_grid_is_refused(top, left, height, width):
-    with pytest.raises(ModelError, match="not covered by a score grid"):
+    with pytest.raises(ModelError, match="not covered by a grid of logits"):
         logits.upsample(np.zeros((2, 3, 3), np.float32), height, width, 8, top, left)
 
 
@@ -100,7 +100,7 @@ def test_bytes_round_trip(grid):
     assert not back.flags.writeable
 
 
-def test_bytes_are_two_a_score_and_saturate():
+def test_bytes_are_two_a_logit_and_saturate():
     data = logits.to_bytes(np.array([[[1.0, 1e9, -1e9]]], np.float32))
     assert data[:2] == b"\x00\x3c"  # 1.0 in little-endian half precision
     np.testing.assert_array_equal(logits.from_bytes(data, (1, 1, 3)), [[[1, 65504, -65504]]])

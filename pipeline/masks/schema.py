@@ -150,7 +150,7 @@ def check_columns(schema: pa.Schema, required: pa.Schema) -> None:
 
 
 def _reads_as(stored: pa.DataType, required: pa.DataType) -> bool:
-    """Whether values of type `stored` are the same in Python as those of type `required`."""
+    """Tell whether values of type `stored` are the same in Python as those of type `required`."""
     if pa.types.is_dictionary(stored):
         return _reads_as(stored.value_type, required)
     if pa.types.is_struct(required):

@@ -77,7 +77,7 @@ def contact_sheet(rows: Iterable[Row], palette: Pixels, classes: Sequence[str], 
 
 
 def _strip(row: Row, captions: Sequence[str], palette: Pixels, width: int) -> Image.Image:
-    """One row: the pictures side by side, and below them the key and the note."""
+    """Draw one row: the pictures side by side, and below them the key and the note."""
     size = width, max(round(width * row.image.shape[0] / row.image.shape[1]), 1)
     strip = Image.new("RGB", (len(captions) * (width + GAP) - GAP, size[1] + KEY_SIZE + 8), PAPER)
     draw = ImageDraw.Draw(strip)
@@ -98,14 +98,14 @@ def _strip(row: Row, captions: Sequence[str], palette: Pixels, width: int) -> Im
 
 
 def colourize(labels: Pixels, palette: Pixels) -> Image.Image:
-    """A mask (H, W) in the colours (C, 3) of its classes; labels from C on are grey."""
+    """Paint a mask (H, W) in the colours (C, 3) of its classes; labels from C on are grey."""
     colours = np.full((256, 3), VOID, np.uint8)
     colours[: len(palette)] = palette
     return Image.fromarray(colours[labels])
 
 
 def _legend(palette: Pixels, classes: Sequence[str], width: int) -> Image.Image:
-    """Swatches with class names, wrapped to the sheet's width."""
+    """Draw swatches with class names, wrapped to the sheet's width."""
     font, line = _font(KEY_SIZE), KEY_SIZE + 12
     places, x, y = [], 0, 0
     for name in classes:

@@ -16,7 +16,7 @@ _DARK_BELOW = 0.6
 
 
 def heat_map(mean_iou: Mapping[tuple[float, ...], float], axes: Sequence[Sequence[float]]) -> bytes:
-    """A panel for each sigma beta: w1 downwards, sigma alpha to the right, the best cell outlined, others blank.
+    """Draw a panel for each sigma beta: w1 downwards, sigma alpha to the right, the best cell outlined, untried blank.
 
     Args:
         mean_iou: in percent, by (w1, sigma alpha, sigma beta), of the points that were tried.
@@ -55,7 +55,7 @@ def heat_map(mean_iou: Mapping[tuple[float, ...], float], axes: Sequence[Sequenc
 
 
 def _draw(panel: Axes, cells: NDArray[np.float64], low: float, high: float) -> None:
-    """The cells (w1, sigma alpha) as colours from `low` to `high`, and in numbers."""
+    """Draw the cells (w1, sigma alpha) as colours from `low` to `high`, and in numbers."""
     panel.imshow(np.ma.masked_invalid(cells), cmap="viridis", vmin=low, vmax=high, aspect="auto")
     panel.tick_params(labelsize=7, colors=INK)
     for (row, column), value in np.ndenumerate(cells):

@@ -16,7 +16,7 @@ _BAND_NAMES = {"void": "the void band", "borders": "the borders between labels"}
 
 
 def class_bars(classes: Sequence[str], iou: Mapping[str, Floats]) -> bytes:
-    """Horizontal bars of the IoU of each class.
+    """Draw horizontal bars of the IoU of each class, as an encoded PNG.
 
     Args:
         classes: names of the C classes.
@@ -39,7 +39,7 @@ def class_bars(classes: Sequence[str], iou: Mapping[str, Floats]) -> bytes:
 
 
 def trimap_curve(mean_iou: Mapping[str, Floats], band: str) -> bytes:
-    """The mean IoU within bands of growing width.
+    """Draw the mean IoU within bands of growing width, as an encoded PNG.
 
     Args:
         mean_iou: (W,) in percent for the widths 1 .. W, by the title of what was scored, two at most.
@@ -61,7 +61,7 @@ def _colour(index: int, count: int) -> str:
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of one plot, `width` x `height` inches. Not by pyplot, which keeps every figure it has made."""
+    """Make a figure of one plot, `width` x `height` inches. Not by pyplot, which keeps every figure it has made."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_axisbelow(True)
@@ -71,7 +71,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as an encoded PNG."""
+    """Encode the figure as a PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

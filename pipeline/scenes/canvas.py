@@ -40,7 +40,7 @@ class Stencil:
         self._draw.ellipse(box, fill=255 * inside)
 
     def coverage(self) -> Array:
-        """The share of each pixel (H, W) that the shape covers, 0..1."""
+        """Return the share of each pixel (H, W) that the shape covers, 0..1."""
         return np.asarray(self._image.reduce(SUPERSAMPLE), np.float32) / 255
 
 
@@ -68,7 +68,7 @@ class Sun:
 
     @property
     def side(self) -> float:
-        """-1 where the light comes from the left, 1 where it comes from the right."""
+        """Return -1 where the light comes from the left, 1 where it comes from the right."""
         return -math.copysign(1.0, self.lean)
 
 
@@ -96,7 +96,7 @@ class Canvas:
 
 
 def _extent(coverage: Array) -> tuple[slice, slice]:
-    """The rows and columns that hold all of a shape; empty where there is nothing of it."""
+    """Return the rows and columns that hold all of a shape; empty where there is nothing of it."""
     rows, columns = np.flatnonzero(coverage.any(axis=1)), np.flatnonzero(coverage.any(axis=0))
     if not rows.size:
         return slice(0, 0), slice(0, 0)
@@ -104,7 +104,7 @@ def _extent(coverage: Array) -> tuple[slice, slice]:
 
 
 def _cast(sprite: Sprite, sun: Sun) -> Array:
-    """The shadow (H, W) of an upright thing: its own outline laid down from its foot line, and blurred."""
+    """Compute the shadow (H, W) of an upright thing: its own outline laid down from its foot line, and blurred."""
     # A point h above its foot (x, foot + slope*x) darkens (x + lean*h, foot + slope*x + reach*h): solved for the point.
     fall = sun.reach - sun.lean * sprite.slope
     hx, hy, h0 = -sprite.slope / fall, 1 / fall, -sprite.foot / fall

@@ -18,7 +18,7 @@ PALETTE = (
     (135, 190, 250), (95, 175, 60), (235, 205, 130), (35, 95, 175), (180, 75, 55),
     (20, 95, 45), (245, 245, 240), (250, 130, 20), (235, 40, 150), (120, 50, 170),
 )  # fmt: skip
-"""Colours of the classes that look like the things themselves, for people to look at."""
+"""Colours of the classes, near those of the things themselves."""
 
 SKY, GRASS, SAND, WATER = range(4)
 GROUNDS = (GRASS, SAND, WATER)
@@ -76,7 +76,7 @@ def _lay_ground(rng: np.random.Generator, canvas: Canvas, ground: Ground, sky: A
 
 
 def _region(rng: np.random.Generator, ground: Ground) -> Array:
-    """The coverage (H, W) of a part of the plane: a winding path, a round pond, or all beyond a shore line."""
+    """Pick a part of the plane and return its coverage (H, W): a winding path, a pond, or all beyond a shore."""
     wobble = ground.sample(textures.tileable(rng, 2.2), 0.12) * 0.25
     across, away = ground.across + wobble, ground.away
     kind = rng.integers(3)
@@ -121,7 +121,7 @@ def _stand_things(rng: np.random.Generator, canvas: Canvas, ground: Ground, sun:
 
 
 def _photograph(rng: np.random.Generator, image: Array) -> NDArray[np.uint8]:
-    """The camera: light falling off to one side, colour balance, exposure, blur of the lens, noise of the sensor."""
+    """Apply a camera: light falling off to one side, colour balance, exposure, blur of the lens, noise."""
     _, height, width = image.shape
     x, y = np.linspace(-1, 1, width, dtype=np.float32)[None, :], np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     falloff = 1.0 + rng.uniform(-0.12, 0.12) * x + rng.uniform(-0.06, 0.06) * y - 0.06 * (x**2 + y**2)

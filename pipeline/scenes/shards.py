@@ -1,4 +1,4 @@
-"""Scenes as WebDataset shards of pictures, with their truth apart, so that no reader takes a mask for a picture."""
+"""Writing scenes as WebDataset shards of pictures; their truth lies apart, so that no mask is taken for a picture."""
 
 import io
 import tarfile
@@ -42,7 +42,7 @@ def write_shards(uri: str, count: int, seed: int = 0, per_shard: int = 100) -> N
 
 
 def _tar(examples: list[Example]) -> bytes:
-    """A tar of JPEG files, the same bytes for the same scenes."""
+    """Make a tar of JPEG files, the same bytes for the same scenes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for key, image, _ in examples:
@@ -55,7 +55,7 @@ def _tar(examples: list[Example]) -> bytes:
 
 
 def _table(examples: list[Example], seed: int) -> bytes:
-    """A Parquet file of the scenes' true masks."""
+    """Make a Parquet file of the scenes' true masks."""
     palette = masks.pascal_palette(len(CLASSES))
     info = masks.DatasetInfo(
         classes=CLASSES,

@@ -18,7 +18,7 @@ TILE = 256
 
 
 def colour(*rgb: float) -> Array:
-    """An RGB colour as an array (3, 1, 1)."""
+    """Make an array (3, 1, 1) of an RGB colour."""
     return np.array(rgb, np.float32)[:, None, None]
 
 
@@ -28,7 +28,7 @@ def mix(low: Array, high: Array, weight: Array) -> Array:
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cell: float, stretch: float = 1.0) -> Array:
-    """Smooth noise (H, W), mean 0 and deviation about 1; features of `cell` pixels, `stretch` times as wide."""
+    """Make smooth noise (H, W), mean 0 and deviation about 1; features of `cell` pixels, `stretch` times as wide."""
     rows, columns = int(height / cell) + 3, int(width / (cell * stretch)) + 3
     grid = Image.fromarray(rng.standard_normal((rows, columns), dtype=np.float32))
     box = (1.0, 1.0, 1.0 + width / (cell * stretch), 1.0 + height / cell)
@@ -36,13 +36,13 @@ def noise(rng: np.random.Generator, height: int, width: int, cell: float, stretc
 
 
 def fractal(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 4) -> Array:
-    """Sum of noises (H, W) whose features and amplitudes halve from one to the next; deviation about 1."""
+    """Sum noises (H, W) whose features and amplitudes halve from one to the next; deviation about 1."""
     layers = [noise(rng, height, width, max(cell / 2**k, 1.0)) / 2**k for k in range(octaves)]
     return np.asarray(sum(layers)) / 1.15
 
 
 def tileable(rng: np.random.Generator, slope: float, stretch: float = 1.0) -> Array:
-    """Noise (TILE, TILE) that repeats without a seam, with amplitude 1 / frequency**slope, mean 0, deviation 1."""
+    """Make noise (TILE, TILE) that repeats without a seam, with amplitude 1 / frequency**slope, mean 0, deviation 1."""
     spectrum = np.fft.rfft2(rng.standard_normal((TILE, TILE), dtype=np.float32))
     fy, fx = np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)[None, :]
     frequency = np.hypot(fy, fx * stretch).astype(np.float32)
@@ -61,19 +61,19 @@ class Ground:
 
     @cached_property
     def nearness(self) -> Array:
-        """(H, W): 0 at the horizon and above, 1 at the bottom row; a thing there is this much of its full size."""
+        """Return (H, W): 0 from the horizon up, 1 at the bottom row; a thing there is this much of its full size."""
         rows = np.arange(self.height, dtype=np.float32) + 0.5
         near = np.clip((rows - self.horizon) / (self.height - self.horizon), 0.0, 1.0)
         return np.broadcast_to(near[:, None], (self.height, self.width))
 
     @cached_property
     def away(self) -> Array:
-        """Distance from the camera (H, W), 1 at the bottom row."""
+        """Return the distance from the camera (H, W), 1 at the bottom row."""
         return 1.0 / np.maximum(self.nearness, 0.01)
 
     @cached_property
     def across(self) -> Array:
-        """Distance to the right of the camera (H, W), about -0.67..0.67 along the bottom row."""
+        """Return the distance to the right of the camera (H, W), about -0.67..0.67 along the bottom row."""
         columns = (np.arange(self.width, dtype=np.float32) + 0.5 - self.width / 2) / self.height
         return columns[None, :] * self.away
 
@@ -86,7 +86,7 @@ class Ground:
 
 
 def sky(rng: np.random.Generator, height: int, width: int, horizon: float) -> Array:
-    """A sky (3, H, W): one of four kinds of weather, a gradient down to the horizon, and clouds."""
+    """Paint a sky (3, H, W): one of four kinds of weather, a gradient down to the horizon, and clouds."""
     zenith, low, cloud = SKIES[rng.integers(len(SKIES))]
     rows = np.linspace(0, height / max(horizon, 1.0), height, dtype=np.float32)
     blue = mix(zenith, low, np.broadcast_to(np.clip(rows, 0, 1)[:, None] ** 1.5, (height, width)))
@@ -104,7 +104,7 @@ SKIES = [
 
 
 def grass(rng: np.random.Generator, ground: Ground) -> Array:
-    """Grass (3, H, W): patches on the plane, and upright blades that grow longer towards the camera."""
+    """Paint grass (3, H, W): patches on the plane, and upright blades that grow longer towards the camera."""
     dry, lush = rng.uniform(0.75, 1.25, 2)
     patches = ground.sample(tileable(rng, 1.4), 0.5) + ground.sample(tileable(rng, 0.8), 1.0)
     blades = noise(rng, ground.height, ground.width, 5.0, stretch=0.25) * (0.25 + 0.75 * ground.nearness)
@@ -113,7 +113,7 @@ def grass(rng: np.random.Generator, ground: Ground) -> Array:
 
 
 def sand(rng: np.random.Generator, ground: Ground) -> Array:
-    """Sand or gravel (3, H, W): fine or coarse grain, and ripples in the sand."""
+    """Paint sand or gravel (3, H, W): fine or coarse grain, and ripples in the sand."""
     coarse = rng.uniform() < 0.4
     base = colour(0.60, 0.57, 0.53) if coarse else colour(0.80, 0.70, 0.50)
     tint = base * rng.uniform(0.85, 1.1) + colour(*rng.uniform(-0.03, 0.03, 3))
@@ -125,7 +125,7 @@ def sand(rng: np.random.Generator, ground: Ground) -> Array:
 
 
 def water(rng: np.random.Generator, ground: Ground, sky_picture: Array) -> Array:
-    """Water (3, H, W): the sky above it upside down, darker and tinted, broken by waves, with a few glints."""
+    """Paint water (3, H, W): the sky above it upside down, darker and tinted, broken by waves, with a few glints."""
     rows = np.clip(2 * ground.horizon - np.arange(ground.height), 0, ground.height - 1).astype(np.int64)
     deep = colour(0.08, 0.26, 0.30) * rng.uniform(0.7, 1.4)
     mirror = mix(sky_picture[:, rows] * 0.8, deep, 0.35 + 0.5 * ground.nearness)
@@ -136,7 +136,7 @@ def water(rng: np.random.Generator, ground: Ground, sky_picture: Array) -> Array
 
 
 def bricks(rng: np.random.Generator, u: Array, v: Array, rows: int) -> Array:
-    """Courses of bricks (3, H, W) at wall coordinates u (wall heights along it) and v (0 at the top, 1 at the foot)."""
+    """Paint bricks (3, H, W) at wall coordinates u (wall heights along it) and v (0 at the top, 1 at the foot)."""
     course = np.floor(v * rows).astype(np.int64)
     along = u * rows / 2.3 + 0.5 * (course % 2)
     brick = np.floor(along).astype(np.int64)
@@ -150,5 +150,5 @@ def bricks(rng: np.random.Generator, u: Array, v: Array, rows: int) -> Array:
 
 
 def _edge(position: Array) -> Array:
-    """Distance to the nearest whole number."""
+    """Return the distance to the nearest whole number."""
     return np.abs(position - np.round(position)).astype(np.float32)

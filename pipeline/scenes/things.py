@@ -22,7 +22,7 @@ WOODS = [colour(0.88, 0.87, 0.84), colour(0.45, 0.31, 0.20), colour(0.62, 0.47, 
 
 
 def wall(rng: np.random.Generator, shape: Shape, at: Point, size: float, sun: Sun) -> Sprite:
-    """A brick wall that runs off to one side in perspective; some have battlements or an opening to look through."""
+    """Draw a brick wall that runs off to one side in perspective; some have battlements or an opening."""
     (height, width), (x0, foot) = shape, at
     span, end = rng.uniform(0.5, 1.4) * width, size * rng.uniform(0.55, 1.0)
     slope = (end - size) * 0.35 / span
@@ -54,7 +54,7 @@ def wall(rng: np.random.Generator, shape: Shape, at: Point, size: float, sun: Su
 
 
 def tree(rng: np.random.Generator, shape: Shape, at: Point, size: float, sun: Sun) -> Sprite:
-    """A tree: a branching trunk, and on most trees clumps of leaves with gaps between them."""
+    """Draw a tree: a branching trunk, and on most trees clumps of leaves with gaps between them."""
     height, width = shape
     wood, leaves, lit = Stencil(height, width), Stencil(height, width), Stencil(height, width)
     tips = _branch(rng, wood, at, -math.pi / 2 + rng.normal(0, 0.06), size * 0.32, size * 0.065, 5)
@@ -94,7 +94,7 @@ def _branch(
 
 
 def fence(rng: np.random.Generator, shape: Shape, at: Point, size: float, sun: Sun) -> Sprite:
-    """A fence across the picture: pickets or iron bars on rails, with open gaps between them."""
+    """Draw a fence across the picture: pickets or iron bars on rails, with open gaps between them."""
     (height, width), (x0, foot) = shape, at
     iron = rng.uniform() < 0.35
     pitch = size * (rng.uniform(0.13, 0.2) if iron else rng.uniform(0.24, 0.42))
@@ -119,7 +119,7 @@ def fence(rng: np.random.Generator, shape: Shape, at: Point, size: float, sun: S
 
 
 def pole(rng: np.random.Generator, shape: Shape, at: Point, size: float, sun: Sun) -> Sprite:
-    """A pole: a street lamp with its arm, a round or square sign, a telegraph pole, or a banded post."""
+    """Draw a pole: a street lamp with its arm, a round or square sign, a telegraph pole, or a banded post."""
     (height, width), (x, foot) = shape, at
     thick, top = max(size * rng.uniform(0.02, 0.045), 2.0), foot - size
     mast, head = Stencil(height, width), Stencil(height, width)
@@ -150,7 +150,7 @@ def pole(rng: np.random.Generator, shape: Shape, at: Point, size: float, sun: Su
 
 
 def ball(rng: np.random.Generator, shape: Shape, at: Point, size: float, sun: Sun) -> Sprite:
-    """A ball: plain, spotted, or in gores like a beach ball; lit from the side, with a highlight."""
+    """Draw a ball: plain, spotted, or in gores like a beach ball; lit from the side, with a highlight."""
     (height, width), (x, foot) = shape, at
     r = size / 2
     stencil = Stencil(height, width)
@@ -175,7 +175,7 @@ def ball(rng: np.random.Generator, shape: Shape, at: Point, size: float, sun: Su
 
 
 def parasol(rng: np.random.Generator, shape: Shape, at: Point, size: float, sun: Sun) -> Sprite:
-    """A parasol: a dome of striped cloth with a scalloped hem on a thin stick, planted at a slant."""
+    """Draw a parasol: a dome of striped cloth with a scalloped hem on a thin stick, planted at a slant."""
     (height, width), (x, foot) = shape, at
     tilt = rng.uniform(-0.16, 0.16)
     apex = x + math.sin(tilt) * size, foot - math.cos(tilt) * size

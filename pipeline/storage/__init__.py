@@ -1,4 +1,4 @@
-"""One URI, one filesystem: list, read, probe, and put whole or not at all.
+"""Files and objects by URI: list, read, probe, and write whole or not at all.
 
 A URI is a local path or anything fsspec opens (`s3://`, and `gs://`, `abfs://`, `memory://` ... where the extra is
 installed). S3 takes its endpoint, region and keys from the standard AWS_* variables or profile; a self-hosted endpoint

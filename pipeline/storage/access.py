@@ -1,4 +1,4 @@
-"""One URI, one filesystem, and what its errors mean to a person."""
+"""The filesystem behind a URI, and what its errors mean to a person."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _ATTEMPTS = 4
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of `uri` and the path inside it.
+    """Open the filesystem of `uri`; returns it and the path inside it.
 
     Raises:
         StorageError: a scheme that is not installed, or an S3 URI with credentials, which nobody would use.
@@ -56,12 +56,12 @@ def explained(uri: str, action: str) -> Iterator[None]:
 
 
 def scheme(fs: fsspec.AbstractFileSystem) -> str:
-    """The name of a filesystem's kind: file, s3, memory ..."""
+    """Return the name of a filesystem's kind: file, s3, memory ..."""
     return fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
 
 
 def _s3_options() -> dict[str, Any]:
-    """Options beyond what botocore reads from the environment itself: path-style addressing, and bounded waiting."""
+    """Return what botocore does not read from the environment itself: path-style addressing, and bounded waiting."""
     config: dict[str, Any] = {
         "connect_timeout": 5,
         "read_timeout": 60,
@@ -76,7 +76,7 @@ def _s3_options() -> dict[str, Any]:
 
 
 def reason(error: Exception) -> str:
-    """Why a storage did not do what it was asked, and what to do about it."""
+    """Say why a storage did not do what it was asked, and what to do about it."""
     if isinstance(error, FileNotFoundError):
         return "there is no such bucket, folder or object; check the spelling, or create it"
     if isinstance(error, PermissionError):

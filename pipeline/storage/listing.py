@@ -1,4 +1,4 @@
-"""The files below a prefix, streamed: object listings are held a page at a time."""
+"""Listing the files below a prefix, streamed: object listings are held a page at a time."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def list_files(uri: str) -> Iterator[Entry]:
 
 
 def list_folder(uri: str) -> Iterator[Entry]:
-    """The same of a folder, prefix or file that is called `uri` to the letter, wildcards in it being none."""
+    """Stream the files at `uri` as list_files does, taking `*`, `?` and `[` in it as letters of the name."""
     yield from _matching(uri, uri.rstrip("/") or "/", "")
 
 
@@ -44,17 +44,17 @@ def _matching(uri: str, root: str, pattern: str) -> Iterator[Entry]:
     fs, path = filesystem(root)
     matches = re.compile(glob_translate(pattern)).match if pattern else None
     with explained(uri, "list"):
-        for found, size, version in walk(fs, path, literal_start(pattern)):
-            key = found[len(path) :].removeprefix("/") or found.rpartition("/")[2]
+        for file, size, version in walk(fs, path, literal_start(pattern)):
+            key = file[len(path) :].removeprefix("/") or file.rpartition("/")[2]
             hidden = any(part.startswith(".") for part in key.split("/"))
             if not hidden and (matches is None or matches(key)):
-                yield Entry(uri=below(root, path, found), key=key, size=size, version=version)
+                yield Entry(uri=below(root, path, file), key=key, size=size, version=version)
 
 
 def is_listed(uri: str, version: str) -> bool:
-    """Whether the object at `uri` is there and still has the `version` it was listed with. Raises StorageError.
+    """Tell whether the object at `uri` is there and still has the `version` it was listed with. Raises StorageError.
 
-    Only local files and S3 objects tell their version in the same words by themselves as in a listing; what else is
+    Only local files and S3 objects give the same version by themselves as in a listing; elsewhere an object that is
     there counts as unchanged.
     """
     fs, path = filesystem(uri)
@@ -69,9 +69,9 @@ def is_listed(uri: str, version: str) -> bool:
 
 
 def walk(fs: fsspec.AbstractFileSystem, path: str, start: str = "") -> Iterator[tuple[str, int, str]]:
-    """(path, size, version) of each file below `path`, or of `path` itself when it is a file.
+    """Yield (path, size, version) of each file below `path`, or of `path` itself when it is a file.
 
-    Of files below it only those are wanted whose path from there begins with `start`; S3 leaves the others out.
+    The caller needs only the files whose path below it begins with `start`; S3 leaves the others out.
     """
     if scheme(fs) == "file":
         yield from _walk_local(path)
@@ -108,7 +108,7 @@ def _local_version(status: os.stat_result) -> str:
 
 
 def _walk_s3(fs: fsspec.AbstractFileSystem, path: str, start: str) -> Iterator[tuple[str, int, str]]:
-    """Keys below `path`, else the one key that `path` is. s3fs's own find() would build the whole listing in memory."""
+    """Yield the keys below `path`, or `path` itself. s3fs's own find() would build the whole listing in memory."""
     bucket, _, key = path.partition("/")
     items = _s3_items(fs, bucket, (f"{key}/" if key else "") + start)
     first = next(items, None)
@@ -125,7 +125,7 @@ def _etag(info: dict[str, Any]) -> str:
 
 
 def _s3_items(fs: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """What ListObjectsV2 says of the keys that begin with `prefix`, in their order, a page at a time."""
+    """Yield ListObjectsV2's items for the keys that begin with `prefix`, in order, a page at a time."""
     page: dict[str, Any] = {"NextContinuationToken": None}
     while "NextContinuationToken" in page:
         token = page["NextContinuationToken"]
@@ -135,7 +135,7 @@ def _s3_items(fs: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterat
 
 
 def _version(info: dict[str, Any]) -> str:
-    """What changes when the object does, as far as this filesystem tells."""
+    """Return a text that changes when the object does, as far as this filesystem tells."""
     for field in ("etag", "ETag", "md5Hash", "mtime", "updated", "last_modified", "LastModified", "created"):
         if info.get(field):
             return f"{info['size']}-{info[field]}".replace('"', "")

@@ -1,4 +1,4 @@
-"""Single objects: read, opened, written whole or not at all, deleted."""
+"""Single objects: reading, opening, writing whole or not at all, deleting."""
 
 import io
 import os
@@ -17,14 +17,14 @@ _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 
 
 def read_bytes(uri: str) -> bytes:
-    """The whole object. Raises MissingError where there is none, else StorageError."""
+    """Read the whole object. Raises MissingError where there is none, else StorageError."""
     fs, path = filesystem(uri)
     with explained(uri, "read"):
         return bytes(with_retries(lambda: fs.cat_file(path)))
 
 
 def read_if_there(uri: str) -> bytes | None:
-    """The whole object, or None where there is none. Raises StorageError where the storage does not answer."""
+    """Read the whole object; None where there is none. Raises StorageError where the storage does not answer."""
     try:
         return read_bytes(uri)
     except MissingError:
@@ -34,7 +34,7 @@ def read_if_there(uri: str) -> bytes | None:
 def read_ranges(
     root: str, keys: Sequence[str], starts: Sequence[int | None], ends: Sequence[int | None]
 ) -> list[bytes | StorageError]:
-    """Many objects, or ranges of objects, below `root` at once; None, None is the whole object.
+    """Read many objects, or ranges of objects, below `root` at once; None, None is the whole object.
 
     Returns:
         for each one its bytes, or a StorageError where this one object is missing or denied.
@@ -46,15 +46,15 @@ def read_ranges(
     paths = [f"{path}/{key}" if key else path for key in keys]
 
     def fetch() -> list[bytes | Exception]:
-        found: list[bytes | Exception] = fs.cat_ranges(paths, list(starts), list(ends), on_error="return")
-        for item in found:
+        items: list[bytes | Exception] = fs.cat_ranges(paths, list(starts), list(ends), on_error="return")
+        for item in items:
             if isinstance(item, Exception) and is_outage(item):
                 raise item
-        return found
+        return items
 
     with explained(root, "read"):
-        found = with_retries(fetch)
-    return [_bytes_or_error(f"{root}/{key}", item) for key, item in zip(keys, found, strict=True)]
+        items = with_retries(fetch)
+    return [_bytes_or_error(f"{root}/{key}", item) for key, item in zip(keys, items, strict=True)]
 
 
 class _Stream(io.RawIOBase):
@@ -83,7 +83,7 @@ class _Stream(io.RawIOBase):
 
 @contextmanager
 def opened(uri: str, read_ahead: int = 0) -> Iterator[io.RawIOBase]:
-    """The bytes of one object as a seekable stream, for Arrow and others that read a file from several places.
+    """Open one object as a seekable stream of bytes, for Arrow and others that read a file from several places.
 
     Args:
         uri: of the object.
@@ -91,8 +91,8 @@ def opened(uri: str, read_ahead: int = 0) -> Iterator[io.RawIOBase]:
 
     Raises:
         MissingError: the object is not there, or was replaced while the stream was read.
-        StorageError: it is denied, or its storage does not answer. Whatever else is raised while the stream is read is
-            about what the object holds.
+        StorageError: it is denied, or its storage does not answer. Any other error while the stream is read is about
+            the bytes in the object.
     """
     fs, path = filesystem(uri)
     cache = {"block_size": read_ahead, "cache_type": "readahead"} if read_ahead else {"cache_type": "none"}
@@ -103,7 +103,7 @@ def opened(uri: str, read_ahead: int = 0) -> Iterator[io.RawIOBase]:
 
 
 def exists(uri: str) -> bool:
-    """Whether an object or a folder is there. Raises StorageError when the storage does not answer."""
+    """Tell whether an object or a folder is there. Raises StorageError when the storage does not answer."""
     fs, path = filesystem(uri)
     with explained(uri, "look for"):
         return with_retries(lambda: bool(fs.exists(path)))
@@ -113,7 +113,7 @@ def put_whole(uri: str, data: bytes, *, once: bool = False) -> None:
     """Write one object so that a reader sees all of it or nothing. Raises StorageError.
 
     Object stores commit on completion; elsewhere the bytes go to a hidden neighbour that is renamed into place. With
-    `once` a storage that does not answer is not asked again: what is true now may not be when it does.
+    `once` a storage that does not answer is not asked again: by then the write may no longer be right.
     """
     fs, path = filesystem(uri)
     with explained(uri, "write"):
@@ -142,7 +142,7 @@ def delete(uri: str) -> None:
 
 
 def _bytes_or_error(uri: str, item: bytes | Exception) -> bytes | StorageError:
-    """What one object's fetch gave; a failure that is not the object's own is raised."""
+    """Return one object's bytes, or the error that is this object's own; raise any other error."""
     if isinstance(item, FileNotFoundError | PermissionError | IsADirectoryError):
         return StorageError(f"cannot read {redact(uri)}: {scrubbed(reason(item), uri)}")
     if isinstance(item, Exception):

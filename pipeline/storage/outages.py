@@ -1,4 +1,4 @@
-"""Storages that do not answer for a while: they are asked again, for as long as a run allows."""
+"""Outages of a storage: it is asked again, for as long as a run allows."""
 
 import errno
 import time
@@ -21,11 +21,12 @@ _OUTAGES = (
     TimeoutError,
 )
 _SERVER_FAILURES = (errno.EIO, errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO))
-"""What s3fs makes of the 5xx of a server; not each system has a number of its own for each."""
+"""Error numbers that s3fs gives a server's 5xx answers; EREMOTEIO is not on every system."""
 
 _allowed: list[float] = []
-"""What each `retrying` block that is open now allows, in seconds: threads open and close theirs in any order."""
+"""Seconds that each open `retrying` block allows; threads open and close theirs in any order."""
 _silent_since: float | None = None
+"""When the outage began that goes on now, by time.monotonic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +60,15 @@ def retrying(seconds: float) -> Iterator[None]:
 
 
 def retry_seconds() -> float:
-    """Give the seconds for which a silent storage is asked again, in this process, now."""
+    """Return for how many seconds a storage that does not answer is asked again, in this process, now."""
     return max(_allowed, default=0.0)
 
 
 def with_retries(call: Callable[[], _T]) -> _T:
     """Return what `call` does; while the storage does not answer, call it again, for as long as `retrying` allows.
 
-    The time counts from the beginning of the outage, also where other calls of this process have met it before: what is
-    still asked once a run has given up does not wait as long again.
+    The time counts from the beginning of the outage, even where another call of this process met it first: a call that
+    comes once a run has given up does not wait as long again.
     """
     global _silent_since
     started, pause = time.monotonic(), 0.5
@@ -89,7 +90,7 @@ def with_retries(call: Callable[[], _T]) -> _T:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Tell whether a storage did not answer, or only to say that it cannot now."""
+    """Tell whether an error means that a storage did not answer, or answered that it cannot now."""
     if isinstance(error, StorageError) and error.__cause__ is not None:
         return is_outage(error.__cause__)
     if isinstance(error, aiohttp.ClientResponseError):

@@ -1,4 +1,4 @@
-"""Whether a storage can be used at all, found out in seconds."""
+"""Probing whether a storage can be used at all, in seconds."""
 
 import threading
 import uuid
@@ -47,7 +47,7 @@ def probe_writable(uri: str, seconds: float = PROBE_SECONDS) -> None:
 
 
 def within(seconds: float, uri: str, action: str, call: Callable[[], _T]) -> _T:
-    """What `call` returns or raises. A dead endpoint must not hold a person for its own time-out.
+    """Return or raise what `call` does: a dead endpoint must not keep a person waiting for its own time-out.
 
     Raises:
         StorageError: `seconds` have passed; the call goes on, on a thread that is left behind.

@@ -17,14 +17,14 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 def normalize(uri: str) -> str:
-    """Absolute form of `uri` without a trailing slash, so that it means the same on every machine of a cluster."""
+    """Make `uri` absolute, without a trailing slash, so that it means the same on every machine of a cluster."""
     if "://" in uri:
         return uri.rstrip("/")
     return os.path.abspath(os.path.expanduser(uri))
 
 
 def redact(uri: str) -> str:
-    """`uri` fit for a log: user, password and, on the web, signed query values removed."""
+    """Make `uri` fit for a log: without user, password and, on the web, the values of its query."""
     user = credentials(uri)
     if user:
         uri = uri.replace(f"://{user}@", "://***@", 1)
@@ -36,7 +36,7 @@ def redact(uri: str) -> str:
 
 
 def credentials(uri: str) -> str:
-    """User and password as they stand in `uri`, before the bucket or host; empty where there are none."""
+    """Return user and password as they stand in `uri`, before the bucket or host; empty where there are none."""
     scheme, _, rest = uri.partition("://")
     first = rest.partition("/")[0]
     if "@" in first:
@@ -47,7 +47,7 @@ def credentials(uri: str) -> str:
 
 
 def scrubbed(text: str, uri: str) -> str:
-    """`text`, which somebody else wrote about `uri`, without what `redact` takes out of it."""
+    """Remove from `text`, which other code wrote about `uri`, all that `redact` removes from `uri`."""
     secrets = [credentials(uri)] + (urlsplit(uri).query.split("&") if uri.startswith(("http://", "https://")) else [])
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
@@ -55,25 +55,25 @@ def scrubbed(text: str, uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
-    """`uri` with path components appended, as they are: in a bucket `a`, `/a` and `a/` are three names."""
+    """Append path components to `uri` as they are: in a bucket `a`, `/a` and `a/` are three names."""
     return "/".join([uri.rstrip("/"), *parts])
 
 
 def split_glob(uri: str) -> tuple[str, str]:
-    """`s3://b/x/**/*.jpg` -> (`s3://b/x`, `**/*.jpg`); an empty pattern where there is no wildcard."""
-    found = _GLOB.search(uri)
-    if not found or ("://" not in uri and os.path.exists(uri)):
+    """Split `s3://b/x/**/*.jpg` into `s3://b/x` and `**/*.jpg`, an empty pattern where there is no wildcard."""
+    wildcard = _GLOB.search(uri)
+    if not wildcard or ("://" not in uri and os.path.exists(uri)):
         return uri.rstrip("/") or "/", ""
-    cut = uri.rfind("/", 0, found.start())
+    cut = uri.rfind("/", 0, wildcard.start())
     return uri[:cut], uri[cut + 1 :]
 
 
 def literal_start(pattern: str) -> str:
-    """What a glob begins with before its first wildcard."""
-    found = _GLOB.search(pattern)
-    return pattern[: found.start()] if found else pattern
+    """Return the part of a glob before its first wildcard."""
+    wildcard = _GLOB.search(pattern)
+    return pattern[: wildcard.start()] if wildcard else pattern
 
 
-def below(root: str, path: str, found: str) -> str:
-    """The URI of `found`, a path inside the filesystem, given that `root` is the URI of `path`."""
-    return root + found[len(path) :]
+def below(root: str, path: str, file: str) -> str:
+    """Return the URI of `file`, a path inside the filesystem, given that `root` is the URI of `path`."""
+    return root + file[len(path) :]
