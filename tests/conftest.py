@@ -75,8 +75,8 @@ def head() -> Iterator[str]:
         *(f"--ray-client-server-port={free_port()}", "--disable-usage-stats"),
     ]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    patience = {"RAY_raylet_start_wait_time_s": "300"}  # a busy machine starts it slowly
-    environment = os.environ | {"PATH": path, "RAY_AUTH_MODE": "disabled"} | patience
+    slow_start = {"RAY_raylet_start_wait_time_s": "300"}  # a busy machine starts it slowly
+    environment = os.environ | {"PATH": path, "RAY_AUTH_MODE": "disabled"} | slow_start
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

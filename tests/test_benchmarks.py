@@ -114,6 +114,6 @@ def test_another_file_than_the_voc_network_is_refused() -> None:
 
 @pytest.mark.parametrize(("driver_seconds", "bound"), [(0.0, 1000.0), (0.01, 100.0)])
 def test_a_simulated_cluster_is_as_fast_as_its_gpus_or_its_driver(driver_seconds: float, bound: float) -> None:
-    found = simulate(10, Costs(segment_seconds=0.01, refine_seconds=0.3, driver_seconds=driver_seconds))
-    assert 0.85 * bound < found.images_per_second < 1.02 * bound
-    assert found.driver_busy == pytest.approx(found.images_per_second * driver_seconds)
+    simulated = simulate(10, Costs(segment_seconds=0.01, refine_seconds=0.3, driver_seconds=driver_seconds))
+    assert 0.85 * bound < simulated.images_per_second < 1.02 * bound
+    assert simulated.driver_busy == pytest.approx(simulated.images_per_second * driver_seconds)

@@ -63,11 +63,11 @@ def constant(value, shape=(3, 5)):
 
 def test_pascal_colours():
     # the development kit's first 21 classes and its void colour
-    known = {1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0), 15: (192, 128, 128)}
-    known |= {0: (0, 0, 0), 20: (0, 64, 128), 255: (224, 224, 192)}
+    colours = {1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0), 15: (192, 128, 128)}
+    colours |= {0: (0, 0, 0), 20: (0, 64, 128), 255: (224, 224, 192)}
     palette = masks.pascal_palette()
     assert palette.shape == (256, 3)
-    assert {index: tuple(palette[index].tolist()) for index in known} == known
+    assert {index: tuple(palette[index].tolist()) for index in colours} == colours
     assert len(np.unique(palette, axis=0)) == 256
 
 
@@ -171,10 +171,10 @@ def dataset(tmp_path):
 
 @pytest.mark.parametrize("below", ["", "masks", "masks/0.parquet"])
 def test_read_gives_every_mask(dataset, below):
-    found = dict(masks.read(str(dataset / below)))
+    masks_by_key = dict(masks.read(str(dataset / below)))
     parts = [0] if below.endswith("parquet") else [0, 1]
-    assert sorted(found) == [f"{part}/{n}.jpg" for part in parts for n in range(3)]
-    for key, mask in found.items():
+    assert sorted(masks_by_key) == [f"{part}/{n}.jpg" for part in parts for n in range(3)]
+    for key, mask in masks_by_key.items():
         n = int(key[2])
         np.testing.assert_array_equal(mask, constant(n, (4, 3 + n)))
 
@@ -274,11 +274,11 @@ def test_hugging_face_shows_masks_as_images(dataset, tmp_path, monkeypatch):
 
 def test_duckdb_and_pandas_read_the_rest(dataset):
     duckdb, pandas = pytest.importorskip("duckdb"), pytest.importorskip("pandas")
-    found = duckdb.sql(
+    pixels = duckdb.sql(
         f"""SELECT c.name, sum(c.pixels)::INT FROM (SELECT unnest(classes) AS c FROM '{dataset}/masks/*.parquet')
             GROUP BY ALL ORDER BY ALL"""
     ).fetchall()
-    assert found == [("0", 24), ("1", 32), ("2", 40)]
+    assert pixels == [("0", 24), ("1", 32), ("2", 40)]
     frame = pandas.read_parquet(dataset / "masks")
     assert frame["width"].tolist() == [3, 4, 5] * 2
     np.testing.assert_array_equal(masks.decode(frame["mask"][2]["bytes"]), constant(2, (4, 5)))

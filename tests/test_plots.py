@@ -17,8 +17,8 @@ def drawn(png):
 
 
 def pixels_of(image, colour):
-    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
-    return int((image == wanted).all(axis=2).sum())
+    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    return int((image == rgb).all(axis=2).sum())
 
 
 def test_bars_are_as_long_as_the_scores():

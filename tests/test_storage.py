@@ -34,8 +34,8 @@ def test_what_is_put_is_listed_and_read(root: str) -> None:
     entries = {entry.key: entry for entry in storage.list_files(root)}
     assert sorted(entries) == sorted(AWKWARD)
     assert {key: entry.size for key, entry in entries.items()} == {key: i + 1 for i, key in enumerate(AWKWARD)}
-    found = storage.read_ranges(root, AWKWARD, [None] * 5, [None] * 5)
-    assert found == [bytes([i]) * (i + 1) for i in range(5)]
+    contents = storage.read_ranges(root, AWKWARD, [None] * 5, [None] * 5)
+    assert contents == [bytes([i]) * (i + 1) for i in range(5)]
 
 
 def test_version_changes_with_the_object(root: str) -> None:
@@ -82,8 +82,8 @@ def test_glob_and_hidden_names(root: str) -> None:
 def test_a_key_of_s3_may_have_empty_parts(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As AWS lists it: the test's server takes them out of a key."""
     names = ["in/b.jpg", "in//b.jpg", "in//c::d.jpg"]
-    told = [{"Key": name, "Size": 1, "ETag": name} for name in names]
-    monkeypatch.setattr(listing, "_s3_items", lambda fs, bucket, prefix: iter(told))
+    items = [{"Key": name, "Size": 1, "ETag": name} for name in names]
+    monkeypatch.setattr(listing, "_s3_items", lambda fs, bucket, prefix: iter(items))
     entries = list(storage.list_files(f"{bucket}/in"))
     assert [entry.key for entry in entries] == ["b.jpg", "/b.jpg", "/c::d.jpg"]
     fs, path = storage.filesystem(bucket)

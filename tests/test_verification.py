@@ -38,8 +38,8 @@ def wrong(output: str) -> str:
 def test_changed_images_and_errors_tried_again_are_sound(output: str) -> None:
     storage.put_whole(f"{output}/_runs/run1/config.yaml", b"retry_errors: true")
     commit(output, 1, finished_row("a", version="2"), finished_row("c"))
-    found = masks.verify(output)
-    assert (found.files, found.segmented, found.failed, found.replaced, found.problems) == (3, 3, 0, 2, ())
+    count = masks.verify(output)
+    assert (count.files, count.segmented, count.failed, count.replaced, count.problems) == (3, 3, 0, 2, ())
 
 
 def test_an_error_that_another_run_was_not_to_try_again_has_two_rows(output: str) -> None:
@@ -55,23 +55,23 @@ def test_a_second_row_is_named(output: str, failed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"height": 3}, "is (2, 3), and the row says (3, 3)"),
         ({"classes": CLASSES[:2]}, "other classes or pixels"),
         ({"mask": {"bytes": b"no", "path": None}}, "not a readable PNG"),
     ],
 )
-def test_a_mask_that_is_not_what_its_row_says(output: str, change: dict[str, object], said: str) -> None:
+def test_a_mask_that_is_not_what_its_row_says(output: str, change: dict[str, object], message: str) -> None:
     note = info(run_id="run1")
     bad = finished_row("d") | {"classes": CLASSES} | change
     write_files(output, "run1-00000.parquet", note, rows.table([bad], FINISHED))
-    assert said in wrong(output)
+    assert message in wrong(output)
 
 
 def test_a_run_that_said_more_than_it_has(output: str) -> None:
-    said = {"listed": 4, "generation": "g"}
-    storage.put_whole(f"{output}/_runs/run1/summary.json", json.dumps(said).encode())
+    summary = {"listed": 4, "generation": "g"}
+    storage.put_whole(f"{output}/_runs/run1/summary.json", json.dumps(summary).encode())
     assert wrong(output) == "says that 4 images are done; 3 have a row; run the job again"
     commit(output, 2, finished_row("d"))
     assert wrong(output) == ""

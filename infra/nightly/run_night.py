@@ -1,4 +1,4 @@
-"""Submits the night's run to a Ray cluster, follows it to its end, and returns its exit code.
+"""Submit the night's run to a Ray cluster, follow it to its end, and return its exit code.
 
     RAY_API_SERVER_ADDRESS=http://HEAD:8265 python infra/nightly/run_night.py --working-dir . -- \
         python jobs/segment_bucket.py --input URI --output URI
@@ -6,7 +6,7 @@
 The submission's id follows from the night, so that two starts in one night are one run. A run that fails is submitted
 once more, and continues from what it has committed. SIGTERM and Ctrl-C stop the run too. Exit codes: the run's own; 1
 where it has none, as without a cluster; 2 for arguments that cannot be used; 143 after SIGTERM. WEBHOOK_URL, if set, is
-told how the night ended. A second SIGTERM ends the script at once.
+sent the outcome. A second SIGTERM ends the script at once.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _FINAL = {  # exit codes of the job after which another run would end in the sam
 _UNKNOWN = "UNKNOWN"
 _STOPPED = 128 + signal.SIGTERM  # the unit takes it for a success
 _ANSWER_SECONDS = 60.0
-_STOP_PATIENCE_SECONDS = 30.0  # below the 90 that systemd gives a unit to stop
+_STOP_SECONDS = 30.0  # below the 90 that systemd gives a unit to stop
 
 Answer = TypeVar("Answer")
 
@@ -49,7 +49,7 @@ class NightError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How the night ended; `status` is Ray's, or UNKNOWN; `summary` is what the run said last, if it said it."""
+    """How the night ended; `status` is Ray's, or UNKNOWN; `summary` is the last line of its log that is one."""
 
     submission_id: str
     status: str
@@ -58,11 +58,11 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """One sentence to a person."""
-        return f"{self.submission_id}: {self._said}" + (f"; {_counts(self.summary)}" if self.summary else "")
+        """Say it in one sentence, for a person."""
+        return f"{self.submission_id}: {self._end}" + (f"; {_counts(self.summary)}" if self.summary else "")
 
     @property
-    def _said(self) -> str:
+    def _end(self) -> str:
         if self.status == JobStatus.STOPPED:
             return "stopped; the next start continues it"
         if self.status == _UNKNOWN:
@@ -79,46 +79,46 @@ class Dashboard(JobSubmissionClient):
 
 
 @dataclass
-class Patience:
-    """Asks again, every `pause` seconds, what gets no answer, until `seconds` have passed."""
+class Retries:
+    """Calls again, every `pause` seconds, what gets no answer, until `seconds` have passed."""
 
     seconds: float
     pause: float
 
-    def ask(self, question: Callable[[], Answer]) -> Answer:
-        """What `question` returns in the end.
+    def run(self, call: Callable[[], Answer]) -> Answer:
+        """Return what `call` returns in the end.
 
         Raises:
             NightError: there was no answer in time, or the token is refused.
         """
-        deadline, told = time.monotonic() + self.seconds, False
+        deadline, announced = time.monotonic() + self.seconds, False
         while True:
             try:
-                return question()
+                return call()
             except AuthenticationError as error:
-                said = str(error).splitlines()[0]
-                raise NightError(f"{said}; set RAY_AUTH_MODE=token and the cluster's RAY_AUTH_TOKEN") from error
+                reason = str(error).splitlines()[0]
+                raise NightError(f"{reason}; set RAY_AUTH_MODE=token and the cluster's RAY_AUTH_TOKEN") from error
             except (OSError, RuntimeError) as error:  # no connection; or an answer that is no success
                 if time.monotonic() > deadline:
                     where = os.environ["RAY_API_SERVER_ADDRESS"]
                     raise NightError(f"no answer from {where} for {self.seconds:.0f} s: {error}") from error
-                if not told:
+                if not announced:
                     print(f"run_night: asking again for {self.seconds:.0f} s: {error}", file=sys.stderr, flush=True)
-                told = True
+                announced = True
             time.sleep(self.pause)
 
 
 class Night:
     """The submissions of one night: `name`, then `name`-try2 and so on."""
 
-    def __init__(self, name: str, entrypoint: str, working_dir: str | None, patience: Patience) -> None:
-        self._name, self._entrypoint, self._patience = name, entrypoint, patience
+    def __init__(self, name: str, entrypoint: str, working_dir: str | None, retries: Retries) -> None:
+        self._name, self._entrypoint, self._retries = name, entrypoint, retries
         self._runtime_env = {"working_dir": working_dir} if working_dir else {}
         self.submission_id, self._shown = name, ""
 
     @cached_property
     def _client(self) -> Dashboard:
-        return self._patience.ask(Dashboard)
+        return self._retries.run(Dashboard)
 
     def run(self) -> Outcome:
         """Run to the end, twice if the first run fails. Raises NightError."""
@@ -131,27 +131,27 @@ class Night:
 
     def stop(self) -> Outcome:
         """Stop the submission under way, and wait until it has ended. Raises NightError."""
-        self._patience.seconds = min(self._patience.seconds, _STOP_PATIENCE_SECONDS)
-        if self._patience.ask(self._details) is not None:
-            self._patience.ask(lambda: self._client.stop_job(self.submission_id))
+        self._retries.seconds = min(self._retries.seconds, _STOP_SECONDS)
+        if self._retries.run(self._details) is not None:
+            self._retries.run(lambda: self._client.stop_job(self.submission_id))
             ended = self._follow()
             if ended.status != JobStatus.STOPPED:  # it came to its own end first
                 return ended
         return Outcome(submission_id=self.submission_id, status=JobStatus.STOPPED.value, exit_code=_STOPPED)
 
     def _next_attempt(self) -> int:
-        """The first that has not ended badly: a start after such an end, by a person, is to run again."""
+        """Return the first that has not ended badly: after a bad end, a start by a person is to run again."""
         attempt = 1
         while True:
             self.submission_id = self._id(attempt)
-            details = self._patience.ask(self._details)
+            details = self._retries.run(self._details)
             if details is None or details.status not in (JobStatus.FAILED, JobStatus.STOPPED):
                 return attempt
             attempt += 1
 
     def _run(self, attempt: int) -> Outcome:
         self.submission_id, self._shown = self._id(attempt), ""
-        self._patience.ask(self._submit)
+        self._retries.run(self._submit)
         return self._follow()
 
     def _id(self, attempt: int) -> str:
@@ -172,12 +172,12 @@ class Night:
             )
             print(f"submitted {self.submission_id}", flush=True)
         except RuntimeError:
-            found = self._details()
-            if found is None:
+            taken = self._details()
+            if taken is None:
                 raise
-            if found.entrypoint != self._entrypoint:
+            if taken.entrypoint != self._entrypoint:
                 raise NightError(
-                    f"{self.submission_id} is another command, `{found.entrypoint}`; give this one a --night of its own"
+                    f"{self.submission_id} is another command, `{taken.entrypoint}`; give this one a --night of its own"
                 ) from None
             print(f"{self.submission_id} has been submitted already; following it", flush=True)
         except ValueError as error:
@@ -186,7 +186,7 @@ class Night:
     def _follow(self) -> Outcome:
         """Print the log as it grows; return when the run has ended, or the cluster knows it no more."""
         while True:
-            details = self._patience.ask(self._details)
+            details = self._retries.run(self._details)
             if details is None:
                 print(f"run_night: {self.submission_id} is gone; was the head restarted?", file=sys.stderr, flush=True)
                 return Outcome(submission_id=self.submission_id, status=_UNKNOWN, exit_code=1)
@@ -200,31 +200,31 @@ class Night:
                     exit_code=_exit_code(details),
                     summary=_summary(log),
                 )
-            time.sleep(self._patience.pause)
+            time.sleep(self._retries.pause)
 
     def _log(self) -> str:
         try:
-            return self._patience.ask(lambda: self._client.get_job_logs(self.submission_id))
+            return self._retries.run(lambda: self._client.get_job_logs(self.submission_id))
         except NightError as error:  # a lost log does not hide how the run ends
             print(f"run_night: {error}", file=sys.stderr, flush=True)
             return ""
 
 
 def _exit_code(details: JobDetails) -> int:
-    """The driver's; 1 where a signal ended it, or it was never started."""
+    """Return the driver's exit code; 1 where a signal ended it, or it was never started."""
     code = details.driver_exit_code
     return code if code is not None and code >= 0 else 1
 
 
 def _summary(log: str) -> dict[str, Any] | None:
-    """The last line of stdout, which Ray keeps in one log with stderr."""
+    """Find the last line of stdout, which Ray keeps in one log with stderr."""
     for line in reversed(log.splitlines()):
         try:
-            found = json.loads(line)
+            value = json.loads(line)
         except ValueError:
             continue
-        if isinstance(found, dict) and {"listed", "skipped", "segmented", "failed"} <= found.keys():
-            return found
+        if isinstance(value, dict) and {"listed", "skipped", "segmented", "failed"} <= value.keys():
+            return value
     return None
 
 
@@ -233,7 +233,7 @@ def _counts(summary: dict[str, Any]) -> str:
 
 
 def _report(url: str, outcome: Outcome) -> None:
-    """POST the outcome as JSON; a webhook that fails is only told of."""
+    """POST the outcome as JSON; a webhook that fails costs a line on stderr."""
     body = json.dumps({"text": outcome.text} | asdict(outcome)).encode()
     try:
         request = Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")
@@ -241,7 +241,7 @@ def _report(url: str, outcome: Outcome) -> None:
             pass
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", "")  # not the message: the URL may be in it, and is a secret
-        print(f"run_night: WEBHOOK_URL was not told: {type(error).__name__} {reason}", file=sys.stderr)
+        print(f"run_night: WEBHOOK_URL was not notified: {type(error).__name__} {reason}", file=sys.stderr)
 
 
 def _parsed(argv: list[str] | None) -> argparse.Namespace:
@@ -271,18 +271,18 @@ def _outcome(night: Night) -> Outcome:
         return Outcome(submission_id=night.submission_id, status=_UNKNOWN, exit_code=1)
 
 
-def main(argv: list[str] | None = None, patience_seconds: float = 600, poll_seconds: float = 2) -> int:
-    """Submit, follow, tell; returns the exit code."""
+def main(argv: list[str] | None = None, retry_seconds: float = 600, poll_seconds: float = 2) -> int:
+    """Submit, follow, report; returns the exit code."""
     options = _parsed(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `systemctl stop` ends a night as Ctrl-C does
-    patience = Patience(patience_seconds, poll_seconds)
-    night = Night(f"{_NAME}-{options.night}", shlex.join(options.entrypoint), options.working_dir, patience)
+    retries = Retries(retry_seconds, poll_seconds)
+    night = Night(f"{_NAME}-{options.night}", shlex.join(options.entrypoint), options.working_dir, retries)
     try:
         outcome = _outcome(night)
         print(outcome.text, flush=True)
         if url := os.environ.get("WEBHOOK_URL"):
             _report(url, outcome)
-    except KeyboardInterrupt:  # while the run was being stopped, or its end told of
+    except KeyboardInterrupt:  # while the run was being stopped, or its end reported
         print(f"run_night: ended at once; `ray job status {night.submission_id}` says how the run is", file=sys.stderr)
         return _STOPPED
     return outcome.exit_code

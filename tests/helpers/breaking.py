@@ -39,7 +39,7 @@ def stage(folder: Path, *flags: str) -> Iterator[Stage]:
 
     The AWS_* variables of this process point at the proxy.
     """
-    known = dict(os.environ)
+    environment = dict(os.environ)
     with seaweedfs(folder) as server, s3_proxy(server.endpoint) as proxy:
         os.environ.update(credentials(proxy.endpoint))
         try:
@@ -47,7 +47,7 @@ def stage(folder: Path, *flags: str) -> Iterator[Stage]:
                 yield Stage(cluster, server, proxy)
         finally:
             os.environ.clear()
-            os.environ.update(known)
+            os.environ.update(environment)
             s3fs.S3FileSystem.clear_instance_cache()
 
 
@@ -102,10 +102,10 @@ class Job:
 
     def account(self) -> masks.Verification:
         """Recount the output; every picture has its row, and none has two."""
-        found = masks.verify(self.output)
-        assert found.problems == ()
-        assert found.segmented + found.failed == self.count
-        return found
+        verification = masks.verify(self.output)
+        assert verification.problems == ()
+        assert verification.segmented + verification.failed == self.count
+        return verification
 
 
 def fetching(job: Job) -> object:

@@ -11,8 +11,8 @@ MASK = np.array([[0, 1, 1], [0, 0, 2]], np.uint8)
 
 
 def info(**changes: Any) -> DatasetInfo:
-    """A note with three classes."""
-    known: dict[str, Any] = {
+    """Make a note with three classes."""
+    values: dict[str, Any] = {
         "classes": ("ground", "tree", "sky"),
         "palette": ((0, 0, 0), (128, 0, 0), (0, 128, 0)),
         "model": "tiny",
@@ -22,11 +22,11 @@ def info(**changes: Any) -> DatasetInfo:
         "run_id": "run1",
         "created": "2026-01-02T03:04:05+00:00",
     }
-    return DatasetInfo(**(known | changes))
+    return DatasetInfo(**(values | changes))
 
 
 def finished_row(key: str, version: str = "1", failed: bool = False) -> dict[str, Any]:
-    """A row of schema FINISHED for a 2x3 mask, or for an image that failed."""
+    """Make a row of schema FINISHED for a 2x3 mask, or for an image that failed."""
     identity = {"key": key, "source": f"s3://b/{key}", "version": version}
     if failed:
         return identity | {"stage": "decode", "error": "ImageError", "message": "empty"}

@@ -28,26 +28,26 @@ class Host:
         name: as `hostname` says it, and as the other hosts know it.
         address: on the network.
         network: what the names of all namespaces of this network begin with.
-        known: the /etc/hosts of all hosts.
+        hosts_file: the /etc/hosts of all hosts.
     """
 
     name: str
     address: str
     network: str
-    known: Path
+    hosts_file: Path
 
     def command(self, *words: str) -> list[str]:
-        """What starts `words` here, in the same process; /tmp/ray and /dev/shm are new for each command."""
+        """Return a command that becomes `words`, run here; /tmp/ray and /dev/shm are new for each command."""
         enter = ("ip", "netns", "exec", f"{self.network}-{self.name}", "unshare", "--uts", "sh", "-c", _ENTER)
-        return [*enter, self.name, str(self.known), *words]
+        return [*enter, self.name, str(self.hosts_file), *words]
 
     def unplug(self) -> None:
-        """Pull the cable out of the switch: nothing arrives or leaves any more, and nobody is told."""
+        """Pull the cable out of the switch: nothing arrives or leaves any more, and no host is notified."""
         _ip("-n", f"{self.network}-switch", "link", "set", "dev", self.name, "down")
 
 
 def unavailable() -> str:
-    """Why there can be no hosts here; empty where there can."""
+    """Say why there can be no hosts here; empty where there can."""
     try:
         command = ["unshare", "--net", "--uts", "--mount", "sh", "-c", _CAPABLE]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -58,13 +58,13 @@ def unavailable() -> str:
 
 @contextmanager
 def network(folder: Path, *names: str) -> Iterator[list[Host]]:
-    """Hosts that reach each other and this process for the block; `folder` is for their /etc/hosts."""
+    """Make hosts that reach each other and this process for the block; `folder` is for their /etc/hosts."""
     ours = f"{_PREFIX}-{os.getpid()}"
     switch = f"{ours}-switch"
     (here, *addresses), length = _addresses()
-    known = folder / "hosts"
-    hosts = [Host(name, address, ours, known) for name, address in zip(names, addresses, strict=False)]
-    known.write_text("127.0.0.1 localhost\n" + "".join(f"{host.address} {host.name}\n" for host in hosts))
+    hosts_file = folder / "hosts"
+    hosts = [Host(name, address, ours, hosts_file) for name, address in zip(names, addresses, strict=False)]
+    hosts_file.write_text("127.0.0.1 localhost\n" + "".join(f"{host.address} {host.name}\n" for host in hosts))
     Path("/tmp/ray").mkdir(exist_ok=True)  # to be mounted upon
     _remove_leftovers()
     try:
@@ -87,7 +87,7 @@ def network(folder: Path, *names: str) -> Iterator[list[Host]]:
 
 
 def _addresses() -> tuple[list[str], int]:
-    """Those of a small network, likely not that of another process's tests, and the length of its prefix."""
+    """Pick a small network, likely not that of another process's tests; returns its addresses and prefix length."""
     networks = list(_NETWORKS.subnets(new_prefix=29))
     chosen = networks[os.getpid() % len(networks)]
     return [str(address) for address in chosen.hosts()], chosen.prefixlen

@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def photo(seed: int, height: int = 60, width: int = 80) -> NDArray[np.uint8]:
-    """A picture with some structure, (H, W, 3) uint8."""
+    """Make a picture with some structure, (H, W, 3) uint8."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))

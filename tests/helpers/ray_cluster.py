@@ -16,7 +16,7 @@ from tests.helpers.servers import free_port
 
 _STORE_BYTES = 200 * 2**20
 _START_SECONDS = 300
-_AGENT_PORTS = (  # a raylet ends itself where it is not told them, and the agents take longer than 15 s to start
+_AGENT_PORTS = (  # a raylet started without them ends itself where the agents take longer than 15 s to start
     *("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port"),
 )
 _AT_WORK = re.compile(r"ray::(?!IDLE|\w*Agent)")
@@ -24,7 +24,7 @@ _AT_WORK = re.compile(r"ray::(?!IDLE|\w*Agent)")
 
 @dataclass(frozen=True)
 class Node:
-    """`ray start`, which is the parent of all that runs on the node, and what it says."""
+    """`ray start`, which is the parent of all that runs on the node, and its log."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -41,7 +41,7 @@ class RayCluster:
         hosts: Sequence[Host] = (),
         flags: Sequence[str] = (),
     ) -> None:
-        """Start the head; what a node says goes to a file of `folder`.
+        """Start the head; the log of each node is a file of `folder`.
 
         Args:
             flags: more of `ray start`, for every node.
@@ -59,10 +59,10 @@ class RayCluster:
 
     @property
     def address(self) -> str:
-        """For RAY_ADDRESS, as the head has said it."""
-        found = re.search(r"ray start --address='(\S+)'", self._head.log.read_text(errors="replace"))
-        assert found is not None
-        return found[1]
+        """Return the value for RAY_ADDRESS, from the head's log."""
+        match = re.search(r"ray start --address='(\S+)'", self._head.log.read_text(errors="replace"))
+        assert match is not None
+        return match[1]
 
     def add_node(self) -> None:
         """Start another node; it joins when it is ready."""
@@ -76,13 +76,13 @@ class RayCluster:
         """Wait until every node has joined."""
         deadline = time.monotonic() + _START_SECONDS
         for node in [self._head, *self._others]:
-            while "Ray runtime started" not in (said := node.log.read_text(errors="replace")):
+            while "Ray runtime started" not in (text := node.log.read_text(errors="replace")):
                 if node.process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"a Ray node did not start: {said[-2000:]}")
+                    raise RuntimeError(f"a Ray node did not start: {text[-2000:]}")
                 time.sleep(0.3)
 
     def workers(self, title: str = "") -> dict[int, str]:
-        """The processes at work whose titles, such as `ray::MapWorker(MapBatches(RefineStage))`, contain `title`."""
+        """Find processes at work whose titles, such as `ray::MapWorker(MapBatches(RefineStage))`, contain `title`."""
         processes = (process for node in [self._head, *self._others] for process in below(node.process.pid))
         titles = ((process, _title(process)) for process in processes)
         return {process: name for process, name in titles if _AT_WORK.match(name) and title in name}
@@ -101,11 +101,11 @@ class RayCluster:
         if self._hosts:
             host = self._hosts[self._started - 1]
             command = host.command(*command, f"--node-ip-address={host.address}")
-        patience = {"RAY_raylet_start_wait_time_s": f"{_START_SECONDS}"}  # a busy machine starts it slowly
-        environment = os.environ | self._environment | {"RAY_AUTH_MODE": "disabled"} | patience
-        with log.open("wb") as said:
+        slow_start = {"RAY_raylet_start_wait_time_s": f"{_START_SECONDS}"}  # a busy machine starts it slowly
+        environment = os.environ | self._environment | {"RAY_AUTH_MODE": "disabled"} | slow_start
+        with log.open("wb") as file:
             process = subprocess.Popen(
-                command, env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+                command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
             )
         return Node(process, log)
 
@@ -117,7 +117,7 @@ def _switch_off(node: Node) -> None:
 
 
 def below(process: int) -> list[int]:
-    """The processes that `process` has started, and those that they have."""
+    """List the processes that `process` has started, and those that they have."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -125,11 +125,11 @@ def below(process: int) -> list[int]:
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:  # it has just ended
                 continue
-    found, last = [], {process}
+    descendants, last = [], {process}
     while last:
         last = {child for child, parent in parents.items() if parent in last}
-        found += sorted(last)
-    return found
+        descendants += sorted(last)
+    return descendants
 
 
 def kill(process: int) -> None:
@@ -154,7 +154,7 @@ def ray_cluster(
     hosts: Sequence[Host] = (),
     flags: Sequence[str] = (),
 ) -> Iterator[RayCluster]:
-    """A cluster that runs for the block; its workers have the variables of `environment`."""
+    """Run a cluster for the block; its workers have the variables of `environment`."""
     cluster = RayCluster(cpus, environment, folder, hosts, flags)
     try:
         cluster.wait_for_nodes()

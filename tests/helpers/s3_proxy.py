@@ -1,4 +1,4 @@
-"""A small HTTP proxy before the S3 server: it counts requests, and answers 503, slowly or not at all when told to."""
+"""A small HTTP proxy before the S3 server: it counts requests, and fails in the way that a test sets."""
 
 import http.client
 import threading
@@ -23,21 +23,21 @@ class S3Proxy:
     fault: Fault = "none"
 
     def gets(self, prefix: str) -> list[str]:
-        """The objects below `prefix`, as s3://bucket/key, that were asked for by GET."""
-        return self._asked("GET", prefix)
+        """List the objects below `prefix`, as s3://bucket/key, that were asked for by GET."""
+        return self._paths("GET", prefix)
 
     def puts(self, prefix: str) -> list[str]:
-        """The objects below `prefix` that were written."""
-        return self._asked("PUT", prefix)
+        """List the objects below `prefix` that were written."""
+        return self._paths("PUT", prefix)
 
-    def _asked(self, wanted: str, prefix: str) -> list[str]:
+    def _paths(self, method: str, prefix: str) -> list[str]:
         start = f"/{prefix.removeprefix('s3://')}/"
-        return [path for method, path in list(self.requests) if method == wanted and path.startswith(start)]
+        return [path for asked, path in list(self.requests) if asked == method and path.startswith(start)]
 
 
 @contextmanager
 def s3_proxy(server: str) -> Iterator[S3Proxy]:
-    """A proxy before `server`, an HTTP endpoint."""
+    """Run a proxy before `server`, an HTTP endpoint, for the block."""
     target = urlsplit(server).netloc
 
     class Handler(BaseHTTPRequestHandler):
@@ -68,18 +68,18 @@ def s3_proxy(server: str) -> Iterator[S3Proxy]:
                 for name, value in self.headers.items():
                     upstream.putheader(name, value)
                 upstream.endheaders(body)
-                found = upstream.getresponse()
-                data = found.read()
+                response = upstream.getresponse()
+                data = response.read()
             except (OSError, http.client.HTTPException):  # the server is down: so is the proxy
                 self.close_connection = True
                 return
             finally:
                 upstream.close()
-            self.send_response_only(found.status)
-            for name, value in found.getheaders():
+            self.send_response_only(response.status)
+            for name, value in response.getheaders():
                 if name.lower() not in ("transfer-encoding", "content-length", "connection"):
                     self.send_header(name, value)
-            length = found.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(data))
+            length = response.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(data))
             self.send_header("Content-Length", length)
             self.end_headers()
             if proxy.fault == "drop":

@@ -13,7 +13,7 @@ from pipeline import storage
 
 
 def run_job(*flags: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr."""
+    """Run the job; returns exit code, stdout and stderr."""
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         try:
             code = segment_bucket.main(list(flags))
@@ -23,20 +23,20 @@ def run_job(*flags: str) -> tuple[int, str, str]:
 
 
 def last_line(out: str) -> dict[str, Any]:
-    """The summary at the end of a job's stdout."""
+    """Parse the summary at the end of a job's stdout."""
     summary: dict[str, Any] = json.loads(out.splitlines()[-1])
     return summary
 
 
 def summary(*flags: str) -> dict[str, Any]:
-    """What a run that went well says of itself."""
+    """Run the job, which must end well; returns its summary."""
     code, out, err = run_job(*flags)
     assert code == 0, err
     return last_line(out)
 
 
 def rows(output: str, folder: str) -> list[dict[str, Any]]:
-    """All rows of an output's masks or errors."""
+    """Read all rows of an output's masks or errors."""
     files = [storage.read_bytes(entry.uri) for entry in storage.list_files(f"{output}/{folder}")]
-    found: list[dict[str, Any]] = pa.concat_tables(pq.read_table(io.BytesIO(data)) for data in files).to_pylist()
-    return found
+    table: list[dict[str, Any]] = pa.concat_tables(pq.read_table(io.BytesIO(data)) for data in files).to_pylist()
+    return table

@@ -33,7 +33,7 @@ _numbers = itertools.count()
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on, of those that neither Linux nor Ray gives away before it is used."""
+    """Find a TCP port nobody listens on, of those that neither Linux nor Ray gives away before it is used."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 def credentials(endpoint: str) -> dict[str, str]:
-    """The variables by which S3 clients find the server."""
+    """Return the variables by which S3 clients find the server."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": KEY,
@@ -113,7 +113,7 @@ def _identities() -> list[dict[str, Any]]:
 
 @contextmanager
 def seaweedfs(folder: Path, host: Host | None = None) -> Iterator[SeaweedFS]:
-    """An S3 server that runs for the block."""
+    """Run an S3 server for the block."""
     server = SeaweedFS(folder, host)
     try:
         server.start()

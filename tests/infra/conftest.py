@@ -31,8 +31,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
-        if said := self.rfile.read(int(self.headers["Content-Length"])):
-            self.server.posted.append(json.loads(said))
+        if body := self.rfile.read(int(self.headers["Content-Length"])):
+            self.server.posted.append(json.loads(body))
         self.do_GET()
 
     def do_GET(self) -> None:
@@ -87,11 +87,11 @@ def night() -> str:
 
 @pytest.fixture
 def start(run_night: Any, night: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """What a start of the service does on the cluster at `address`; gives its exit code."""
+    """What a start of the service does on the cluster at `address`; returns its exit code."""
 
-    def run(address: str, *entrypoint: str, patience: float = 120) -> int:
+    def run(address: str, *entrypoint: str, retry_seconds: float = 120) -> int:
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
-        code: int = run_night.main(["--night", night, "--", *entrypoint], patience, poll_seconds=0.2)
+        code: int = run_night.main(["--night", night, "--", *entrypoint], retry_seconds, poll_seconds=0.2)
         return code
 
     return run

@@ -25,8 +25,8 @@ def cluster() -> dict[str, Any]:
 
 
 def statements(name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((AWS / name).read_text())["Statement"]
-    return found
+    loaded: list[dict[str, Any]] = json.loads((AWS / name).read_text())["Statement"]
+    return loaded
 
 
 def listed(value: str | list[str]) -> list[str]:

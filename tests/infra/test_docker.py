@@ -33,15 +33,15 @@ class Stage(NamedTuple):
 
 @pytest.fixture(scope="module")
 def stages() -> list[Stage]:
-    found: list[Stage] = []
+    stages: list[Stage] = []
     with DOCKERFILE.open("rb") as file:
         for step in DockerfileParser(fileobj=file).structure:
             if step["instruction"] == "FROM":
                 base, _, name = step["value"].partition(" AS ")
-                found.append(Stage(base, name, []))
-            elif step["instruction"] != "COMMENT" and found:
-                found[-1].steps.append((step["instruction"], step["value"]))
-    return found
+                stages.append(Stage(base, name, []))
+            elif step["instruction"] != "COMMENT" and stages:
+                stages[-1].steps.append((step["instruction"], step["value"]))
+    return stages
 
 
 def lay(copies: list[list[str]], target: Path) -> None:

@@ -32,8 +32,8 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def panels() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
-    return found
+    loaded: list[dict[str, Any]] = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
+    return loaded
 
 
 def queries() -> dict[str, str]:
@@ -103,14 +103,14 @@ class Scrape(threading.Thread):
     def run(self) -> None:
         while not self._stopped.wait(0.5):
             with suppress(OSError):  # not yet ready, or busy
-                self.now = self._look()
+                self.now = self._scrape()
 
     def stop(self) -> None:
         self._stopped.set()
         self.join()
 
-    def _look(self) -> set[str]:
-        """What is exported now. By run: `samples` keeps the last value by name and by the labels that are its own."""
+    def _scrape(self) -> set[str]:
+        """Return the names exported now; `samples` keeps, by run, the last value by name and stage or error."""
         with urllib.request.urlopen(self._url, timeout=30) as answer:
             lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
         now = {re.split("[{ ]", line)[0] for line in lines}
@@ -142,34 +142,34 @@ def test_a_live_run_exports_all_that_is_asked_for_and_counts_right(cluster: None
     scrape.start()
     code, out, err = run_job(*flags, "--error_budget", "0.5")
     assert code == 0, err
-    said = last_line(out)
-    assert said["cost"] == pytest.approx(said["node_seconds"]["node"] / 1000, abs=1e-5)
-    assert 0 < said["node_seconds"]["node"] <= said["seconds"]
+    summary = last_line(out)
+    assert summary["cost"] == pytest.approx(summary["node_seconds"]["node"] / 1000, abs=1e-5)
+    assert 0 < summary["node_seconds"]["node"] <= summary["seconds"]
 
     finished = "ray_deeplab_images_finished_total"
-    assert until(lambda: scrape.samples.get(said["run_id"], {}).get(finished) == 13)
+    assert until(lambda: scrape.samples.get(summary["run_id"], {}).get(finished) == 13)
     assert until(lambda: "ray_deeplab_images_to_do" not in scrape.now)  # an ended run is not one that stands still
     scrape.stop()
     asked = {name for query in queries().values() for name in re.findall(r"ray_\w+", query)}
     assert asked <= scrape.names
-    found = scrape.samples[said["run_id"]]
-    assert found["ray_deeplab_images_listed"] == found["ray_deeplab_images_to_do"] == 13
-    assert found["ray_deeplab_images_segmented_total"] == 12
-    assert found['ray_deeplab_images_failed_total error="ImageError" stage="decode"'] == 1
-    assert found["ray_deeplab_images_waiting"] == 0
+    samples = scrape.samples[summary["run_id"]]
+    assert samples["ray_deeplab_images_listed"] == samples["ray_deeplab_images_to_do"] == 13
+    assert samples["ray_deeplab_images_segmented_total"] == 12
+    assert samples['ray_deeplab_images_failed_total error="ImageError" stage="decode"'] == 1
+    assert samples["ray_deeplab_images_waiting"] == 0
     budget = ErrorBudget(share=0.5)
-    assert found["ray_deeplab_error_budget"] == budget.share
-    assert found["ray_deeplab_error_budget_least_images"] == budget.least_images
+    assert samples["ray_deeplab_error_budget"] == budget.share
+    assert samples["ray_deeplab_error_budget_least_images"] == budget.least_images
     for stage, images in (("fetch", 13), ("segment", 13), ("refine", 12), ("write", 13)):
-        assert found[f'ray_deeplab_stage_images_total stage="{stage}"'] == images
-        assert found[f'ray_deeplab_stage_seconds_total stage="{stage}"'] > 0
-        assert found[f'ray_deeplab_workers stage="{stage}"'] >= 1
-    assert 12 <= found["ray_deeplab_labels_kept_total"] <= 12 * 12
+        assert samples[f'ray_deeplab_stage_images_total stage="{stage}"'] == images
+        assert samples[f'ray_deeplab_stage_seconds_total stage="{stage}"'] > 0
+        assert samples[f'ray_deeplab_workers stage="{stage}"'] >= 1
+    assert 12 <= samples["ray_deeplab_labels_kept_total"] <= 12 * 12
 
-    (line,) = logged(said["run_id"], "failed")
+    (line,) = logged(summary["run_id"], "failed")
     assert (line["key"], line["stage"], line["error"]) == ("broken.jpg", "decode", "ImageError")
     assert line["host"] == socket.gethostname()
-    assert sum(each["segmented"] for each in logged(said["run_id"], "committed")) == 12
+    assert sum(each["segmented"] for each in logged(summary["run_id"], "committed")) == 12
 
 
 def logged(run_id: str, event: str) -> list[dict[str, Any]]:

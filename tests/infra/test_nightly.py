@@ -26,10 +26,8 @@ SUMMARY = {"run_id": "r", "listed": 9, "skipped": 1, "segmented": 6, "failed": 2
 def submissions(head: str, night: str) -> list[str]:
     """The submissions of a night, in their order: what follows the night's name, and the status."""
     name = f"segment-bucket-{night}"
-    found = [
-        (job.start_time or 0, job.submission_id or "", job.status) for job in JobSubmissionClient(head).list_jobs()
-    ]
-    return [f"{job.removeprefix(name)} {status}" for _, job, status in sorted(found) if job.startswith(name)]
+    jobs = [(job.start_time or 0, job.submission_id or "", job.status) for job in JobSubmissionClient(head).list_jobs()]
+    return [f"{job.removeprefix(name)} {status}" for _, job, status in sorted(jobs) if job.startswith(name)]
 
 
 def python(program: str) -> list[str]:
@@ -52,11 +50,11 @@ def test_the_main_job_runs_tonight_and_the_webhook_gets_its_summary(
     assert run_night.main(["--working-dir", str(ROOT), "--", *job, "--refine.backend", "none"]) == 0
     assert "3 images listed" in capfd.readouterr().out
     assert sorted(key for key, _ in masks.read(f"{tmp_path}/out")) == ["0.jpg", "1.jpg", "2.jpg"]
-    (said,) = webhook.posted
-    assert said["submission_id"] in {f"segment-bucket-{when:%Y-%m-%d}" for when in (evening, datetime.now(UTC))}
-    assert (said["status"], said["exit_code"]) == ("SUCCEEDED", 0)
-    assert said["text"] == f"{said['submission_id']}: done; 3 listed, 0 done before, 3 segmented, 0 failed"
-    assert said["summary"]["output"] == f"{tmp_path}/out"
+    (notice,) = webhook.posted
+    assert notice["submission_id"] in {f"segment-bucket-{when:%Y-%m-%d}" for when in (evening, datetime.now(UTC))}
+    assert (notice["status"], notice["exit_code"]) == ("SUCCEEDED", 0)
+    assert notice["text"] == f"{notice['submission_id']}: done; 3 listed, 0 done before, 3 segmented, 0 failed"
+    assert notice["summary"]["output"] == f"{tmp_path}/out"
 
 
 @pytest.mark.parametrize("code", [2, 3])
@@ -66,7 +64,7 @@ def test_a_code_that_another_run_would_end_with_too_is_returned_at_once(
     program = f"import sys; print({json.dumps(SUMMARY)!r}); sys.exit({code})"
     assert start(head, *python(program)) == code
     assert submissions(head, night) == [" FAILED"]
-    assert [(said["exit_code"], said["summary"]) for said in webhook.posted] == [(code, SUMMARY)]
+    assert [(notice["exit_code"], notice["summary"]) for notice in webhook.posted] == [(code, SUMMARY)]
 
 
 def test_a_failed_run_is_tried_once_more_and_a_later_start_goes_on(
@@ -98,10 +96,10 @@ def script(head: str, night: str, *entrypoint: str) -> "subprocess.Popen[str]":
 
 def test_two_starts_at_once_are_one_run(head: str, night: str) -> None:
     scripts = [script(head, night, *python("import time; time.sleep(3); print('once')")) for _ in range(2)]
-    said = [process.communicate(timeout=240)[0] for process in scripts]
+    outputs = [process.communicate(timeout=240)[0] for process in scripts]
     assert [process.returncode for process in scripts] == [0, 0]
-    assert ["once\n" in out for out in said] == [True, True]
-    assert sorted(f"submitted segment-bucket-{night}\n" in out for out in said) == [False, True]
+    assert ["once\n" in out for out in outputs] == [True, True]
+    assert sorted(f"submitted segment-bucket-{night}\n" in out for out in outputs) == [False, True]
     assert submissions(head, night) == [" SUCCEEDED"]
 
 
@@ -115,7 +113,7 @@ def test_sigterm_stops_the_run_too(head: str, night: str, webhook: Any) -> None:
     assert rest == f"segment-bucket-{night}: stopped; the next start continues it\n"
     assert process.returncode == 143
     assert submissions(head, night) == [" STOPPED"]
-    assert [(said["status"], said["exit_code"]) for said in webhook.posted] == [("STOPPED", 143)]
+    assert [(notice["status"], notice["exit_code"]) for notice in webhook.posted] == [("STOPPED", 143)]
 
 
 def test_a_dashboard_that_is_away_for_a_while_is_waited_for(
@@ -141,7 +139,7 @@ def test_a_dashboard_that_is_away_for_a_while_is_waited_for(
     with s3_proxy(head) as proxy:
         threading.Thread(target=away, daemon=True).start()
         assert start(proxy.endpoint, *python(program)) == 0
-    said = capfd.readouterr()
-    assert "before\nafter\n" in said.out
-    assert said.out.count("before\n") == 1
-    assert "asking again" in said.err
+    printed = capfd.readouterr()
+    assert "before\nafter\n" in printed.out
+    assert printed.out.count("before\n") == 1
+    assert "asking again" in printed.err

@@ -44,7 +44,7 @@ def test_a_run_that_a_restarted_head_has_forgotten_is_tried_once_more(serve: Any
     head = serve(dashboard([UNKNOWN, job("RUNNING", None), UNKNOWN, job("RUNNING", None), job("SUCCEEDED", 0)]))
     assert start(head.url, "job") == 0
     name = f"segment-bucket-{night}"
-    assert [said["submission_id"] for said in head.posted] == [name, f"{name}-try2"]
+    assert [submission["submission_id"] for submission in head.posted] == [name, f"{name}-try2"]
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,18 @@ def test_a_webhook_that_fails_does_not_change_the_exit_code(
 ) -> None:
     monkeypatch.setenv("WEBHOOK_URL", url.format(port=free_port()))
     assert start(serve(dashboard([UNKNOWN, job("FAILED", 3)])).url, "job") == 3
-    said = capfd.readouterr().err
-    assert "WEBHOOK_URL was not told" in said
-    assert "secret" not in said
+    errors = capfd.readouterr().err
+    assert "WEBHOOK_URL was not notified" in errors
+    assert "secret" not in errors
 
 
 def test_without_a_dashboard_the_webhook_is_told_so(
     start: Any, webhook: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     address = f"http://127.0.0.1:{free_port()}"
-    assert start(address, "job", patience=0) == 1
+    assert start(address, "job", retry_seconds=0) == 1
     assert f"no answer from {address} for 0 s" in capfd.readouterr().err
-    assert [(said["status"], said["exit_code"]) for said in webhook.posted] == [("UNKNOWN", 1)]
+    assert [(notice["status"], notice["exit_code"]) for notice in webhook.posted] == [("UNKNOWN", 1)]
 
 
 def sigterm() -> None:
@@ -92,12 +92,12 @@ def sigterm() -> None:
 def test_a_second_sigterm_ends_the_script_while_it_stops_the_run(
     serve: Any, start: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    known = dashboard([UNKNOWN, *[job("RUNNING", None)] * 100])
+    job_answer = dashboard([UNKNOWN, *[job("RUNNING", None)] * 100])
 
     def answer(method: str, path: str) -> tuple[int, Any]:
         if path.endswith(("/logs", "/stop")):  # while it follows the run, and while it stops it
             sigterm()
-        return known(method, path)
+        return job_answer(method, path)
 
     assert start(serve(answer).url, "job") == 143
     assert "ended at once" in capfd.readouterr().err
@@ -106,11 +106,11 @@ def test_a_second_sigterm_ends_the_script_while_it_stops_the_run(
 def test_sigterm_while_the_webhook_is_told_ends_with_143(
     serve: Any, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told(method: str, path: str) -> tuple[int, Any]:
+    def notified(method: str, path: str) -> tuple[int, Any]:
         sigterm()
         return 200, {}
 
-    monkeypatch.setenv("WEBHOOK_URL", serve(told).url)
+    monkeypatch.setenv("WEBHOOK_URL", serve(notified).url)
     assert start(serve(dashboard([UNKNOWN, job("SUCCEEDED", 0)])).url, "job") == 143
 
 
@@ -119,7 +119,7 @@ def test_a_head_that_never_answers_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr(run_night, "_ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        assert start(f"http://127.0.0.1:{mute.getsockname()[1]}", "job", patience=0) == 1
+        assert start(f"http://127.0.0.1:{mute.getsockname()[1]}", "job", retry_seconds=0) == 1
     assert "timed out" in capfd.readouterr().err
 
 
@@ -129,7 +129,7 @@ def test_a_refused_token_is_told_at_once(serve: Any, start: Any, capfd: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("argv", "address", "said"),
+    ("argv", "address", "message"),
     [
         (["--night", "a/b", "job"], "http://x", "--night is 'a/b'"),
         (["--working-dir", "/nowhere", "job"], "http://x", "--working-dir is '/nowhere'"),
@@ -140,7 +140,7 @@ def test_a_refused_token_is_told_at_once(serve: Any, start: Any, capfd: pytest.C
 def test_arguments_that_cannot_be_used_end_with_2(
     argv: list[str],
     address: str,
-    said: str,
+    message: str,
     run_night: Any,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -149,7 +149,7 @@ def test_arguments_that_cannot_be_used_end_with_2(
     with pytest.raises(SystemExit) as end:
         run_night.main(argv)
     assert end.value.code == 2
-    assert said in capfd.readouterr().err
+    assert message in capfd.readouterr().err
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:

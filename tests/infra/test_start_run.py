@@ -44,16 +44,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name = self.path.removeprefix(PATH + "/")
-        found = self.server.rayjobs.get(name)
-        if found is None or found is TEMPLATE:
-            return self.answer(200 if found else 404, found or {})
+        rayjob = self.server.rayjobs.get(name)
+        if rayjob is None or rayjob is TEMPLATE:
+            return self.answer(200 if rayjob else 404, rayjob or {})
         state = self.server.states.pop(0)
         if state == 500:
             return self.answer(500, {})
         status = {"jobDeploymentStatus": state, "message": "out of GPUs"}
         if state == "Complete":
             status["jobStatus"] = self.server.job_status
-        return self.answer(200, found | {"status": status})
+        return self.answer(200, rayjob | {"status": status})
 
     def do_POST(self) -> None:
         assert self.path == PATH
@@ -82,7 +82,7 @@ def api() -> Iterator[FakeApi]:
 
 @pytest.fixture
 def night(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A call is what one pod of the Job does; gives its exit code."""
+    """A call is what one pod of the Job does; returns its exit code."""
     spec = spec_from_file_location("start_run", SCRIPT)
     assert spec
     assert spec.loader

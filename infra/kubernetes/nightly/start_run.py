@@ -1,4 +1,4 @@
-"""Starts the night's run, a copy of the suspended RayJob, and waits for its end.
+"""Start the night's run, a copy of the suspended RayJob, and wait for its end.
 
 It runs in the CronJob's pod. The run's name follows from the Job's, so that a second pod of the same night goes on
 waiting for the run that the first has started. Exit codes: 0 the run has succeeded; 1 it has not.
@@ -35,7 +35,7 @@ class RayJobs:
         self._trust = ssl.create_default_context(cafile=str(account / "ca.crt"))
 
     def get(self, name: str) -> Manifest:
-        """The RayJob called `name`; HTTPError 404 where there is none."""
+        """Read the RayJob called `name`; HTTPError 404 where there is none."""
         return self._ask(Request(f"{self._url}/{name}"))
 
     def create(self, run: Manifest) -> None:
@@ -46,12 +46,12 @@ class RayJobs:
     def _ask(self, request: Request) -> Manifest:
         request.add_header("Authorization", f"Bearer {self._token.read_text()}")  # read anew: it is replaced each hour
         with urlopen(request, context=self._trust, timeout=30) as answer:
-            found: Manifest = json.load(answer)
-        return found
+            manifest: Manifest = json.load(answer)
+        return manifest
 
 
 def run_name(job: str, job_uid: str) -> str:
-    """The template's name, and the minute, in UTC, that the CronJob puts into its Jobs' names.
+    """Name a run: the template's name, and the minute, in UTC, that the CronJob puts into its Jobs' names.
 
     A Job that a person has named may be called anything: its run has the beginning of the Job's uid instead.
     """
@@ -61,7 +61,7 @@ def run_name(job: str, job_uid: str) -> str:
 
 
 def copied(template: Manifest, name: str, job: str, job_uid: str) -> Manifest:
-    """A RayJob like the template, not suspended, that goes when its Job goes."""
+    """Make a RayJob like the template, not suspended, that goes when its Job goes."""
     return {
         "apiVersion": template["apiVersion"],
         "kind": template["kind"],
@@ -99,7 +99,7 @@ def wait(runs: RayJobs, name: str, poll_seconds: float, wait_seconds: float) -> 
         except OSError:
             status = {}
         state = status.get("jobDeploymentStatus")
-        if state == "Complete":  # which KubeRay says of a run that someone has stopped, too
+        if state == "Complete":  # also the state of a run that someone has stopped
             if status.get("jobStatus") == "SUCCEEDED":
                 return
             raise RunError(f"{name} has ended without success: its job is {status.get('jobStatus')}")
