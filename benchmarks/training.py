@@ -163,7 +163,7 @@ def _loop(rank: int, workers: int, job: TrainConfig, threads: int, meeting: str)
         backend = "nccl" if gpu else "gloo"
         torch.distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=workers)
     known = labels(job.data_format, job.classes)
-    model = models.build(job.architecture, known.classes, trunk_weights=job.init)
+    model = models.build(job.architecture, known.classes, backbone_weights=job.init)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.to(device)
     rows = fetch(list_pairs(job.data, job.data_format, job.split)[:64], known).to_pylist()

@@ -17,6 +17,7 @@ from pipeline import models, storage
 from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.metrics import SegmentationScore
+from pipeline.models import ARCHITECTURES
 from pipeline.models.checkpoints import native
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.scenes import CLASSES, scene
@@ -26,7 +27,7 @@ from pipeline.training.augment import Pixels
 from pipeline.training.examples import batches
 
 ARCHITECTURE = "deeplabv2-efficientnet-lite0-aspp"
-TRUNK_WEIGHTS = "efficientnet-lite0-imagenet"
+BACKBONE_WEIGHTS = "efficientnet-lite0-imagenet"
 VALIDATION_SEEDS = 950_000
 TRAINING_SEEDS = 1_000_000
 """Training draws the scenes from this seed up, validation from VALIDATION_SEEDS up; smaller seeds are for others."""
@@ -45,7 +46,7 @@ RECIPE = Recipe(
     scale_min=0.75,
     checkpoint_every=30,
 )
-"""Chosen in short trials. The trunk ends in a layer without ReLU: on its large features the head wants a low rate."""
+"""Chosen in short trials. The backbone ends without a ReLU: on its large features the head wants a low rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ class TrainScenes:
     machine: str = "not noted"
 
     def __post_init__(self) -> None:
+        self.recipe.check_crop(ARCHITECTURES[ARCHITECTURE].stride)
         if self.validation < 1:
             raise ConfigError(f"validation is {self.validation}; the card's scores need at least 1 held-out scene")
 
@@ -76,7 +78,7 @@ class TrainScenes:
 def run(config: TrainScenes) -> dict[str, float | int | str]:
     """Train, measure and export; returns the summary."""
     begin = time.monotonic()
-    model = models.build(ARCHITECTURE, CLASSES, name=config.name, trunk_weights=TRUNK_WEIGHTS)
+    model = models.build(ARCHITECTURE, CLASSES, name=config.name, backbone_weights=BACKBONE_WEIGHTS)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
     checkpoint_uri = storage.join(config.output, "checkpoint.pt")
     train(
@@ -90,7 +92,7 @@ def run(config: TrainScenes) -> dict[str, float | int | str]:
     scores = validate(model, config)
     model.card = dataclasses.replace(
         model.card,
-        licence="Apache-2.0 (the trunk began with the EfficientNet-Lite0 ImageNet weights, Apache-2.0)",
+        licence="Apache-2.0 (the backbone began with the EfficientNet-Lite0 ImageNet weights, Apache-2.0)",
         training_split=f"generated scenes of pipeline.scenes, seeds {TRAINING_SEEDS} and up",
         source=f"python jobs/train_scenes.py, {config.recipe.iterations} steps; machine and time: {config.machine}",
         scores={
@@ -105,7 +107,7 @@ def run(config: TrainScenes) -> dict[str, float | int | str]:
 
 
 def training_scene(draw: int) -> tuple[Pixels, Pixels]:
-    """The scene of the n-th draw of a run; each serves twice in a row, for two crops."""
+    """Draw the n-th scene of a run; each serves twice in a row, for two crops."""
     return drawn(TRAINING_SEEDS + draw // 2)
 
 
@@ -113,7 +115,7 @@ drawn = functools.lru_cache(maxsize=1)(scene)
 
 
 def validate(model: models.SegmentationModel, config: TrainScenes) -> dict[str, float]:
-    """Mean IoU in percent on the held-out scenes, of the network alone and after the CRF."""
+    """Compute the mean IoU in percent on the held-out scenes, of the network alone and after the CRF."""
     network, refined = SegmentationScore(len(CLASSES)), SegmentationScore(len(CLASSES))
     crf = DenseCRF(config.crf)
     for seed in range(VALIDATION_SEEDS, VALIDATION_SEEDS + config.validation):
@@ -125,7 +127,7 @@ def validate(model: models.SegmentationModel, config: TrainScenes) -> dict[str, 
 
 
 def report(progress: StepResult) -> None:
-    """A line to stderr every ten steps."""
+    """Print a line to stderr every ten steps."""
     if progress.step % 10 == 0:
         rate = f"learning rate {progress.learning_rate:.2e}"
         print(f"step {progress.step}: loss {progress.loss:.3f}, {rate}", file=sys.stderr)

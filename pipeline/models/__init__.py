@@ -1,10 +1,11 @@
-"""DeepLab networks: `load` one to segment with, `build` one to train."""
+"""Build and run DeepLab networks: `load` one to segment with, `build` one to train."""
 
 from pipeline.models.architecture import ARCHITECTURES, Architecture
-from pipeline.models.card import ModelCard, Preprocessing
+from pipeline.models.card import ModelCard
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.inference import Inference, Predictor
 from pipeline.models.loading import build, load
+from pipeline.models.preprocessing import Preprocessing
 
 __all__ = [
     "ARCHITECTURES",

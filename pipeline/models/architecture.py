@@ -1,95 +1,94 @@
-"""What network it is: trunk, head, atrous rates, and the behaviour that a ResNet's weights were trained with."""
+"""Say what network it is: backbone, head, atrous rates, and the options that its weights were trained with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.models.backbones import BACKBONES, Backbone, BackboneOptions, FeatureInfo
+from pipeline.models.backbones.resnet import CAFFE_RESNET, TORCHVISION_RESNET
+from pipeline.models.heads import HEADS, Head
 
-OUTPUT_STRIDE = 8
-DECODER_STRIDE = 2
-DECODER_STEP = 16
 MAX_RATE = 1024
-
-Trunk = Literal["efficientnet_lite0", "vgg16", "resnet50", "resnet101"]
-Head = Literal["aspp", "largefov", "pointwise", "deeplabv3", "decoder"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResNetStyle:
-    """Behaviour that leaves every weight's shape alone and so must travel with the weights.
-
-    stride_on: the convolution of a bottleneck that carries its stride: the first 1x1 (MSRA) or the 3x3 (torchvision).
-    ceil_pool: whether the first max-pool rounds its output size up (Caffe) or down.
-    dilate_first_block: whether the first block of a dilated layer has that layer's dilation (the authors), or still the
-        previous layer's (torchvision).
-    """
-
-    stride_on: Literal["1x1", "3x3"]
-    ceil_pool: bool
-    dilate_first_block: bool
-
-    def __post_init__(self) -> None:
-        if self.stride_on not in ("1x1", "3x3"):
-            raise ConfigError(f"stride_on is {self.stride_on!r}; it must be '1x1' or '3x3'")
-
-
-CAFFE_RESNET = ResNetStyle(stride_on="1x1", ceil_pool=True, dilate_first_block=True)
-TORCHVISION_RESNET = ResNetStyle(stride_on="3x3", ceil_pool=False, dilate_first_block=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A trunk and a head on it.
+    """Name a backbone and a head on it.
 
-    head: `aspp` sums one branch for each atrous rate; `largefov` is a single branch; `pointwise` a single 1x1
-        convolution (the COCO initialisation); `deeplabv3` the later paper's head, with batch normalisation and image
-        pooling; `decoder` sums branches as `aspp` does, at stride 16, and joins finer features to them on the way to
-        stride 2. On VGG-16, `aspp` and `largefov` have the fc6-fc7-fc8 branches of the paper.
-    resnet: behaviour of a ResNet trunk; None for the other trunks.
+    backbone: a name in BACKBONES.
+    head: a name in HEADS.
+    rates: atrous rates, as many as the head takes.
+    options: what the backbone is built with, of its own `options_type`; None for one without.
     """
 
-    trunk: Trunk
-    head: Head
+    backbone: str
+    head: str
     rates: tuple[int, ...]
-    resnet: ResNetStyle | None = None
+    options: BackboneOptions | None = None
 
     def __post_init__(self) -> None:
-        if self.trunk not in get_args(Trunk):
-            raise ConfigError(f"trunk is {self.trunk!r}; it must be one of {', '.join(get_args(Trunk))}")
-        if self.head not in get_args(Head):
-            raise ConfigError(f"head is {self.head!r}; it must be one of {', '.join(get_args(Head))}")
+        if self.backbone not in BACKBONES:
+            raise ConfigError(f"backbone is {self.backbone!r}; it must be one of {', '.join(BACKBONES)}")
+        if self.head not in HEADS:
+            raise ConfigError(f"head is {self.head!r}; it must be one of {', '.join(HEADS)}")
         if not all(1 <= rate <= MAX_RATE for rate in self.rates):
             raise ConfigError(f"atrous rates are {self.rates}; each must be from 1 to {MAX_RATE}")
-        wrong_count = {
-            "aspp": len(self.rates) < 2,
-            "largefov": len(self.rates) != 1,
-            "pointwise": bool(self.rates),
-            "deeplabv3": len(self.rates) != 3,
-            "decoder": len(self.rates) < 2,
-        }
-        if wrong_count[self.head]:
+        if len(self.rates) not in self.head_type.rate_counts:
             raise ConfigError(f"a head {self.head!r} cannot have the atrous rates {self.rates}")
-        if self.is_resnet != (self.resnet is not None):
-            raise ConfigError(f"`resnet` belongs to a ResNet trunk and to no other; the trunk is {self.trunk!r}")
-        if self.head in ("pointwise", "deeplabv3") and not self.is_resnet:
-            raise ConfigError(f"the head {self.head!r} is defined on a ResNet trunk only, not on {self.trunk!r}")
-        if self.head == "decoder" and self.trunk != "efficientnet_lite0":
-            raise ConfigError(f"the head 'decoder' is defined on an efficientnet_lite0 trunk, not on {self.trunk!r}")
+        options_type = self.backbone_type.options_type
+        if not isinstance(self.options, options_type):
+            raise ConfigError(
+                f"options are {self.options!r}; those of a backbone {self.backbone!r} are a {options_type.__name__}"
+            )
+        try:
+            features = self.features
+        except ConfigError as error:
+            raise ConfigError(f"the head {self.head!r} cannot be on the backbone {self.backbone!r}: {error}") from error
+        if features.fc_channels and not self.head_type.repeats_fc:
+            raise ConfigError(
+                f"the head {self.head!r} cannot be on the backbone {self.backbone!r}: it has no place for fc6 and fc7"
+            )
+
+    @property
+    def backbone_type(self) -> type[Backbone]:
+        """Return the registered class."""
+        return BACKBONES[self.backbone]
+
+    @property
+    def head_type(self) -> type[Head]:
+        """Return the registered class."""
+        return HEADS[self.head]
+
+    @property
+    def features(self) -> FeatureInfo:
+        """Return what the backbone gives to the head."""
+        return self.backbone_type.feature_info(self.head_type.request)
 
     @property
     def stride(self) -> int:
-        """Output stride, in pixels: the scores' grid."""
-        return DECODER_STRIDE if self.head == "decoder" else OUTPUT_STRIDE
+        """Return the output stride, in pixels: of the logits' grid."""
+        return self.head_type.output_stride
 
     @property
     def step(self) -> int:
-        """The trunk takes sides of step * m + 1 pixels."""
-        return DECODER_STEP if self.head == "decoder" else OUTPUT_STRIDE
+        """Return the step of the backbone's sizes, in pixels: it takes sides of step * m + 1."""
+        return self.features.step
 
-    @property
-    def is_resnet(self) -> bool:
-        """Whether the trunk is a ResNet."""
-        return self.trunk in ("resnet50", "resnet101")
+    def build_backbone(self) -> Backbone:
+        """Build the backbone with random weights."""
+        return self.backbone_type(self.head_type.request, self.options)
+
+    def build_head(self, classes: int) -> Head:
+        """Build the head with the authors' initialisation, N(0, 0.01)."""
+        return self.head_type(self.features, classes, self.rates)
+
+    @classmethod
+    def from_fields(cls, *, backbone: str, options: Mapping[str, Any] | None, **others: Any) -> "Architecture":
+        """Build from fields of plain JSON types. Raises ConfigError, and TypeError where one is missing or unknown."""
+        if options is None or backbone not in BACKBONES:
+            return cls(backbone=backbone, **others)
+        return cls(backbone=backbone, options=BACKBONES[backbone].options_type(**options), **others)
 
 
 LARGE_RATES = (6, 12, 18, 24)
@@ -99,23 +98,45 @@ DEEPLABV3_RATES = (12, 24, 36)
 DECODER_RATES = (1, 3, 6, 9)  # at stride 16: the reach of 2, 6, 12 and 18 at stride 8
 
 ARCHITECTURES = {
-    "deeplabv2-efficientnet-lite0-aspp": Architecture(trunk="efficientnet_lite0", head="aspp", rates=LARGE_RATES),
-    "deeplab-efficientnet-lite0-decoder": Architecture(trunk="efficientnet_lite0", head="decoder", rates=DECODER_RATES),
-    "deeplabv2-vgg16-largefov": Architecture(trunk="vgg16", head="largefov", rates=LARGE_FIELD_OF_VIEW),
-    "deeplabv2-vgg16-aspp-s": Architecture(trunk="vgg16", head="aspp", rates=SMALL_RATES),
-    "deeplabv2-vgg16-aspp-l": Architecture(trunk="vgg16", head="aspp", rates=LARGE_RATES),
+    "deeplabv2-efficientnet-lite0-aspp": Architecture(backbone="efficientnet_lite0", head="aspp", rates=LARGE_RATES),
+    "deeplab-efficientnet-lite0-decoder": Architecture(
+        backbone="efficientnet_lite0", head="decoder", rates=DECODER_RATES
+    ),
+    "deeplabv2-vgg16-largefov": Architecture(backbone="vgg16", head="largefov", rates=LARGE_FIELD_OF_VIEW),
+    "deeplabv2-vgg16-aspp-s": Architecture(backbone="vgg16", head="aspp", rates=SMALL_RATES),
+    "deeplabv2-vgg16-aspp-l": Architecture(backbone="vgg16", head="aspp", rates=LARGE_RATES),
     "deeplabv2-resnet50-largefov": Architecture(
-        trunk="resnet50", head="largefov", rates=LARGE_FIELD_OF_VIEW, resnet=CAFFE_RESNET
+        backbone="resnet50", head="largefov", rates=LARGE_FIELD_OF_VIEW, options=CAFFE_RESNET
     ),
-    "deeplabv2-resnet50-aspp": Architecture(trunk="resnet50", head="aspp", rates=LARGE_RATES, resnet=CAFFE_RESNET),
+    "deeplabv2-resnet50-aspp": Architecture(backbone="resnet50", head="aspp", rates=LARGE_RATES, options=CAFFE_RESNET),
     "deeplabv2-resnet101-largefov": Architecture(
-        trunk="resnet101", head="largefov", rates=LARGE_FIELD_OF_VIEW, resnet=CAFFE_RESNET
+        backbone="resnet101", head="largefov", rates=LARGE_FIELD_OF_VIEW, options=CAFFE_RESNET
     ),
-    "deeplabv2-resnet101-aspp": Architecture(trunk="resnet101", head="aspp", rates=LARGE_RATES, resnet=CAFFE_RESNET),
+    "deeplabv2-resnet101-aspp": Architecture(
+        backbone="resnet101", head="aspp", rates=LARGE_RATES, options=CAFFE_RESNET
+    ),
     "deeplabv3-resnet50": Architecture(
-        trunk="resnet50", head="deeplabv3", rates=DEEPLABV3_RATES, resnet=TORCHVISION_RESNET
+        backbone="resnet50", head="deeplabv3", rates=DEEPLABV3_RATES, options=TORCHVISION_RESNET
     ),
     "deeplabv3-resnet101": Architecture(
-        trunk="resnet101", head="deeplabv3", rates=DEEPLABV3_RATES, resnet=TORCHVISION_RESNET
+        backbone="resnet101", head="deeplabv3", rates=DEEPLABV3_RATES, options=TORCHVISION_RESNET
     ),
 }
+
+SHORT_NAMES = {
+    "light": "deeplab-efficientnet-lite0-decoder",
+    "light-aspp": "deeplabv2-efficientnet-lite0-aspp",
+    "vgg16-largefov": "deeplabv2-vgg16-largefov",
+    "vgg16-aspp": "deeplabv2-vgg16-aspp-l",
+    "resnet50-aspp": "deeplabv2-resnet50-aspp",
+    "resnet101-largefov": "deeplabv2-resnet101-largefov",
+    "resnet101-aspp": "deeplabv2-resnet101-aspp",
+}
+
+
+def full_name(name: str) -> str:
+    """Return the name in ARCHITECTURES that a short or a full name means. Raises ConfigError where there is none."""
+    full = SHORT_NAMES.get(name, name)
+    if full not in ARCHITECTURES:
+        raise ConfigError(f"no model is called {name!r}; known: {', '.join([*SHORT_NAMES, *ARCHITECTURES])}")
+    return full

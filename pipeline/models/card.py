@@ -1,57 +1,36 @@
-"""The model card: everything about a model that its weights alone do not say."""
+"""Describe a model: everything about it that its weights alone do not say."""
 
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.models.architecture import Architecture, ResNetStyle
+from pipeline.models.architecture import Architecture
+from pipeline.models.preprocessing import Preprocessing
+from pipeline.models.stored_names import architecture_fields, stored_architecture
 
 _ROUNDING = 1e-5  # a third is written with six digits or more
 MAX_CLASSES = 256  # a mask is 8-bit
 
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """(pixel - mean) / std, both in units of 0-255 and in the network's own channel order."""
-
-    channels: Literal["RGB", "BGR"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        if self.channels not in ("RGB", "BGR"):
-            raise ConfigError(f"channels is {self.channels!r}; it must be 'RGB' or 'BGR'")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(f"mean {self.mean} and std {self.std} must be three numbers each, std above 0")
-
-
-CAFFE_PREPROCESSING = Preprocessing(channels="BGR", mean=(104.008, 116.669, 122.675))
-IMAGENET_PREPROCESSING = Preprocessing(channels="RGB", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
-LITE_PREPROCESSING = Preprocessing(channels="RGB", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
 
 SINGLE_SCALE = (1.0,)
 MAX_SCALE = 2.0
 MAX_DENOMINATOR = 16
 MULTI_SCALE = (0.5, 0.75, 1.0)
 
-# CRF parameters that the authors released with each network
-RESNET_CRF = {"gaussian_weight": 3, "gaussian_xy": 1, "bilateral_weight": 4, "bilateral_xy": 67, "bilateral_rgb": 3}
-VGG_CRF = {"gaussian_weight": 2, "gaussian_xy": 2, "bilateral_weight": 4, "bilateral_xy": 65, "bilateral_rgb": 3}
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What travels with a model's weights.
+    """Hold what travels with a model's weights.
 
     classes, palette: one name and one RGB colour for each class index.
     licence, training_split, source: of the weights: on what terms, from which pictures, from where.
     scores: what was measured with these weights, such as {"VOC 2012 val mean IoU": 76.65}.
     crf: keyword arguments of `pipeline.refine.crf.CRFParams` that suit this model.
-    scales: image scales whose scores are fused by maximum; (1.0,) is a single pass.
+    scales: image scales whose logits are fused by maximum; (1.0,) is a single pass.
     """
 
     name: str
@@ -76,23 +55,21 @@ class ModelCard:
         check_scales(self.scales)
 
     def behaviour(self) -> dict[str, Any]:
-        """The part that decides what the weights compute, as plain JSON types."""
-        plain = dataclasses.asdict(self)
+        """Return the part that decides what the weights compute, as plain JSON types."""
+        plain = self.to_dict()
         return {key: plain[key] for key in ("architecture", "classes", "preprocessing", "scales")}
 
     def to_dict(self) -> dict[str, Any]:
-        """The card as plain JSON types."""
+        """Return the card as plain JSON types, under the names that are stored."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return plain
+        return plain | {"architecture": stored_architecture(plain["architecture"])}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "ModelCard":
-        """The card that `to_dict` wrote. Raises WeightsError when a field is missing, unknown or out of range."""
+        """Read a card that `to_dict` wrote. Raises WeightsError when a field is missing, unknown or out of range."""
         try:
             fields = {key: _tuples(value) for key, value in plain.items()}
-            resnet = fields["architecture"].pop("resnet")
-            fields["architecture"]["resnet"] = ResNetStyle(**resnet) if resnet else None
-            fields["architecture"] = Architecture(**fields["architecture"])
+            fields["architecture"] = Architecture.from_fields(**architecture_fields(fields["architecture"]))
             fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
             return cls(**fields)
         except (ConfigError, KeyError, TypeError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""Running a model over many pictures: equal sizes share a batch, large pictures go through in tiles."""
+"""Run a model over many pictures: equal sizes share a batch, large pictures go through in tiles."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,9 @@ from torch import Tensor
 from pipeline import logits
 from pipeline.errors import ConfigError
 from pipeline.models.card import check_scales
-from pipeline.models.deeplab import Image, SegmentationModel
+from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.multiscale import fused_logits, valid_step
+from pipeline.models.preprocessing import Image
 from pipeline.models.tiles import Span, spans
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -22,16 +23,16 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 GPU_PASS_PIXELS = 8 * 1024 * 1024
 CPU_PASS_PIXELS = 512 * 512
 
-Scores = NDArray[np.float16]
+Logits = NDArray[np.float16]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """How scores are computed.
+    """Set how logits are computed.
 
     Args:
         scales: Image scales fused by maximum; none stands for those of the model's card.
-        flip: Also score the mirrored picture and take the mean; twice the work.
+        flip: Also run the mirrored picture and take the mean; twice the work.
         tile: Pictures with a longer side, in pixels, are run in overlapping tiles of at most this side.
         overlap: Pixels that neighbouring tiles share at least.
         precision: auto is bfloat16 where the device computes faster in it, float32 elsewhere.
@@ -54,7 +55,7 @@ class Inference:
             raise ConfigError(f"precision is {self.precision!r}; it must be 'auto', 'bfloat16' or 'float32'")
 
     def tiling(self, model: SegmentationModel) -> "Tiling":
-        """The scales and sizes that go with `model`. Raises ConfigError where the tile is too small for the scales."""
+        """Return the scales and sizes that go with `model`. Raises ConfigError where the tile is too small for them."""
         scales = self.scales or model.card.scales
         step = valid_step(model.stride, scales)
         tile = (self.tile - 1) // step * step + 1
@@ -69,7 +70,7 @@ class Inference:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """Sides, in pixels: of tiles k * step + 1, at most `tile`, which share at least `overlap`."""
+    """Hold sides, in pixels: of tiles k * step + 1, at most `tile`, which share at least `overlap`."""
 
     scales: tuple[float, ...]
     step: int
@@ -85,9 +86,9 @@ class _Tile:
 
 
 class Predictor:
-    """A model on a device, ready for batches of pictures. The model is moved there and set to evaluation mode.
+    """Run a model on a device over batches of pictures. The model is moved there and set to evaluation mode.
 
-    Memory in use is that of one pass, beside the pictures themselves and their score grids, whatever the pictures' size
+    Memory in use is that of one pass, beside the pictures themselves and their logits, whatever the pictures' size
     and number: a pass is one tile, or several small pictures of GPU_PASS_PIXELS or CPU_PASS_PIXELS together. Where that
     is more than the device has, passes are halved; a tile that is too large by itself is halved for its picture alone.
 
@@ -107,8 +108,8 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def logits(self, images: Sequence[Image]) -> list[Scores]:
-        """Class scores, before any softmax, of each picture at the output stride.
+    def logits(self, images: Sequence[Image]) -> list[Logits]:
+        """Compute the logits of each picture at the output stride.
 
         Args:
             images: (H, W, 3) uint8 RGB each, of any sizes.
@@ -123,13 +124,13 @@ class Predictor:
         tile = self.tiling.tile
         while True:
             try:
-                return self._scores(images, tile)
+                return self._grids(images, tile)
             except torch.OutOfMemoryError:
                 tile = tile // 2 // self.tiling.step * self.tiling.step + 1
                 if len(images) > 1 or tile - 1 <= self.tiling.overlap:
                     raise
 
-    def _scores(self, images: Sequence[Image], tile: int) -> list[Scores]:
+    def _grids(self, images: Sequence[Image], tile: int) -> list[Logits]:
         stride = self.model.stride
         classes = len(self.model.classes)
         grids = [
@@ -137,12 +138,12 @@ class Predictor:
             for image in images
         ]
         for batch in self._batches(images, tile):
-            for piece, found in self._passes(images, batch):  # (C, h, w)
-                _place(found, piece, grids[piece.image], stride)
+            for piece, piece_logits in self._passes(images, batch):  # (C, h, w)
+                _place(piece_logits, piece, grids[piece.image], stride)
         return grids
 
-    def _passes(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Iterator[tuple[_Tile, Scores]]:
-        """The scores of each tile: in one pass, or in halves where the memory does not suffice."""
+    def _passes(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Iterator[tuple[_Tile, Logits]]:
+        """Compute the logits of each tile: in one pass, or in halves where the memory does not suffice."""
         try:
             yield from zip(tiles, self._run(images, tiles), strict=True)
             return
@@ -155,7 +156,7 @@ class Predictor:
         yield from self._passes(images, tiles[middle:])
 
     def _batches(self, images: Sequence[Image], tile: int) -> Iterator[list[_Tile]]:
-        """Tiles of equal size, of one picture or of several, as many as one pass may hold."""
+        """Gather tiles of equal size, of one picture or of several, as many as one pass may hold."""
         by_size: dict[tuple[int, int], list[_Tile]] = defaultdict(list)
         for index, image in enumerate(images):
             for rows in self._spans(image.shape[0], tile):
@@ -170,15 +171,15 @@ class Predictor:
     def _spans(self, pixels: int, tile: int) -> list[Span]:
         return spans(pixels, tile=tile, overlap=self.tiling.overlap, stride=self.model.stride, step=self.tiling.step)
 
-    def _run(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Scores:
+    def _run(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Logits:
         size = (tiles[0].rows.size, tiles[0].columns.size)
         # zeros are the mean colour once preprocessed
         batch = torch.zeros((len(tiles), 3, *size)).contiguous(memory_format=torch.channels_last)
         for planes, tile in zip(batch, tiles, strict=True):
             window = images[tile.image][tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
             planes[:, : window.shape[0], : window.shape[1]] = self.model.preprocess(window)
-        fused = fused_logits(self._network, batch.to(self.device), self.tiling.scales, self.flip)
-        half: Scores = fused.clamp(-FLOAT16_MAX, FLOAT16_MAX).half().cpu().numpy()
+        fused = fused_logits(self._network, batch.to(self.device), self.tiling.scales, self.flip)  # (N, C, h, w)
+        half: Logits = fused.clamp(-FLOAT16_MAX, FLOAT16_MAX).half().cpu().numpy()
         return half
 
     def _network(self, batch: Tensor) -> Tensor:
@@ -188,7 +189,7 @@ class Predictor:
 
 
 def gains_from_bfloat16(device: torch.device) -> bool:
-    """Whether this device multiplies bfloat16 natively: GPUs since Ampere, CPUs with AVX512-BF16 or AMX.
+    """Tell whether this device multiplies bfloat16 natively: GPUs since Ampere, CPUs with AVX512-BF16 or AMX.
 
     On an AVX512-BF16 core the networks take 0.45 to 0.7 of the time that they take in float32.
     """
@@ -198,9 +199,9 @@ def gains_from_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def _place(tile_scores: Scores, tile: _Tile, grid: Scores, stride: int) -> None:
+def _place(tile_logits: Logits, tile: _Tile, grid: Logits, stride: int) -> None:
     """Copy the grid points that the tile decides into the picture's grid (C, h, w)."""
     rows, columns = tile.rows, tile.columns
     target = grid[:, rows.first : rows.last, columns.first : columns.last]
     top, left = rows.first - rows.start // stride, columns.first - columns.start // stride
-    target[...] = tile_scores[:, top : top + target.shape[1], left : left + target.shape[2]]
+    target[...] = tile_logits[:, top : top + target.shape[1], left : left + target.shape[2]]

@@ -1,4 +1,4 @@
-"""The building block that the trunks share."""
+"""Build what the backbones and heads share: convolutions with batch normalisation, and atrous depthwise ones."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 class AtrousDepthwise(nn.Conv2d):
-    """A depthwise convolution of stride 1 that may be atrous.
+    """Convolve each channel by itself, at stride 1 and perhaps atrous.
 
     At rate d a picture falls into d x d phases that do not see each other, and on each of them the convolution is an
     ordinary one. That is how it is computed here where the CPU library has no vector code for atrous ones: above rate
@@ -14,7 +14,7 @@ class AtrousDepthwise(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Filter each channel: (N, C, H, W) -> (N, C, H, W)."""
         rate = self.dilation[0]
         is_fast = rate == 1 or (rate == 2 and not torch.is_grad_enabled())
         if is_fast or input.device.type != "cpu":
@@ -32,7 +32,7 @@ class AtrousDepthwise(nn.Conv2d):
 
 
 class ConvBatchNorm(nn.Sequential):
-    """Convolution without bias, batch normalisation, and an activation if one is given.
+    """Chain a convolution without bias, batch normalisation, and an activation if one is given.
 
     Padding is `dilation * (kernel - 1) / 2`, so that output (i, j) is centred on input (stride * i, stride * j).
     """

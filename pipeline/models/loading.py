@@ -1,4 +1,4 @@
-"""The two ways to a model: `load` one that can segment, or `build` one to train."""
+"""Load a model that can segment, or build one to train."""
 
 import dataclasses
 import re
@@ -6,38 +6,37 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline import storage
-from pipeline.errors import ConfigError, WeightsError
+from pipeline.errors import WeightsError
 from pipeline.masks import pascal_palette
 from pipeline.models import zoo
-from pipeline.models.architecture import ARCHITECTURES, Architecture
-from pipeline.models.card import IMAGENET_PREPROCESSING, RESNET_CRF, VGG_CRF, ModelCard
+from pipeline.models.architecture import ARCHITECTURES, Architecture, full_name
+from pipeline.models.card import ModelCard
 from pipeline.models.checkpoints import native
 from pipeline.models.checkpoints.reading import read
-from pipeline.models.checkpoints.state import Backbone, Checkpoint, fill
+from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, fill
 from pipeline.models.deeplab import SegmentationModel
 
 BUILT_IN = Path(__file__).parent / "weights"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_RELEASED_CRF = {"vgg16": VGG_CRF, "resnet50": RESNET_CRF, "resnet101": RESNET_CRF}
 
 
 def load(name_or_uri: str) -> SegmentationModel:
-    """A model that can segment, in evaluation mode, on the CPU.
+    """Load a model that can segment, in evaluation mode, on the CPU.
 
     Args:
         name_or_uri: a built-in name, a name of the zoo, or the path or URI of a weights file of any known layout.
 
     Raises:
-        WeightsError: an unknown name, a file that cannot be read or is of no known layout, or a bare trunk.
+        WeightsError: an unknown name, a file that cannot be read or is of no known layout, or a backbone alone.
     """
-    found = _read(name_or_uri)
-    if isinstance(found, Backbone):
+    weights = _read(name_or_uri)
+    if isinstance(weights, BackboneWeights):
         raise WeightsError(
-            f"{storage.redact(name_or_uri)} holds a {found.trunk} trunk without a head, which cannot segment; "
-            "train one on it with pipeline.models.build(..., trunk_weights=...)"
+            f"{storage.redact(name_or_uri)} holds a {weights.backbone} backbone without a head, which cannot segment; "
+            "train one on it with pipeline.models.build(..., backbone_weights=...)"
         )
-    model = SegmentationModel(found.card)
-    fill(model, found.state, name_or_uri)
+    model = SegmentationModel(weights.card)
+    fill(model, weights.state, name_or_uri)
     return model.eval()
 
 
@@ -47,70 +46,70 @@ def build(
     *,
     name: str = "untrained",
     palette: Sequence[tuple[int, int, int]] | None = None,
-    trunk_weights: str | None = None,
+    backbone_weights: str | None = None,
 ) -> SegmentationModel:
-    """A model to train, in training mode: a new head on a trunk that is random or comes from other weights.
+    """Build a model to train, in training mode: a new head on a backbone that is random or comes from other weights.
 
-    Its card has the CRF parameters that the authors released for its trunk; a light trunk's are yet to be searched.
+    Its card has the CRF parameters that were released for its backbone; a light backbone's are yet to be searched.
 
     Args:
-        architecture: a name in ARCHITECTURES, or one of your own.
+        architecture: a name in SHORT_NAMES or ARCHITECTURES, or one of your own.
         classes: class names by class index.
         palette: an RGB colour for each class; the PASCAL VOC colours by default.
-        trunk_weights: what `load` takes, or a backbone; it brings its preprocessing and, for a ResNet, its behaviour.
+        backbone_weights: what `load` takes, or a backbone alone; it brings its preprocessing and its options.
 
     Raises:
         ConfigError: no such architecture.
-        WeightsError: the trunk's weights cannot be read, or are another trunk's.
+        WeightsError: the backbone's weights cannot be read, or are another backbone's.
     """
     if isinstance(architecture, str):
-        if architecture not in ARCHITECTURES:
-            raise ConfigError(f"no architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
-        architecture = ARCHITECTURES[architecture]
-    backbone = None
-    if trunk_weights is not None:
-        backbone = _backbone(trunk_weights, architecture)
-        architecture = dataclasses.replace(architecture, resnet=backbone.resnet)
+        architecture = ARCHITECTURES[full_name(architecture)]
+    weights = None
+    if backbone_weights is not None:
+        weights = _backbone(backbone_weights, architecture)
+        architecture = dataclasses.replace(architecture, options=weights.options)
     colours = palette if palette is not None else pascal_palette(len(classes)).tolist()
     card = ModelCard(
         name=name,
         architecture=architecture,
         classes=tuple(classes),
         palette=tuple((int(red), int(green), int(blue)) for red, green, blue in colours),
-        preprocessing=backbone.preprocessing if backbone else IMAGENET_PREPROCESSING,
-        source=f"trunk from {PurePosixPath(storage.redact(trunk_weights)).name}" if trunk_weights else "none",
-        crf=_RELEASED_CRF.get(architecture.trunk, {}),
+        preprocessing=weights.preprocessing if weights else architecture.backbone_type.preprocessing,
+        source=f"backbone from {PurePosixPath(storage.redact(backbone_weights)).name}" if backbone_weights else "none",
+        crf=architecture.backbone_type.released_crf,
     )
     model = SegmentationModel(card)
-    if backbone is not None and trunk_weights is not None:
-        fill(model.trunk, backbone.state, trunk_weights)
+    if weights is not None and backbone_weights is not None:
+        fill(model.backbone, weights.state, backbone_weights)
     return model
 
 
 def built_in_names() -> list[str]:
-    """Names of the models that are shipped with the package."""
+    """List the names of the models that are shipped with the package."""
     return sorted(path.stem for path in BUILT_IN.glob(f"*{native.SUFFIX}"))
 
 
-def _backbone(trunk_weights: str, architecture: Architecture) -> Backbone:
-    found = _read(trunk_weights)
-    backbone = found.backbone() if isinstance(found, Checkpoint) else found
-    if backbone.trunk != architecture.trunk:
+def _backbone(name_or_uri: str, architecture: Architecture) -> BackboneWeights:
+    weights = _read(name_or_uri)
+    if isinstance(weights, Checkpoint):
+        weights = weights.backbone_weights()
+    if weights.backbone != architecture.backbone:
         raise WeightsError(
-            f"{storage.redact(trunk_weights)} holds a {backbone.trunk} trunk, but the network has {architecture.trunk}"
+            f"{storage.redact(name_or_uri)} holds a {weights.backbone} backbone, "
+            f"but the network has {architecture.backbone}"
         )
-    return backbone
+    return weights
 
 
-def _read(name_or_uri: str) -> Checkpoint | Backbone:
+def _read(name_or_uri: str) -> Checkpoint | BackboneWeights:
     if name_or_uri in built_in_names():
         return read(str(BUILT_IN / (name_or_uri + native.SUFFIX)))
     if name_or_uri in zoo.ZOO:
-        found = read(str(zoo.fetch(name_or_uri)))
-        if isinstance(found, Backbone):
-            return found
-        return dataclasses.replace(found, card=zoo.ZOO[name_or_uri].describe(found.card, name_or_uri))
+        weights = read(str(zoo.fetch(name_or_uri)))
+        if isinstance(weights, BackboneWeights):
+            return weights
+        return dataclasses.replace(weights, card=zoo.ZOO[name_or_uri].describe(weights.card, name_or_uri))
     if _NAME.fullmatch(name_or_uri) and not storage.exists(name_or_uri):
-        known = ", ".join([*built_in_names(), *zoo.ZOO])
-        raise WeightsError(f"no model is called {name_or_uri!r} and there is no such file; known names: {known}")
+        names = ", ".join([*built_in_names(), *zoo.ZOO])
+        raise WeightsError(f"no model is called {name_or_uri!r} and there is no such file; known names: {names}")
     return read(name_or_uri)

@@ -1,4 +1,4 @@
-"""Cutting a picture that is too large into overlapping tiles, and knowing which grid points each tile decides."""
+"""Cut a picture that is too large into overlapping tiles, and assign each grid point to the tile that decides it."""
 
 import itertools
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pipeline import logits
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One tile along one axis.
+    """Hold one tile along one axis.
 
     start, stop: its pixels in the padded picture; `start` lies on a grid point at every scale.
     first, last: the grid points it decides, as a half-open range of the whole picture's grid. In an overlap each tile
@@ -22,12 +22,12 @@ class Span:
 
     @property
     def size(self) -> int:
-        """Pixels of the tile along this axis."""
+        """Return the pixels of the tile along this axis."""
         return self.stop - self.start
 
 
 def spans(pixels: int, *, tile: int, overlap: int, stride: int, step: int) -> list[Span]:
-    """Tiles of one size that cover a side of `pixels` pixels, padded to k * step + 1.
+    """Cut tiles of one size that cover a side of `pixels` pixels, padded to k * step + 1.
 
     Args:
         pixels: the side of the picture.

@@ -1,4 +1,4 @@
-"""Public weights by name: where they are, their digest, what they can do, and on what terms.
+"""Fetch public weights by name: where they are, their digest, what they can do, and on what terms.
 
 Downloads go to the folder that torch.hub uses (TORCH_HOME, or XDG_CACHE_HOME, decide where that is), so weights that
 torchvision has already fetched are found there.
@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Where public weights are, and the part of their card that the file itself does not say.
+    """Say where public weights are, and the part of their card that the file itself does not say.
 
     url: where the file is downloaded from; or package and file: where an installed Python package holds it.
     sha256: the digest's first hex digits, as many as are published; empty where none is.
-    classes: empty for a trunk without a head, from which only training can start.
+    classes: empty for a backbone without a head, from which only training can start.
     scores: what its publishers report.
     """
 
@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        """Where the file is, or belongs, on this machine. Raises WeightsError when the package is not installed."""
+        """Return where the file is or belongs here. Raises WeightsError when the package is not installed."""
         if self.url:
             return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(self.url).path).name
         spec = importlib.util.find_spec(self.package)
@@ -58,7 +58,7 @@ class Entry:
         return Path(spec.submodule_search_locations[0]) / self.file
 
     def describe(self, card: ModelCard, name: str) -> ModelCard:
-        """The card that the file's layout gave, with what is known of this very file."""
+        """Complete the card that the file's layout gave with what its publishers say of this very file."""
         return dataclasses.replace(
             card,
             name=name,
@@ -144,7 +144,7 @@ ZOO = {
 
 
 def fetch(name: str) -> Path:
-    """The file of a zoo entry on this machine, downloaded if it is not there yet, its digest checked.
+    """Fetch the file of a zoo entry onto this machine, if it is not there yet, and check its digest.
 
     Raises:
         WeightsError: it cannot be downloaded, or its digest is wrong; the message says what to put where.

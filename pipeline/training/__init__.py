@@ -1,4 +1,4 @@
-"""Training in plain PyTorch: recipe, augmentation, batches and the loop."""
+"""Train in plain PyTorch: recipe, augmentation, batches and the loop."""
 
 from pipeline.training.loop import StepResult, train
 from pipeline.training.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Random scale, crop, colour, padding and mirror of a picture and its mask; all but colour as in the authors' layer."""
+"""Augment a picture and its mask by random scale, crop, colour and mirror; all but colour as in the authors' layer."""
 
 from collections.abc import Iterable
 

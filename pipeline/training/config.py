@@ -1,23 +1,13 @@
-"""What a training run is told: the flags of jobs/train.py and the fields of its YAML are these dataclasses."""
+"""Configure a training run: the flags of jobs/train.py and the fields of its YAML are these dataclasses."""
 
 from dataclasses import dataclass, field, replace
 
 from pipeline import storage
 from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
-from pipeline.models.architecture import ARCHITECTURES
+from pipeline.models.architecture import ARCHITECTURES, full_name
 from pipeline.storage import StorageConfig, Uri
 from pipeline.training.recipe import Recipe
-
-SHORT_NAMES = {
-    "light": "deeplab-efficientnet-lite0-decoder",
-    "light-aspp": "deeplabv2-efficientnet-lite0-aspp",
-    "vgg16-largefov": "deeplabv2-vgg16-largefov",
-    "vgg16-aspp": "deeplabv2-vgg16-aspp-l",
-    "resnet50-aspp": "deeplabv2-resnet50-aspp",
-    "resnet101-largefov": "deeplabv2-resnet101-largefov",
-    "resnet101-aspp": "deeplabv2-resnet101-aspp",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +20,7 @@ class TrainConfig(StorageConfig):
         output: folder or prefix; everything of this run goes to OUTPUT/NAME.
         name: of the run and of the model it makes. The same command resumes a run that is not finished.
         model: light, vgg16-aspp, resnet101-aspp, ..., or the full name of an architecture.
-        init: weights that the trunk begins with: a name of the zoo, or the path or URI of a file; random without.
+        init: weights that the backbone begins with: a name of the zoo, or the path or URI of a file; random without.
         classes: names by class id; without, those of the data set that the format is named after.
         split: the pictures to train on.
         validation_split: the pictures that choose the best checkpoint; without, it is the one with the lowest loss.
@@ -57,9 +47,7 @@ class TrainConfig(StorageConfig):
     def __post_init__(self) -> None:
         """Raise ConfigError for a value no run can have."""
         super().__post_init__()
-        if SHORT_NAMES.get(self.model, self.model) not in ARCHITECTURES:
-            known = ", ".join([*SHORT_NAMES, *ARCHITECTURES])
-            raise ConfigError(f"no model is called {self.model!r}; known: {known}")
+        self.recipe.check_crop(ARCHITECTURES[self.architecture].stride)
         low, high = self.worker_range
         if not 1 <= low <= high:
             raise ConfigError(f"workers is {self.workers}; give a number from 1 up, or [min, max]")
@@ -72,19 +60,19 @@ class TrainConfig(StorageConfig):
 
     @property
     def worker_range(self) -> tuple[int, int]:
-        """The fewest and the most workers."""
+        """Return the fewest and the most workers."""
         return (self.workers, self.workers) if isinstance(self.workers, int) else self.workers
 
     @property
     def architecture(self) -> str:
-        """The full name of the model's architecture."""
-        return SHORT_NAMES.get(self.model, self.model)
+        """Return the full name of the model's architecture. Raises ConfigError where there is no such model."""
+        return full_name(self.model)
 
     @property
     def folder(self) -> str:
-        """The URI of OUTPUT/NAME."""
+        """Return the URI of OUTPUT/NAME."""
         return storage.join(self.output, self.name)
 
     def resolved(self) -> "TrainConfig":
-        """The same run with paths that mean the same on every machine."""
+        """Return the same run with paths that mean the same on every machine."""
         return replace(self, data=Uri(storage.normalize(self.data)), output=Uri(storage.normalize(self.output)))

@@ -1,4 +1,4 @@
-"""Batches of augmented examples, decided by seed and step alone, so that a resumed run sees what it would have seen."""
+"""Make batches of augmented examples by seed and step alone, so that a resumed run sees what it would have seen."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.models.card import Preprocessing
-from pipeline.models.deeplab import preprocess
+from pipeline.models.preprocessing import Preprocessing, preprocess
 from pipeline.training.augment import Colour, Pixels, augment
 from pipeline.training.recipe import Recipe
 
@@ -15,7 +14,7 @@ Sample = Callable[[int], tuple[Pixels, Pixels]]
 
 
 def batches(sample: Sample, how: Preprocessing, recipe: Recipe, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of a run from step `start` on.
+    """Yield the batches of a run from step `start` on.
 
     Args:
         sample: gives picture (H, W, 3) and mask (H, W), both uint8, for the n-th draw of the run, n = 0, 1, ...
@@ -31,29 +30,29 @@ def batches(sample: Sample, how: Preprocessing, recipe: Recipe, start: int = 0) 
 
 
 def share(step: int, recipe: Recipe, rank: int = 0, world: int = 1) -> range:
-    """The draws that process `rank` of `world` makes for one step; together they are the step's batch."""
+    """Return the draws that process `rank` of `world` makes for one step; together they are the step's batch."""
     first, last = (recipe.batch * r // world for r in (rank, rank + 1))
     return range(step * recipe.batch + first, step * recipe.batch + last)
 
 
 def example(sample: Sample, draw: int, how: Preprocessing, recipe: Recipe) -> tuple[Pixels, Pixels]:
-    """The augmented picture (crop, crop, 3) and mask (crop, crop) of one draw, both uint8."""
+    """Make the augmented picture (crop, crop, 3) and mask (crop, crop) of one draw, both uint8."""
     return augment(*sample(draw), recipe, mean_colour(how), np.random.default_rng((recipe.seed, draw)))
 
 
 def collate(examples: list[tuple[Pixels, Pixels]], how: Preprocessing) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 3, crop, crop) float32, preprocessed, and labels (N, crop, crop) uint8."""
+    """Stack examples: pictures (N, 3, crop, crop) float32, preprocessed, and labels (N, crop, crop) uint8."""
     images = [preprocess(image, how) for image, _ in examples]
     return torch.stack(images), torch.stack([torch.from_numpy(mask) for _, mask in examples])
 
 
 def shuffled(draw: int, count: int, seed: int) -> int:
-    """Which of `count` pairs the n-th draw takes: each epoch goes through all of them, in an order of its own."""
+    """Choose which of `count` pairs the n-th draw takes: each epoch takes all of them, in an order of its own."""
     epoch, place = divmod(draw, count)
     return int(np.random.default_rng((seed, epoch)).permutation(count)[place])
 
 
 def mean_colour(how: Preprocessing) -> Colour:
-    """The RGB colour that preprocessing turns into zero, to the nearest whole numbers."""
+    """Return the RGB colour that preprocessing turns into zero, to the nearest whole numbers."""
     by_channel = dict(zip(how.channels, how.mean, strict=True))
     return round(by_channel["R"]), round(by_channel["G"]), round(by_channel["B"])

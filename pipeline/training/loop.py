@@ -1,4 +1,4 @@
-"""The training step and loop of DeepLab v2 in plain PyTorch (sections 3.1 and 4.1 of the paper)."""
+"""Run the training step and loop of DeepLab v2 in plain PyTorch (sections 3.1 and 4.1 of the paper)."""
 
 import contextlib
 import dataclasses
@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.models.stored_names import network_state, stored_state
 from pipeline.training.loss import Losses
 from pipeline.training.parameters import batch_norms, parameter_groups
 from pipeline.training.recipe import Recipe
@@ -24,7 +25,7 @@ Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """One step done: how many that makes, its mean loss, and the learning rate of the trunk that it used."""
+    """Report one step: how many that makes, its mean loss, and the learning rate of the backbone that it used."""
 
     step: int
     loss: float
@@ -47,13 +48,13 @@ def train(
     take the step that one process would take with the whole batch.
 
     Args:
-        model: the network; its trunk and head get learning rates of their own.
+        model: the network; its backbone and head get learning rates of their own.
         batches: asked once, for the step to begin with.
         recipe: the run's numbers.
         class_weights: what a point of each class counts in the losses, (C,) float32; 1 without.
         checkpoint: what `on_checkpoint` got from an earlier run of the same recipe, to go on from there.
         on_checkpoint: gets the whole state every `recipe.checkpoint_every` steps and at the end.
-        on_step: is told of every step.
+        on_step: gets the result of every step.
 
     Raises:
         ConfigError: the checkpoint is of another recipe.
@@ -87,7 +88,7 @@ def train_step(
     recipe: Recipe,
     step: int,
 ) -> float:
-    """One step of SGD; returns the loss before it: the weighted mean of what is labelled, added up over the losses.
+    """Take a step of SGD; returns the loss before it: the weighted mean of what is labelled, added up over the losses.
 
     Args:
         losses: the network with its losses, as `parallel` gives it.
@@ -111,7 +112,7 @@ def train_step(
         more = number < len(parts)
         with losses.no_sync() if more and isinstance(losses, DistributedDataParallel) else contextlib.nullcontext():
             loss = (losses(some, theirs) / counts.clamp(min=1)).sum()
-            (loss * world).backward()  # processes take the mean of their gradients, and it is the sum that is wanted
+            (loss * world).backward()  # processes take the mean of their gradients, and the step takes their sum
         seen += loss.detach()
     if recipe.clip_norm:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -121,7 +122,7 @@ def train_step(
 
 
 def parallel(losses: Losses) -> Losses | DistributedDataParallel:
-    """The same module, but with gradients shared with the other processes, where torch.distributed is initialised."""
+    """Share the module's gradients with the other processes, where torch.distributed is initialised."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return losses
     return DistributedDataParallel(losses)
@@ -135,14 +136,14 @@ def share_statistics(model: SegmentationModel) -> None:
 
 
 def total(values: Tensor) -> Tensor:
-    """The element-wise sum over all processes, in place."""
+    """Add up element by element over all processes, in place."""
     if torch.distributed.is_initialized():
         torch.distributed.all_reduce(values)
     return values
 
 
 def set_train_mode(model: SegmentationModel, recipe: Recipe) -> None:
-    """Training mode, but for batch normalisation where the recipe freezes it."""
+    """Set training mode, but for batch normalisation where the recipe freezes it."""
     model.train()
     for norm in batch_norms(model):
         norm.train(not recipe.freeze_bn)
@@ -150,20 +151,20 @@ def set_train_mode(model: SegmentationModel, recipe: Recipe) -> None:
 
 
 def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> bytes:
-    """The whole state of a run after `step` steps."""
+    """Serialise the whole state of a run after `step` steps."""
     buffer = io.BytesIO()
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    state = {"model": stored_state(model.state_dict()), "optimizer": optimizer.state_dict(), "step": step}
     torch.save({**state, "recipe": dataclasses.asdict(recipe)}, buffer)
     return buffer.getvalue()
 
 
 def restore(checkpoint: bytes, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
-    """Put a snapshot back; returns the steps done. Raises ConfigError when it belongs to another recipe."""
+    """Put a snapshot back and return the steps done. Raises ConfigError when it belongs to another recipe."""
     state = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
     now = dataclasses.asdict(recipe)
     changed = [f"{name} {old} -> {now.get(name)}" for name, old in state["recipe"].items() if now.get(name) != old]
     if changed:
         raise ConfigError(f"the checkpoint is of another recipe ({', '.join(changed)}); start anew at another output")
-    model.load_state_dict(state["model"])
+    model.load_state_dict(network_state(state["model"]))
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])

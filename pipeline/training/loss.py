@@ -1,4 +1,4 @@
-"""The losses of DeepLab v2: cross-entropy on the network's own grid, at every scale and on their maximum."""
+"""Compute the losses of DeepLab v2: cross-entropy on the network's own grid, at every scale and on their maximum."""
 
 import functools
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from pipeline.training.recipe import Recipe
 
 
 class Losses(nn.Module):
-    """The network together with its losses, so that one forward pass gives all that a step needs.
+    """Hold the network together with its losses, so that one forward pass gives all that a step needs.
 
     With one scale there is one loss. With several there is one for each, on the grid of its own scale, and one on the
-    element-wise maximum of their scores on the grid of scale 1 (section 4.1.2, "MSC", and the authors' prototxt).
+    element-wise maximum of their logits on the grid of scale 1 (section 4.1.2, "MSC", and the authors' prototxt).
     """
 
     def __init__(self, model: SegmentationModel, recipe: Recipe, weights: Tensor | None = None) -> None:
@@ -29,7 +29,7 @@ class Losses(nn.Module):
         self._bfloat16 = recipe.precision == "bfloat16"
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The weighted sum of the cross-entropy over what is labelled, for each loss.
+        """Compute the weighted sum of the cross-entropy over what is labelled, for each loss.
 
         Args:
             images: (N, 3, H, W), preprocessed.
@@ -57,19 +57,19 @@ class Losses(nn.Module):
         return torch.stack(sums)
 
     def labelled(self, labels: Tensor) -> Tensor:
-        """The sum of the weights of the points that each loss counts: (K,) float32, from labels (N, H, W) uint8."""
+        """Add up the weights of the points that each loss counts: (K,) float32, from labels (N, H, W) uint8."""
         strides = [self.model.stride / scale for scale in self._scales]
         if len(strides) > 1:
             strides.append(self.model.stride)
         targets = (on_grid(labels, stride) for stride in strides)
-        found = [target[target != IGNORE].long() for target in targets]
+        counted = [target[target != IGNORE].long() for target in targets]  # (points,) each
         if self._weights is None:
-            return torch.tensor([len(points) for points in found], dtype=torch.float32, device=labels.device)
-        return torch.stack([self._weights[points].sum() for points in found])
+            return torch.tensor([len(points) for points in counted], dtype=torch.float32, device=labels.device)
+        return torch.stack([self._weights[points].sum() for points in counted])
 
 
 def on_grid(labels: Tensor, stride: float) -> Tensor:
-    """Labels (N, H, W) at the pixels nearest to the grid points (stride i, stride j): (N, h, w)."""
+    """Take labels at the pixels nearest to the grid points (stride i, stride j): (N, H, W) -> (N, h, w)."""
     rows, columns = (
         torch.arange(round((side - 1) / stride) + 1, device=labels.device).mul(stride).round().long()
         for side in labels.shape[-2:]
@@ -78,7 +78,7 @@ def on_grid(labels: Tensor, stride: float) -> Tensor:
 
 
 def class_weights(pixels: Sequence[int], balance: float) -> Tensor:
-    """What a point of each class counts in the losses: (C,) float32, in proportion to frequency^-balance.
+    """Return what a point of each class counts in the losses: (C,) float32, in proportion to frequency^-balance.
 
     The mean over all pixels is 1. With a balance of 1 this is the frequency balancing of SegNet (arXiv 1511.00561,
     section 4), up to a factor.
@@ -92,14 +92,14 @@ def class_weights(pixels: Sequence[int], balance: float) -> Tensor:
     return (weights * (counts.sum() / (weights * counts).sum())).float()
 
 
-def cross_entropy(scores: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The sum over all points that are labelled of -weights[target] log softmax(scores)[target].
+def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Add up -weights[target] log softmax(logits)[target] over all points that are labelled.
 
     Args:
-        scores: (N, C, h, w) float32.
+        logits: (N, C, h, w) float32.
         target: (N, h, w); 255 is not counted.
         weights: (C,); 1 for each class without.
     """
     # as a list of points, because on a GPU the loss over maps has no deterministic implementation
-    points = scores.permute(0, 2, 3, 1).flatten(0, 2)  # (N h w, C)
+    points = logits.permute(0, 2, 3, 1).flatten(0, 2)  # (N h w, C)
     return functional.cross_entropy(points, target.flatten().long(), weights, ignore_index=IGNORE, reduction="sum")

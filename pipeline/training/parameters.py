@@ -1,4 +1,4 @@
-"""Which parameters of a network learn at which rate (the authors' prototxts for VGG-16 and ResNet-101)."""
+"""Choose which parameters of a network learn at which rate (the authors' prototxts for VGG-16 and ResNet-101)."""
 
 from collections import defaultdict
 from typing import Any
@@ -6,20 +6,19 @@ from typing import Any
 from torch import nn
 
 from pipeline.models.deeplab import SegmentationModel
-from pipeline.models.heads import ASPP, Decoder, DeepLabV3Head, FullyConvolutionalASPP
 from pipeline.training.recipe import Recipe
 
 _BIAS_LR = 2.0
-"""Learning rate of a convolution's bias, in units of its weights'. Of the trunks only VGG-16's have biases."""
+"""Learning rate of a convolution's bias, in units of its weights'. Of the backbones only VGG-16's have biases."""
 
 
 def parameter_groups(model: SegmentationModel, recipe: Recipe) -> list[dict[str, Any]]:
-    """The optimiser's groups, each with its `multiplier` of the learning rate and its weight decay.
+    """Return the optimiser's groups, each with its `multiplier` of the learning rate and its weight decay.
 
     Weights 1x; biases 2x without decay; the classifier's weights and biases by the recipe, 10x and 20x, the latter
     without decay; batch normalisation 1x without decay, or not at all.
     """
-    classifying = {id(p) for layer in classifier(model.head) for p in layer.parameters()}
+    classifying = {id(p) for layer in model.head.classifiers() for p in layer.parameters()}
     norms = [p for norm in batch_norms(model) for p in norm.parameters()]
     normalising = {id(p) for p in norms}
     kinds = defaultdict(list)
@@ -40,17 +39,6 @@ def parameter_groups(model: SegmentationModel, recipe: Recipe) -> list[dict[str,
     ]
 
 
-def classifier(head: nn.Module) -> list[nn.Module]:
-    """The layers of a head that give the class scores: of VGG-16 fc8, not fc6 and fc7; all of a ResNet's ASPP."""
-    if isinstance(head, FullyConvolutionalASPP):
-        return [branch.get_submodule("fc8") for branch in head.branches]
-    if isinstance(head, ASPP):
-        return list(head.branches)
-    if isinstance(head, Decoder | DeepLabV3Head):
-        return [head.classifier]
-    return [head]
-
-
 def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    """Every batch normalisation in a network."""
+    """List every batch normalisation in a network."""
     return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -1,4 +1,4 @@
-"""The numbers of a training run."""
+"""Hold the numbers of a training run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from pipeline.models.multiscale import valid_step
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained.
+    """Say how a network is trained.
 
     The defaults are those of the paper and its solver for ResNet-101 on VOC (section 4.1), at one scale: the paper's
     losses are at three.
@@ -19,7 +19,7 @@ class Recipe:
         iterations: optimiser steps.
         batch: pictures a step, over all workers.
         accumulate: parts in which a worker goes through its pictures of a step; the gradient is that of the whole.
-        crop: side of the square crops, in pixels, 8m + 1; with several scales a size that is valid at each.
+        crop: side of the square crops, in pixels: valid at every scale for the network, 8m + 1 at output stride 8.
         scales: image scales that have a loss each, and one more on their maximum where there are several.
         class_balance: a class counts in the losses in proportion to (its share of the pixels)^-class_balance; 0 counts
             every pixel the same.
@@ -28,7 +28,7 @@ class Recipe:
         momentum: of SGD.
         weight_decay: L2 penalty on every weight; biases and batch normalisation have none.
         head_weight_lr: learning rate of the classifier's weights, in units of base_lr. The classifier are the layers
-            that give the class scores: a ResNet's ASPP, VGG-16's fc8.
+            that give the logits: a ResNet's ASPP, VGG-16's fc8.
         head_bias_lr: learning rate of the classifier's biases, likewise.
         clip_norm: longest gradient, over all parameters together; a longer one is shortened. 0 leaves it as it is.
         scale_min: smallest random scale of a picture.
@@ -80,9 +80,6 @@ class Recipe:
             if getattr(self, name) < 0:
                 raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it must not be negative")
         check_scales(self.scales)
-        step = valid_step(8, self.scales)
-        if self.crop < 9 or (self.crop - 1) % step:
-            raise ConfigError(f"recipe.crop is {self.crop}; it must be {step}m + 1, such as 257 or 321")
         if not 0 < self.scale_min <= self.scale_max:
             raise ConfigError(f"recipe.scale_min..scale_max is {self.scale_min}..{self.scale_max}; give 0 < min <= max")
         if not 0 <= self.mirror <= 1:
@@ -90,6 +87,12 @@ class Recipe:
         if not 0 <= self.colour_jitter < 1:
             raise ConfigError(f"recipe.colour_jitter is {self.colour_jitter}; it must be from 0 to below 1")
 
+    def check_crop(self, stride: int) -> None:
+        """Raise ConfigError unless a network of this output stride, in pixels, can take the crop at every scale."""
+        step = valid_step(stride, self.scales)
+        if self.crop <= step or (self.crop - 1) % step:
+            raise ConfigError(f"recipe.crop is {self.crop}; it must be {step}m + 1, such as 257 or 321")
+
     def learning_rate(self, step: int) -> float:
-        """The poly schedule: base_lr * (1 - step / iterations)^power; 0 at the end."""
+        """Compute the poly schedule: base_lr * (1 - step / iterations)^power; 0 at the end."""
         return float(self.base_lr * (1.0 - step / self.iterations) ** self.power)

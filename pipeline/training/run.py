@@ -1,4 +1,4 @@
-"""A whole training run: check everything, look at every pair, train, export the best checkpoint."""
+"""Run a whole training: check everything, read every pair, train, export the best checkpoint."""
 
 import dataclasses
 import json
@@ -27,14 +27,14 @@ from pipeline.training.settings import SETTINGS_FILE, SUMMARY_FILE, agree_with_e
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingInputs:
-    """What was opened and built: the data listed, the output written to and read back, the weights read.
+    """Hold what was opened and built: the data listed, the output written to and read back, the weights read.
 
     Attributes:
         config: with paths that mean the same on every machine.
         labels: what the masks hold.
         training: the pairs to train on.
         validation: the pairs that choose the best checkpoint; none without.
-        model: as training begins with it. Its card has the scales that it is scored at and exported with.
+        model: as training begins with it. Its card has the scales that it is validated at and exported with.
         settings: what the same run may go on with.
     """
 
@@ -47,7 +47,7 @@ class TrainingInputs:
 
 
 def prepare(config: TrainConfig) -> TrainingInputs:
-    """Everything that can go wrong before Ray starts, tried in seconds.
+    """Try in seconds, before Ray starts, everything that can go wrong.
 
     Raises:
         PipelineError: whatever makes the run impossible.
@@ -59,27 +59,27 @@ def prepare(config: TrainConfig) -> TrainingInputs:
         labelled.list_pairs(config.data, config.data_format, config.validation_split) if config.validation_split else []
     )
     storage.probe_writable(config.output)
-    known = settings(config, labels, training, validation)
-    agree_with_earlier(config, known)
+    chosen = settings(config, labels, training, validation)
+    agree_with_earlier(config, chosen)
     return TrainingInputs(
         config=config,
         labels=labels,
         training=training,
         validation=validation,
         model=_untrained(config, labels),
-        settings=known,
+        settings=chosen,
     )
 
 
 def _untrained(config: TrainConfig, labels: Labels) -> SegmentationModel:
-    """The model to begin with. Raises ConfigError where the recipe freezes batch normalisation that is new."""
+    """Build the model to begin with. Raises ConfigError where the recipe freezes batch normalisation that is new."""
     recipe = config.recipe
     torch.manual_seed(recipe.seed)  # a new head is random
     model = models.build(
-        config.architecture, labels.classes, name=config.name, palette=labels.palette, trunk_weights=config.init
+        config.architecture, labels.classes, name=config.name, palette=labels.palette, backbone_weights=config.init
     )
     model.card = dataclasses.replace(model.card, scales=recipe.scales)
-    new = {"head": batch_norms(model.head), "trunk": [] if config.init else batch_norms(model.trunk)}
+    new = {"head": batch_norms(model.head), "backbone": [] if config.init else batch_norms(model.backbone)}
     where = " and ".join(part for part, norms in new.items() if norms)
     if recipe.freeze_bn and where:
         raise ConfigError(
@@ -136,15 +136,15 @@ def _run(ready: TrainingInputs) -> dict[str, Any]:
 
 def _export(model: SegmentationModel, config: TrainConfig, metrics: dict[str, Any]) -> str:
     """Put the weights and their card beside the checkpoints; returns the URI of the weights."""
-    scored = {}
+    scores = {}
     if "mean_iou" in metrics:
-        scored[f"mean IoU on the split {config.validation_split}"] = round(100 * metrics["mean_iou"], 2)
+        scores[f"mean IoU on the split {config.validation_split}"] = round(100 * metrics["mean_iou"], 2)
     model.card = dataclasses.replace(
         model.card,
         licence=config.licence,
         training_split=f"{config.split} of {PurePosixPath(storage.redact(config.data)).name}",  # no path of a machine
         source=f"jobs/train.py, step {metrics['step']} of {config.recipe.iterations}; {model.card.source}",
-        scores=scored,
+        scores=scores,
     )
     uri = storage.join(config.folder, f"{config.name}{native.SUFFIX}")
     native.save(model, uri, half=True)

@@ -1,4 +1,4 @@
-"""Scoring a network while it is trained: mean IoU at full resolution, without the CRF."""
+"""Score a network while it is trained: mean IoU at full resolution, without the CRF."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from pipeline.training.loop import total
 
 
 def mean_iou(model: SegmentationModel, pairs: Iterable[tuple[Pixels, Pixels]]) -> float:
-    """Mean IoU, 0 to 1, pooled over the pairs of all processes of the group, where torch.distributed is initialised.
+    """Compute the mean IoU, 0 to 1, over the pairs of all processes, where torch.distributed is initialised.
 
     Args:
         model: left in evaluation mode, on the device it is on.
@@ -23,9 +23,9 @@ def mean_iou(model: SegmentationModel, pairs: Iterable[tuple[Pixels, Pixels]]) -
     predictor = Predictor(model, Inference(), device)
     counted = SegmentationScore(len(model.classes))
     for image, mask in pairs:
-        [grid] = predictor.logits([image])
+        [grid] = predictor.logits([image])  # (C, h, w)
         height, width = mask.shape
-        labels = logits.upsample(grid, height, width, model.stride).argmax(axis=0)
+        labels = logits.upsample(grid, height, width, model.stride).argmax(axis=0)  # (H, W)
         counted.update(mask, labels.astype("uint8"))
     pooled = SegmentationScore(len(model.classes))
     pooled.add(total(torch.from_numpy(counted.matrix).to(device)).cpu().numpy())

@@ -37,7 +37,7 @@ def learn(rank: int, world: int, recipes: Mapping[str, Recipe], address: str, fo
         torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
     for name, recipe in recipes.items():
         torch.manual_seed(0)
-        model = models.build(LIGHT, CLASSES, trunk_weights="efficientnet-lite0-imagenet")
+        model = models.build(LIGHT, CLASSES, backbone_weights="efficientnet-lite0-imagenet")
         losses: list[float] = []
         batches = functools.partial(steps, model, rank=rank, world=world, recipe=recipe)
         train(

@@ -23,7 +23,7 @@ class Drawer:
             self.state[f"{key}.bias"] = 0.1 * torch.randn(out, generator=self.generator)
 
     def norm(self, key: str, channels: int, gain: float = 1.0) -> None:
-        """Batch normalisation; a small `gain` where residual branches end keeps a deep network's scores small."""
+        """Batch normalisation; a small `gain` where residual branches end keeps a deep network's logits small."""
         self.state[f"{key}.weight"] = gain * (0.5 + torch.rand(channels, generator=self.generator))
         self.state[f"{key}.running_var"] = 0.5 + torch.rand(channels, generator=self.generator)
         for name in ("bias", "running_mean"):
@@ -31,7 +31,7 @@ class Drawer:
         self.state[f"{key}.num_batches_tracked"] = torch.tensor(7)
 
 
-def kazuto_state(trunk: str = "resnet101", classes: int = 21, *, single_head: bool = False) -> State:
+def kazuto_state(depth: str = "resnet101", classes: int = 21, *, single_head: bool = False) -> State:
     """kazuto's DeepLab v2, or its single-head initialisation, without the prefix of the MSC wrapper."""
     draw = Drawer()
 
@@ -41,7 +41,7 @@ def kazuto_state(trunk: str = "resnet101", classes: int = 21, *, single_head: bo
 
     unit("layer1.conv1", 64, 3, 7)
     inputs = 64
-    for layer, count in enumerate(BLOCKS[trunk], start=2):
+    for layer, count in enumerate(BLOCKS[depth], start=2):
         out = 64 * 2**layer
         for block in range(1, count + 1):
             key = f"layer{layer}.block{block}"
@@ -59,13 +59,13 @@ def kazuto_state(trunk: str = "resnet101", classes: int = 21, *, single_head: bo
     return draw.state
 
 
-def torchvision_resnet_state(trunk: str) -> State:
+def torchvision_resnet_state(depth: str) -> State:
     """torchvision's ResNet, its ImageNet classifier included."""
     draw = Drawer()
     draw.conv("conv1", 64, 3, 7)
     draw.norm("bn1", 64)
     inputs = 64
-    for layer, count in enumerate(BLOCKS[trunk], start=1):
+    for layer, count in enumerate(BLOCKS[depth], start=1):
         out = 128 * 2**layer
         for block in range(count):
             key = f"layer{layer}.{block}"
@@ -81,9 +81,9 @@ def torchvision_resnet_state(trunk: str) -> State:
     return draw.state | {"fc.weight": torch.zeros(1000, inputs), "fc.bias": torch.zeros(1000)}
 
 
-def torchvision_deeplabv3_state(trunk: str, classes: int = 21) -> State:
+def torchvision_deeplabv3_state(depth: str, classes: int = 21) -> State:
     """torchvision's deeplabv3_resnet, its auxiliary classifier included."""
-    backbone = {f"backbone.{k}": v for k, v in torchvision_resnet_state(trunk).items() if not k.startswith("fc.")}
+    backbone = {f"backbone.{k}": v for k, v in torchvision_resnet_state(depth).items() if not k.startswith("fc.")}
     draw = Drawer(1)
     for i, kernel in enumerate((1, 3, 3, 3)):
         draw.conv(f"classifier.0.convs.{i}.0", 256, 2048, kernel)

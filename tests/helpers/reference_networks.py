@@ -26,7 +26,7 @@ def kazuto_unit(w: Weights, key: str, x: Tensor, stride: int = 1, dilation: int 
     return norm(w, f"{key}.bn", F.conv2d(x, kernel, None, stride, padding, dilation))
 
 
-def kazuto_trunk(w: Weights, x: Tensor, blocks: Sequence[int]) -> Tensor:
+def kazuto_backbone(w: Weights, x: Tensor, blocks: Sequence[int]) -> Tensor:
     """MSRA's ResNet: stride on the first 1x1, a pool that rounds up, one dilation for a whole layer."""
     x = F.max_pool2d(F.relu(kazuto_unit(w, "layer1.conv1", x, stride=2)), 3, 2, 1, ceil_mode=True)
     for layer, count, stride, dilation in zip((2, 3, 4, 5), blocks, (1, 2, 1, 1), (1, 1, 2, 4), strict=True):
@@ -39,9 +39,9 @@ def kazuto_trunk(w: Weights, x: Tensor, blocks: Sequence[int]) -> Tensor:
     return x
 
 
-def kazuto_scores(w: Weights, x: Tensor, blocks: Sequence[int] = BLOCKS["resnet101"]) -> Tensor:
+def kazuto_logits(w: Weights, x: Tensor, blocks: Sequence[int] = BLOCKS["resnet101"]) -> Tensor:
     """kazuto's DeepLab v2 at one scale, or its single-head initialisation; `w` without the MSC wrapper's prefix."""
-    x = kazuto_trunk(w, x, blocks)
+    x = kazuto_backbone(w, x, blocks)
     if "fc.weight" in w:
         return F.conv2d(x, w["fc.weight"], w["fc.bias"])
     return torch.stack(
@@ -52,7 +52,7 @@ def kazuto_scores(w: Weights, x: Tensor, blocks: Sequence[int] = BLOCKS["resnet1
     ).sum(0)
 
 
-def torchvision_trunk(w: Weights, x: Tensor, blocks: Sequence[int]) -> Tensor:
+def torchvision_backbone(w: Weights, x: Tensor, blocks: Sequence[int]) -> Tensor:
     """ResNet v1.5 with replace_stride_with_dilation=[False, True, True]."""
     x = F.max_pool2d(F.relu(norm(w, "bn1", F.conv2d(x, w["conv1.weight"], None, 2, 3))), 3, 2, 1)
     dilation = 1
@@ -74,8 +74,8 @@ def torchvision_trunk(w: Weights, x: Tensor, blocks: Sequence[int]) -> Tensor:
 
 def torchvision_deeplabv3(w: Weights, x: Tensor, blocks: Sequence[int]) -> Tensor:
     """torchvision's deeplabv3_resnet, before it resizes to the input."""
-    trunk = {key.removeprefix("backbone."): value for key, value in w.items() if key.startswith("backbone.")}
-    x = torchvision_trunk(trunk, x, blocks)
+    backbone = {key.removeprefix("backbone."): value for key, value in w.items() if key.startswith("backbone.")}
+    x = torchvision_backbone(backbone, x, blocks)
     head = "classifier.0.convs"
     maps = [F.relu(norm(w, f"{head}.0.1", F.conv2d(x, w[f"{head}.0.0.weight"])))]
     for i, rate in enumerate((12, 24, 36), start=1):
@@ -88,7 +88,7 @@ def torchvision_deeplabv3(w: Weights, x: Tensor, blocks: Sequence[int]) -> Tenso
     return F.conv2d(y, w["classifier.4.weight"], w["classifier.4.bias"])
 
 
-def vgg_trunk(w: Weights, x: Tensor) -> Tensor:
+def vgg_backbone(w: Weights, x: Tensor) -> Tensor:
     """VGG-16 of the authors' prototxt, by Caffe's layer names."""
     for stage, count in enumerate((2, 2, 3, 3, 3), start=1):
         dilation = 2 if stage == 5 else 1
@@ -107,9 +107,9 @@ def vgg_branch(w: Weights, x: Tensor, suffix: str, rate: int, classifier: str = 
 
 
 def vgg_largefov(w: Weights, x: Tensor) -> Tensor:
-    return vgg_branch(w, F.avg_pool2d(vgg_trunk(w, x), 3, 1, 1), "", 12)
+    return vgg_branch(w, F.avg_pool2d(vgg_backbone(w, x), 3, 1, 1), "", 12)
 
 
 def vgg_aspp(w: Weights, x: Tensor, rates: Sequence[int]) -> Tensor:
-    x = vgg_trunk(w, x)
+    x = vgg_backbone(w, x)
     return torch.stack([vgg_branch(w, x, f"_{i}", rate) for i, rate in enumerate(rates, start=1)]).sum(0)

@@ -5,8 +5,7 @@ import torch
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.models import ARCHITECTURES, Architecture, SegmentationModel, build
-from pipeline.models.architecture import CAFFE_RESNET, TORCHVISION_RESNET
-from pipeline.models.deeplab import build_trunk
+from pipeline.models.backbones.resnet import CAFFE_RESNET, TORCHVISION_RESNET
 
 AUXILIARY_HEAD = 1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21  # torchvision counts it in, this project leaves it out
 
@@ -40,10 +39,10 @@ def test_parameters(name: str, classes: int, count: int) -> None:
     assert parameters(weightless(name, classes)) == count
 
 
-def test_resnet101_trunk() -> None:
-    trunk = weightless("deeplabv2-resnet101-aspp", 21).trunk
-    assert parameters(trunk) == 42_500_160
-    assert sum(isinstance(module, torch.nn.Conv2d) for module in trunk.modules()) == 104
+def test_resnet101_backbone() -> None:
+    backbone = weightless("deeplabv2-resnet101-aspp", 21).backbone
+    assert parameters(backbone) == 42_500_160
+    assert sum(isinstance(module, torch.nn.Conv2d) for module in backbone.modules()) == 104
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,7 @@ def test_resnet101_trunk() -> None:
     [("aspp", (6, 12, 18, 24), 21, 44_048_532, 632), ("pointwise", (), 91, 42_686_619, 626)],
 )
 def test_published_state_dicts(head: str, rates: tuple[int, ...], classes: int, count: int, keys: int) -> None:
-    architecture = Architecture(trunk="resnet101", head=head, rates=rates, resnet=CAFFE_RESNET)
+    architecture = Architecture(backbone="resnet101", head=head, rates=rates, options=CAFFE_RESNET)
     model = weightless(architecture, classes)
     assert parameters(model) == count
     assert len(model.state_dict()) == keys
@@ -62,25 +61,26 @@ SIZES = {161: 21, 241: 31, 257: 33, 321: 41, 360: 46, 375: 48, 385: 49, 480: 61,
 
 @pytest.mark.parametrize(("pixels", "grid"), SIZES.items())
 def test_resnet_grid(pixels: int, grid: int) -> None:
-    trunk = weightless("deeplabv2-resnet101-aspp", 21).trunk
-    assert trunk(torch.empty(1, 3, pixels, pixels, device="meta")).shape == (1, 2048, grid, grid)
+    backbone = weightless("deeplabv2-resnet101-aspp", 21).backbone
+    (features,) = backbone(torch.empty(1, 3, pixels, pixels, device="meta"))
+    assert features.shape == (1, 2048, grid, grid)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("pixels", [1, 65, 321, 1025])
 def test_valid_sizes(name: str, pixels: int) -> None:
     model = weightless(name, 5)
-    scores = model(torch.empty(2, 3, pixels, 2 * pixels - 1, device="meta"))
+    logits = model(torch.empty(2, 3, pixels, 2 * pixels - 1, device="meta"))
     assert model.stride == (2 if name.endswith("decoder") else 8)
-    assert scores.shape == (2, 5, (pixels - 1) // model.stride + 1, (2 * pixels - 2) // model.stride + 1)
+    assert logits.shape == (2, 5, (pixels - 1) // model.stride + 1, (2 * pixels - 2) // model.stride + 1)
 
 
 def test_the_decoder_takes_every_size_of_its_own_stride() -> None:
-    """Its trunk goes down to stride 16; what a size lacks to 16m + 1 is padded inside and cut off again."""
+    """Its backbone goes down to stride 16; what a size lacks to 16m + 1 is padded inside and cut off again."""
     model = weightless("deeplab-efficientnet-lite0-decoder", 11)
     for height, width in ((361, 485), (363, 487)):
-        found = model(torch.empty(1, 3, height, width, device="meta")).shape
-        assert found == (1, 11, (height + 1) // 2, (width + 1) // 2)
+        logits = model(torch.empty(1, 3, height, width, device="meta"))
+        assert logits.shape == (1, 11, (height + 1) // 2, (width + 1) // 2)
     with pytest.raises(ModelError, match=r"480x361 .* pad to 481x361"):
         model(torch.empty(1, 3, 480, 361, device="meta"))
 
@@ -99,27 +99,27 @@ def test_resnet_behaviour(
     style: object, strides: tuple[int, int], first_dilations: tuple[int, int], ceil: bool
 ) -> None:
     with torch.device("meta"):
-        trunk = build_trunk(Architecture(trunk="resnet50", head="aspp", rates=(6, 12, 18, 24), resnet=style))
-    first = trunk.layer3[0]
+        backbone = Architecture(backbone="resnet50", head="aspp", rates=(6, 12, 18, 24), options=style).build_backbone()
+    first = backbone.layer3[0]
     assert (first.reduce.conv.stride[0], first.conv3x3.conv.stride[0]) == strides
     assert first.shortcut.conv.stride == (2, 2)
-    assert tuple(layer[0].conv3x3.conv.dilation[0] for layer in (trunk.layer4, trunk.layer5)) == first_dilations
-    assert {block.conv3x3.conv.dilation[0] for block in trunk.layer4[1:]} == {2}
-    assert {block.conv3x3.conv.dilation[0] for block in trunk.layer5[1:]} == {4}
-    assert trunk.pool.ceil_mode == ceil
+    assert tuple(layer[0].conv3x3.conv.dilation[0] for layer in (backbone.layer4, backbone.layer5)) == first_dilations
+    assert {block.conv3x3.conv.dilation[0] for block in backbone.layer4[1:]} == {2}
+    assert {block.conv3x3.conv.dilation[0] for block in backbone.layer5[1:]} == {4}
+    assert backbone.pool.ceil_mode == ceil
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"trunk": "resnet18", "head": "aspp", "rates": (6, 12, 18, 24)},
-        {"trunk": "vgg16", "head": "deeplabv3", "rates": (12, 24, 36)},
-        {"trunk": "vgg16", "head": "largefov", "rates": (6, 12)},
-        {"trunk": "vgg16", "head": "aspp", "rates": (0, 12)},
-        {"trunk": "vgg16", "head": "aspp", "rates": (6, 10**9)},
-        {"trunk": "vgg16", "head": "aspp", "rates": (6, 12), "resnet": CAFFE_RESNET},
-        {"trunk": "resnet50", "head": "aspp", "rates": (6, 12)},
-        {"trunk": "resnet50", "head": "decoder", "rates": (6, 12), "resnet": CAFFE_RESNET},
+        {"backbone": "resnet18", "head": "aspp", "rates": (6, 12, 18, 24)},
+        {"backbone": "vgg16", "head": "deeplabv3", "rates": (12, 24, 36)},
+        {"backbone": "vgg16", "head": "largefov", "rates": (6, 12)},
+        {"backbone": "vgg16", "head": "aspp", "rates": (0, 12)},
+        {"backbone": "vgg16", "head": "aspp", "rates": (6, 10**9)},
+        {"backbone": "vgg16", "head": "aspp", "rates": (6, 12), "options": CAFFE_RESNET},
+        {"backbone": "resnet50", "head": "aspp", "rates": (6, 12)},
+        {"backbone": "resnet50", "head": "decoder", "rates": (6, 12), "options": CAFFE_RESNET},
     ],
 )
 def test_impossible_architectures(wrong: dict[str, object]) -> None:

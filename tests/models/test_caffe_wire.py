@@ -29,8 +29,8 @@ def test_unknown_fields_are_skipped() -> None:
     blob = MODERN.blob(np.ones(2, np.float32))
     odd = varint(50 << 3 | 1) + bytes(8) + varint(51 << 3 | 5) + bytes(4) + field(52, 2**63) + field(53, b"text")
     layer = field(1, b"conv") + odd + field(7, odd + blob) + odd
-    (found,) = read_layers(odd + field(100, layer) + odd)
-    assert found.blobs[0].tolist() == [1, 1]
+    (conv,) = read_layers(odd + field(100, layer) + odd)
+    assert conv.blobs[0].tolist() == [1, 1]
 
 
 def blob(shape: bytes, values: int) -> bytes:
@@ -70,7 +70,7 @@ def test_hostile_input(data: bytes) -> None:
     assert peak < 10_000_000
 
 
-def test_a_file_cut_short_is_told() -> None:
+def test_a_file_cut_short_is_refused() -> None:
     """Even where the cut falls into something that the reader would skip."""
     whole = MODERN.encode("conv", [np.ones(2, np.float32)]) + field(99, b"to be skipped")
     assert len(read_layers(whole)) == 1
@@ -100,7 +100,7 @@ def test_any_bytes_are_a_weights_error(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "told"),
+    ("layers", "message"),
     [
         ([("data", 1)], "no known network"),
         ([("conv1", 2)], "'conv1' has 2 blobs; expected 1"),
@@ -110,7 +110,7 @@ def test_any_bytes_are_a_weights_error(data: bytes) -> None:
         ([("conv1_1", 2), ("fc6_1", 2), ("fc8_voc12_1", 2), ("fc6_2", 2)], "four branches"),
     ],
 )
-def test_layers_that_do_not_belong(layers: list[tuple[str, int]], told: str) -> None:
+def test_layers_that_do_not_belong(layers: list[tuple[str, int]], message: str) -> None:
     data = b"".join(MODERN.encode(name, [np.ones((1, 1, 1, 1), np.float32)] * blobs) for name, blobs in layers)
-    with pytest.raises(WeightsError, match=told):
+    with pytest.raises(WeightsError, match=message):
         caffe.convert(data)

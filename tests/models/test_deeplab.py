@@ -10,8 +10,13 @@ from pipeline import models
 from pipeline.errors import ConfigError, ModelError
 from pipeline.masks import pascal_palette
 from pipeline.models import Preprocessing, SegmentationModel
-from pipeline.models.card import CAFFE_PREPROCESSING, IMAGENET_PREPROCESSING, LITE_PREPROCESSING
-from pipeline.models.deeplab import pad, preprocess
+from pipeline.models.preprocessing import (
+    CAFFE_PREPROCESSING,
+    IMAGENET_PREPROCESSING,
+    LITE_PREPROCESSING,
+    pad,
+    preprocess,
+)
 
 RED_ON_BLUE = np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8)  # one row: a red pixel, then a blue one
 
@@ -69,15 +74,15 @@ def test_padding_is_the_mean_colour(model: SegmentationModel, image: np.ndarray)
 
 
 def test_probabilities(model: SegmentationModel, image: np.ndarray) -> None:
-    """Softmax of the scores, bilinear between grid points 8 pixels apart."""
-    found = model.probabilities(image)
-    assert found.shape == (3, 50, 37)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found.sum(0), 1, rtol=1e-5)
+    """Softmax of the logits, bilinear between grid points 8 pixels apart."""
+    probabilities = model.probabilities(image)
+    assert probabilities.shape == (3, 50, 37)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(0), 1, rtol=1e-5)
     with torch.inference_mode():
         logits = model(pad(model.preprocess(image), 8)[None])
         full = torch.nn.functional.interpolate(logits, (57, 41), mode="bilinear", align_corners=True)
-    np.testing.assert_allclose(found, full[0, :, :50, :37].softmax(0).numpy(), atol=1e-5)
+    np.testing.assert_allclose(probabilities, full[0, :, :50, :37].softmax(0).numpy(), atol=1e-5)
 
 
 def test_default_palette_is_pascal(model: SegmentationModel) -> None:

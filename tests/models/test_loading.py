@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline import models
 from pipeline.errors import WeightsError
 from pipeline.models import Architecture
-from pipeline.models.architecture import TORCHVISION_RESNET
+from pipeline.models.backbones.resnet import TORCHVISION_RESNET
 from pipeline.models.loading import BUILT_IN, built_in_names
 from tests.helpers.random_weights import kazuto_state, torchvision_resnet_state
 
@@ -46,13 +46,13 @@ def without(name: str) -> Callable[[State], State]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
-        (without("layer3.block2.reduce.conv"), "1 missing .trunk.layer3.1.reduce.conv.weight"),
+        (without("layer3.block2.reduce.conv"), "1 missing .backbone.layer3.1.reduce.conv.weight"),
         (lambda state: state | {"extra": torch.zeros(2)}, "1 unexpected .extra"),
         (
             lambda state: state | {"layer2.block1.reduce.bn.bias": torch.zeros(3)},
-            r"trunk.layer2.0.reduce.bn.bias is \(3,\), expected \(64,\)",
+            r"backbone.layer2.0.reduce.bn.bias is \(3,\), expected \(64,\)",
         ),
         (without("layer5"), "missing .*, .*, .*, ..."),
         (without("aspp"), "without its head"),
@@ -65,9 +65,9 @@ def without(name: str) -> Callable[[State], State]:
         (lambda state: list(state.values()), "not a state_dict"),
     ],
 )
-def test_damage_is_told(keys: State, damage: Callable[[State], object], told: str, tmp_path: Path) -> None:
+def test_damage_is_named(keys: State, damage: Callable[[State], object], message: str, tmp_path: Path) -> None:
     torch.save(damage(keys), tmp_path / "weights")
-    with pytest.raises(WeightsError, match=told):
+    with pytest.raises(WeightsError, match=message):
         models.load(str(tmp_path / "weights"))
 
 
@@ -101,17 +101,17 @@ def test_cut_and_garbled_torch_files(keys: State, tmp_path: Path) -> None:
                 models.load(str(path))
 
 
-def test_another_trunks_weights_are_refused(keys: State, tmp_path: Path) -> None:
+def test_another_backbones_weights_are_refused(keys: State, tmp_path: Path) -> None:
     torch.save(keys, tmp_path / "weights")
-    with pytest.raises(WeightsError, match="holds a resnet50 trunk"):
-        models.build("deeplabv2-vgg16-largefov", ["a"], trunk_weights=str(tmp_path / "weights"))
+    with pytest.raises(WeightsError, match="holds a resnet50 backbone"):
+        models.build("deeplabv2-vgg16-largefov", ["a"], backbone_weights=str(tmp_path / "weights"))
 
 
-def test_behaviour_travels_with_the_trunk(tmp_path: Path) -> None:
+def test_options_travel_with_the_backbone(tmp_path: Path) -> None:
     torch.save(hollow(torchvision_resnet_state("resnet50")), tmp_path / "weights")
-    model = models.build("deeplabv2-resnet50-aspp", ["a"], trunk_weights=str(tmp_path / "weights"))
+    model = models.build("deeplabv2-resnet50-aspp", ["a"], backbone_weights=str(tmp_path / "weights"))
     assert model.card.architecture == Architecture(
-        trunk="resnet50", head="aspp", rates=(6, 12, 18, 24), resnet=TORCHVISION_RESNET
+        backbone="resnet50", head="aspp", rates=(6, 12, 18, 24), options=TORCHVISION_RESNET
     )
 
 

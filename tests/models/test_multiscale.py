@@ -42,42 +42,42 @@ class Recorder:
 def test_max_fusion_by_hand() -> None:
     network = Recorder()
     x = torch.randn(2, 3, 65, 97)
-    found = fused_logits(network, x, SCALES, flip=False)
+    fused = fused_logits(network, x, SCALES, flip=False)
     assert [tuple(seen.shape[-2:]) for seen in network.seen] == [(33, 49), (49, 73), (65, 97)]
     # at half scale with corners aligned, every pixel is every second pixel of the picture
     torch.testing.assert_close(network.seen[0], x[:, :, ::2, ::2])
-    resized = [functional.interpolate(scores, (9, 13), mode="bilinear", align_corners=True) for scores in network.given]
-    torch.testing.assert_close(found, torch.stack(resized).amax(0))
+    resized = [functional.interpolate(logits, (9, 13), mode="bilinear", align_corners=True) for logits in network.given]
+    torch.testing.assert_close(fused, torch.stack(resized).amax(0))
     # a grid point that two grids share keeps its value there
-    assert (found[:, :, ::2, ::2] >= network.given[0]).all()
+    assert (fused[:, :, ::2, ::2] >= network.given[0]).all()
 
 
-def test_an_enlarged_picture_is_scored_on_the_same_grid() -> None:
-    """A network that scores a pixel by its values sees the same ramps at every scale."""
+def test_an_enlarged_picture_gives_logits_on_the_same_grid() -> None:
+    """A network that judges a pixel by its values sees the same ramps at every scale."""
     rows, columns = torch.meshgrid(torch.arange(65.0), torch.arange(33.0), indexing="ij")
     x = torch.stack([rows, columns, rows + columns])[None]
-    found = fused_logits(lambda batch: batch[:, :, ::8, ::8], x, (1.0, 1.5), flip=False)
-    torch.testing.assert_close(found, x[:, :, ::8, ::8])
+    fused = fused_logits(lambda batch: batch[:, :, ::8, ::8], x, (1.0, 1.5), flip=False)
+    torch.testing.assert_close(fused, x[:, :, ::8, ::8])
 
 
 def test_one_scale_is_the_bare_network() -> None:
     network = Recorder()
     x = torch.randn(1, 3, 33, 41)
-    found = fused_logits(network, x, (1.0,), flip=False)
-    assert found is network.given[0]
+    fused = fused_logits(network, x, (1.0,), flip=False)
+    assert fused is network.given[0]
     assert network.seen[0] is x
 
 
 def test_flip_by_hand() -> None:
     network = Recorder()
     x = torch.randn(1, 3, 33, 41)
-    found = fused_logits(network, x, (1.0,), flip=True)
+    fused = fused_logits(network, x, (1.0,), flip=True)
     torch.testing.assert_close(network.seen[1], x.flip(-1))
-    torch.testing.assert_close(found, (network.given[0] + network.given[1].flip(-1)) / 2)
+    torch.testing.assert_close(fused, (network.given[0] + network.given[1].flip(-1)) / 2)
 
 
-def test_mirrored_picture_gives_mirrored_scores() -> None:
-    """With the flip, scores cannot depend on which way round the picture is."""
+def test_mirrored_picture_gives_mirrored_logits() -> None:
+    """With the flip, logits cannot depend on which way round the picture is."""
     torch.manual_seed(0)
     conv = torch.nn.Conv2d(3, 4, 9, stride=8, padding=4)
     x = torch.randn(1, 3, 65, 33)
@@ -87,5 +87,5 @@ def test_mirrored_picture_gives_mirrored_scores() -> None:
 
 
 def test_a_single_point() -> None:
-    found = fused_logits(Recorder(), torch.randn(1, 3, 1, 1), SCALES, flip=True)
-    assert found.shape == (1, 3, 1, 1)
+    fused = fused_logits(Recorder(), torch.randn(1, 3, 1, 1), SCALES, flip=True)
+    assert fused.shape == (1, 3, 1, 1)

@@ -11,6 +11,7 @@ from pipeline import models
 from pipeline.errors import WeightsError
 from pipeline.models import SegmentationModel
 from pipeline.models.checkpoints import native
+from pipeline.models.loading import BUILT_IN
 
 
 @pytest.mark.parametrize("uri", ["{}/coast.safetensors", "memory://weights/coast.safetensors"])
@@ -56,7 +57,7 @@ def edit(path: Path, **fields: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"classes": ["one"]}, "3 palette colours for 1 classes"),
         ({"classes": []}, "not 0"),
@@ -69,10 +70,10 @@ def edit(path: Path, **fields: object) -> None:
         ({"weights_sha256": "0" * 64}, "belongs to other weights"),
     ],
 )
-def test_damaged_cards(model: SegmentationModel, fields: dict[str, object], told: str, tmp_path: Path) -> None:
+def test_damaged_cards(model: SegmentationModel, fields: dict[str, object], message: str, tmp_path: Path) -> None:
     native.save(model, str(tmp_path / "coast.safetensors"))
     edit(tmp_path / "coast.json", **fields)
-    with pytest.raises(WeightsError, match=told):
+    with pytest.raises(WeightsError, match=message):
         models.load(str(tmp_path / "coast.safetensors"))
 
 
@@ -110,3 +111,36 @@ def test_what_float16_cannot_hold_is_refused(tmp_path: Path) -> None:
         model.head.branches[0].weight[0, 0, 0, 0] = 1e6
     with pytest.raises(WeightsError, match=r"head.branches.0.weight"):
         native.save(model, str(tmp_path / "a.safetensors"), half=True)
+
+
+DIGESTS = {
+    "scenes": "10e6d52ad964541677a44c68682b76d1fab7fbca2d716b8d23ef7a8591b14df0",
+    "street": "8f4de5ad25255803f7fcb7fe22d2b2126a415b498974cdf44c7ca532be6b9bb7",
+}
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_digests_of_models_whose_outputs_are_in_buckets_stay(name: str) -> None:
+    """A run goes on where masks of the same digest are already there; another one would make them all anew."""
+    assert models.load(name).digest == DIGESTS[name]
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_files_keep_the_names_that_the_first_ones_had(name: str, tmp_path: Path) -> None:
+    """Saving a shipped model again gives its card, but for the file's own digest, and the keys of its weights."""
+    native.save(models.load(name), str(tmp_path / f"{name}.safetensors"), half=True)
+    again, first = (json.loads((folder / f"{name}.json").read_text()) for folder in (tmp_path, BUILT_IN))
+    assert again == first
+    assert (tmp_path / f"{name}.safetensors").read_bytes() == (BUILT_IN / f"{name}.safetensors").read_bytes()
+
+
+def test_a_stored_resnet_has_its_options(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        card = models.build("deeplabv3-resnet50", ["a"]).card
+    assert card.to_dict()["architecture"] == {
+        "trunk": "resnet50",
+        "head": "deeplabv3",
+        "rates": [12, 24, 36],
+        "resnet": {"stride_on": "3x3", "ceil_pool": False, "dilate_first_block": False},
+    }
+    assert models.ModelCard.from_dict(card.to_dict()) == card

@@ -20,22 +20,22 @@ STRIDE = 8
 def test_spans(pixels: int, step: int, tile_steps: int, overlap_steps: int) -> None:
     overlap = min(overlap_steps, tile_steps // 2 - 1) * step
     tile = tile_steps * step + 1
-    found = spans(pixels, tile=tile, overlap=overlap, stride=STRIDE, step=step)
+    tiles = spans(pixels, tile=tile, overlap=overlap, stride=STRIDE, step=step)
     padded = logits.valid_size(pixels, step)
     # tiles are equal, valid, within the limit, on the grid of every scale, and cover the padded side
-    assert len({span.size for span in found}) == 1
-    assert found[0].size <= tile
-    assert (found[0].size - 1) % step == 0
-    assert all(span.start % step == 0 for span in found)
-    assert (found[0].start, found[-1].stop) == (0, padded)
+    assert len({span.size for span in tiles}) == 1
+    assert tiles[0].size <= tile
+    assert (tiles[0].size - 1) % step == 0
+    assert all(span.start % step == 0 for span in tiles)
+    assert (tiles[0].start, tiles[-1].stop) == (0, padded)
     # the picture reaches into every tile
-    assert all(span.start < pixels for span in found)
+    assert all(span.start < pixels for span in tiles)
     # every grid point is decided once, by a tile that holds it
-    points = [point for span in found for point in range(span.first, span.last)]
+    points = [point for span in tiles for point in range(span.first, span.last)]
     assert points == list(range(logits.grid_size(padded, STRIDE)))
-    assert all(span.start <= STRIDE * span.first and STRIDE * (span.last - 1) < span.stop for span in found)
+    assert all(span.start <= STRIDE * span.first and STRIDE * (span.last - 1) < span.stop for span in tiles)
     # neighbours share at least the overlap, and each decides about half of what they share
-    for left, right in pairwise(found):
+    for left, right in pairwise(tiles):
         shared = left.stop - 1 - right.start
         assert shared >= overlap
         assert abs((left.stop - 1 - STRIDE * left.last) - (STRIDE * left.last - right.start)) <= 2 * STRIDE

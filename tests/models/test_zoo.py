@@ -81,9 +81,9 @@ def test_failed_download_says_what_to_put_where(
     _, url = published
     for where in (f"{url}/absent.pth", "http://127.0.0.1:9/absent.pth"):
         monkeypatch.setitem(zoo.ZOO, "small-net", entry(where))
-        with pytest.raises(WeightsError) as told:
+        with pytest.raises(WeightsError) as refused:
             models.load("small-net")
-        assert f"fetch {where} on a machine with internet and put it at {cache / 'absent.pth'}" in str(told.value)
+        assert f"fetch {where} on a machine with internet and put it at {cache / 'absent.pth'}" in str(refused.value)
     assert list(cache.iterdir()) == []
 
 
@@ -110,13 +110,13 @@ def test_a_download_that_breaks_off_leaves_nothing(cache: Path, monkeypatch: pyt
 
 def test_names_and_digests() -> None:
     """torchvision's file names end in the first eight digits of the file's sha256."""
-    for name, known in zoo.ZOO.items():
+    for name, published in zoo.ZOO.items():
         assert name == name.lower()
-        assert known.licence
-        assert known.training_split
-        if "pytorch.org" in known.url:
-            assert known.url.endswith(f"-{known.sha256}.pth")
-            assert len(known.sha256) == 8
+        assert published.licence
+        assert published.training_split
+        if "pytorch.org" in published.url:
+            assert published.url.endswith(f"-{published.sha256}.pth")
+            assert len(published.sha256) == 8
 
 
 def test_classes() -> None:

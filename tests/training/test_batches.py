@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.training import Training
 from pipeline.errors import ConfigError
-from pipeline.models.card import LITE_PREPROCESSING
+from pipeline.models.preprocessing import LITE_PREPROCESSING
 from pipeline.training.distributed.batches import AHEAD, Batches, Loader
 from pipeline.training.examples import batches as plain_batches
 from pipeline.training.examples import shuffled

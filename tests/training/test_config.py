@@ -5,7 +5,8 @@ import pytest
 from pipeline.cli import parse
 from pipeline.errors import ConfigError
 from pipeline.models import ARCHITECTURES
-from pipeline.training.config import SHORT_NAMES, TrainConfig
+from pipeline.models.architecture import SHORT_NAMES
+from pipeline.training.config import TrainConfig
 from pipeline.training.recipe import Recipe
 
 RUN = {"data": "d", "data_format": "camvid", "output": "o"}
@@ -18,9 +19,11 @@ def test_short_names_are_architectures():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"model": "heavy"}, "no model is called 'heavy'; known: light, "),
+        ({"model": "vgg16-aspp", "recipe": Recipe(crop=35)}, r"recipe.crop is 35; it must be 8m \+ 1"),
+        ({"recipe": Recipe(crop=36)}, r"recipe.crop is 36; it must be 2m \+ 1"),
         ({"workers": 0}, "workers is 0"),
         ({"workers": (3, 2)}, r"workers is \(3, 2\)"),
         ({"workers": (1, 5), "recipe": Recipe(batch=4)}, "5 workers cannot share a batch of 4 pictures"),
@@ -30,8 +33,8 @@ def test_short_names_are_architectures():
         ({"storage_timeout": -1.0}, "storage_timeout is -1"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(wrong, told):
-    with pytest.raises(ConfigError, match=told):
+def test_what_cannot_be_is_refused_by_name(wrong, message):
+    with pytest.raises(ConfigError, match=message):
         TrainConfig(**(RUN | wrong))
 
 

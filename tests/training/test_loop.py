@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import io
 import itertools
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import nn
 from pipeline import models
 from pipeline.errors import ConfigError, RunError
 from pipeline.metrics import SegmentationScore
-from pipeline.models.card import CAFFE_PREPROCESSING, LITE_PREPROCESSING
+from pipeline.models.preprocessing import CAFFE_PREPROCESSING, LITE_PREPROCESSING
 from pipeline.scenes import CLASSES, scene
 from pipeline.training.examples import batches, mean_colour
-from pipeline.training.loop import set_train_mode, train, train_step
+from pipeline.training.loop import restore, set_train_mode, train, train_step
 from pipeline.training.loss import Losses
 from pipeline.training.parameters import parameter_groups
 from pipeline.training.recipe import Recipe
@@ -56,7 +57,7 @@ def test_a_step_moves_each_parameter_by_its_own_rate(model):
     losses = Losses(before, recipe)
     (losses(images, labels) / losses.labelled(labels)).sum().backward()
     rate = 2.5e-4 * 0.5**0.9
-    multipliers = {"trunk.stem.conv.weight": 1, "head.branches.2.weight": 10, "head.branches.2.bias": 20}
+    multipliers = {"backbone.stem.conv.weight": 1, "head.branches.2.weight": 10, "head.branches.2.bias": 20}
     for name, multiplier in multipliers.items():
         old, new = before.get_parameter(name), model.get_parameter(name)
         torch.testing.assert_close(new, old - rate * multiplier * old.grad, rtol=1e-5, atol=1e-8)
@@ -89,7 +90,7 @@ def test_accumulated_parts_make_the_step_of_the_whole_batch(model, parts):
 
 
 def test_bfloat16_comes_near_to_float32():
-    model = models.build(LIGHT, CLASSES, trunk_weights="efficientnet-lite0-imagenet")
+    model = models.build(LIGHT, CLASSES, backbone_weights="efficientnet-lite0-imagenet")
     recipe = Recipe(iterations=10, batch=2, crop=33)
     images, labels = next(iter(small_batches(recipe)))
     set_train_mode(model, recipe)
@@ -143,6 +144,19 @@ def test_checkpoints_come_every_k_steps_and_at_the_end(model):
     train(model, lambda start: small_batches(recipe, start), recipe, checkpoint=kept[-1], on_step=pytest.fail)
 
 
+def test_checkpoints_keep_the_names_that_weights_are_stored_under(model):
+    """An unfinished run of an earlier version, which called the backbone a trunk, is continued."""
+    recipe = Recipe(iterations=1, batch=1, crop=33)
+    kept = []
+    train(model, lambda start: small_batches(recipe, start), recipe, on_checkpoint=kept.append)
+    state = torch.load(io.BytesIO(kept[0]), weights_only=True)["model"]
+    assert {key.partition(".")[0] for key in state} == {"trunk", "head"}
+    fresh = models.build(LIGHT, CLASSES)
+    assert restore(kept[0], fresh, sgd(fresh, recipe), recipe) == 1
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[name]), name
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(model):
     recipe = Recipe(iterations=1, batch=1, crop=33)
     kept = []
@@ -180,7 +194,7 @@ def test_padding_is_about_zero_after_preprocessing():
 
 def test_one_small_batch_is_learned_by_heart():
     torch.manual_seed(0)
-    model = models.build(LIGHT, CLASSES, trunk_weights="efficientnet-lite0-imagenet")
+    model = models.build(LIGHT, CLASSES, backbone_weights="efficientnet-lite0-imagenet")
     recipe = Recipe(iterations=60, batch=2, crop=65, base_lr=0.02, freeze_bn=False)
     image, mask = scene(3, (80, 65))
     images = torch.stack([model.preprocess(image[:, left : left + 65]) for left in (0, 15)])

@@ -16,16 +16,16 @@ NETWORKS = {
     "deeplab-efficientnet-lite0-decoder": ["head.classifier"],
     "deeplabv3-resnet50": ["head.classifier"],
 }
-"""And the layers of each that give the class scores."""
+"""And the layers of each that give the logits."""
 
 
 def rates(model, recipe):
     """(multiplier, weight decay) of each parameter that is trained, by name; each must be in one group."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, recipe)
-    found = [(names[id(p)], (group["multiplier"], group["weight_decay"])) for group in groups for p in group["params"]]
-    assert len(found) == len(dict(found))
-    return dict(found)
+    pairs = [(names[id(p)], (group["multiplier"], group["weight_decay"])) for group in groups for p in group["params"]]
+    assert len(pairs) == len(dict(pairs))
+    return dict(pairs)
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -51,7 +51,7 @@ def test_what_is_frozen_is_batch_normalisation_alone(network):
     assert all(everything[name] == (1.0, 0.0) for name in norms)
 
 
-def test_vgg_has_biases_in_its_trunk_and_in_fc6_and_fc7():
-    found = rates(models.build("deeplabv2-vgg16-largefov", CLASSES), Recipe())
-    for name in ("trunk.conv1_1", "trunk.conv5_3", "head.branches.0.fc6", "head.branches.0.fc7"):
-        assert (found[f"{name}.weight"], found[f"{name}.bias"]) == ((1.0, 5e-4), (2.0, 0.0))
+def test_vgg_has_biases_in_its_backbone_and_in_fc6_and_fc7():
+    by_name = rates(models.build("deeplabv2-vgg16-largefov", CLASSES), Recipe())
+    for name in ("backbone.conv1_1", "backbone.conv5_3", "head.branches.0.fc6", "head.branches.0.fc7"):
+        assert (by_name[f"{name}.weight"], by_name[f"{name}.bias"]) == ((1.0, 5e-4), (2.0, 0.0))

@@ -42,9 +42,21 @@ def test_the_recipe_for_vgg_is_the_papers():
 
 @pytest.mark.parametrize(("scales", "crop"), [((1.0,), 329), ((1.0, 0.75, 0.5), 321)])
 def test_a_crop_is_valid_at_every_scale(scales, crop):
-    assert Recipe(scales=scales, crop=crop).crop == crop
+    Recipe(scales=scales, crop=crop).check_crop(8)
     with pytest.raises(ConfigError, match="must be 32m"):
-        Recipe(scales=(1.0, 0.75, 0.5), crop=329)
+        Recipe(scales=(1.0, 0.75, 0.5), crop=329).check_crop(8)
+
+
+@pytest.mark.parametrize("crop", [-7, 1, 320])
+def test_a_crop_that_is_not_valid_is_refused_by_name(crop):
+    with pytest.raises(ConfigError, match=rf"recipe.crop is {crop}; it must be 8m \+ 1, such as 257 or 321"):
+        Recipe(crop=crop).check_crop(8)
+
+
+def test_a_crop_is_valid_for_the_networks_own_stride():
+    Recipe(crop=35).check_crop(2)
+    with pytest.raises(ConfigError, match="must be 8m"):
+        Recipe(crop=35).check_crop(8)
 
 
 def test_defaults_are_the_papers():
@@ -66,8 +78,8 @@ def test_poly_schedule(step, share):
     ("field", "value"),
     [
         ("iterations", 0), ("batch", 0), ("base_lr", 0.0), ("checkpoint_every", 0), ("momentum", -0.1),
-        ("class_balance", -1), ("crop", 320),
-        ("crop", 1), ("scale_min", 2.0), ("scale_min", 0.0), ("mirror", 1.5), ("colour_jitter", 1.0), ("seed", -1),
+        ("class_balance", -1), ("scale_min", 2.0), ("scale_min", 0.0), ("mirror", 1.5), ("colour_jitter", 1.0),
+        ("seed", -1),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_by_name(field, value):

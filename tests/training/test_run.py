@@ -63,7 +63,7 @@ def test_given_classes_keep_the_void_and_the_palette_of_the_data_set(config):
         ("resnet50-aspp", CRFParams(gaussian_weight=3, gaussian_xy=1, bilateral_weight=4, bilateral_xy=67)),
     ],
 )
-def test_a_card_has_the_crf_that_was_released_for_its_trunk(config, model, crf):
+def test_a_card_has_the_crf_that_was_released_for_its_backbone(config, model, crf):
     card = run.prepare(replace(config, model=model)).model.card
     assert len(card.crf) == 5
     assert CRFParams(**card.crf) == crf
@@ -74,7 +74,7 @@ def test_a_card_tells_no_path_of_the_machine_it_was_made_on(config, tmp_path):
     uri = run._export(ready.model, ready.config, {"step": 2, "loss": 1.0})
     card = models.load(uri).card
     assert card.training_split == "train of streets"
-    assert card.source == "jobs/train.py, step 2 of 2; trunk from efficientnet-lite0-imagenet"
+    assert card.source == "jobs/train.py, step 2 of 2; backbone from efficientnet-lite0-imagenet"
     assert str(tmp_path) not in json.dumps(card.to_dict())
 
 
@@ -84,9 +84,9 @@ FROZEN = replace(SMALL, freeze_bn=True)
 @pytest.mark.parametrize(
     ("model", "init", "told"),
     [
-        ("light", None, "the head and trunk of light would begin with some that has seen no picture"),
+        ("light", None, "the head and backbone of light would begin with some that has seen no picture"),
         ("light", "efficientnet-lite0-imagenet", "the head of light would begin"),
-        ("light-aspp", None, "the trunk of light-aspp would begin"),
+        ("light-aspp", None, "the backbone of light-aspp would begin"),
     ],
 )
 def test_new_batch_normalisation_is_not_frozen(config, model, init, told):

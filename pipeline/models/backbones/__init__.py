@@ -1,1 +1,15 @@
-"""Atrous backbones."""
+"""Register the backbones. A new one is a file here, that subclasses Backbone, and a line below."""
+
+from pipeline.models.backbones.backbone import Backbone, BackboneOptions, FeatureInfo, FeatureRequest
+from pipeline.models.backbones.efficientnet_lite import EfficientNetLite0
+from pipeline.models.backbones.resnet import ResNet50, ResNet101
+from pipeline.models.backbones.vgg import VGG16
+
+BACKBONES: dict[str, type[Backbone]] = {
+    "efficientnet_lite0": EfficientNetLite0,
+    "vgg16": VGG16,
+    "resnet50": ResNet50,
+    "resnet101": ResNet101,
+}
+
+__all__ = ["BACKBONES", "Backbone", "BackboneOptions", "FeatureInfo", "FeatureRequest"]

@@ -1,18 +1,19 @@
-"""EfficientNet-Lite0 as an atrous trunk: the project's light network.
+"""Build EfficientNet-Lite0 as an atrous backbone: the project's light network.
 
 The published network (the EfficientNet-Lite release of TensorFlow's TPU models) has an output stride of 32. Here the
 strides of its last blocks are removed and every later depthwise kernel is dilated instead, which leaves the weights
-valid: at output stride 8 every fourth feature of this trunk is a feature of the published one, at 16 every second.
+valid: at output stride 8 every fourth feature of this backbone is a feature of the published one, at 16 every second.
 
 TensorFlow pads "SAME": at the valid sizes 8m+1 every strided layer sees an odd size, where SAME is symmetric padding.
 """
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
+from pipeline.models.backbones.backbone import Backbone, FeatureRequest
 from pipeline.models.layers import ConvBatchNorm
 
 BATCH_NORM_EPS = 1e-3
@@ -20,7 +21,7 @@ BATCH_NORM_EPS = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A run of equal blocks. `dilation` holds from the second block on: the first still reads the previous grid."""
+    """Describe equal blocks in a row. `dilation` holds from the second on: the first still reads the previous grid."""
 
     blocks: int
     kernel: int
@@ -77,24 +78,30 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and in_channels == channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, h, w) -> (N, channels, h / stride, w / stride)."""
+        """Map (N, in_channels, h, w) -> (N, channels, h / stride, w / stride)."""
         y = x
         for layer in self.children():
             y = layer(y)
         return x + y if self.residual else y
 
 
-class EfficientNetLite0(nn.Module):
-    """(N, 3, H, W) -> (N, 320, h, w) at output stride 8."""
+STAGES = {8: STAGES_TO_8, 16: STAGES_TO_16}
+FINEST_STRIDE = 2  # the stem's
 
-    channels = 320
 
-    def __init__(self, stages: Sequence[Stage] = STAGES_TO_8) -> None:
-        super().__init__()
+class EfficientNetLite0(Backbone):
+    """Map (N, 3, H, W) -> (N, 320, h, w) at output stride 8 or 16, and the finer levels on the way."""
+
+    levels: ClassVar = {8: {2: 16, 4: 24, 8: 320}, 16: {2: 16, 4: 24, 8: 40, 16: 320}}
+
+    def __init__(self, request: FeatureRequest, options: None = None) -> None:
+        super().__init__(request, options)
         self.stem = ConvBatchNorm(3, 32, 3, stride=2, eps=BATCH_NORM_EPS, activation=nn.ReLU6())
         blocks: list[nn.Module] = []
-        channels = 32
-        for stage in stages:
+        channels, stride = 32, FINEST_STRIDE
+        self._ends: dict[int, int] = {}  # of each level, by its stride: one past its last block
+        for stage in STAGES[request.strides[-1]]:
+            stride *= stage.stride
             for index in range(stage.blocks):
                 block = InvertedResidual(
                     channels,
@@ -106,27 +113,12 @@ class EfficientNetLite0(nn.Module):
                 )
                 blocks.append(block)
                 channels = stage.channels
+            self._ends[stride] = len(blocks)
         self.blocks = nn.Sequential(*blocks)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The features of preprocessed pictures."""
-        features: Tensor = self.blocks(self.stem(x))
-        return features
-
-
-class EfficientNetLite0Pyramid(EfficientNetLite0):
-    """(N, 3, H, W) of sizes 16m+1 -> features at strides 2 (16 channels), 4 (24), 8 (40) and 16 (320)."""
-
-    levels = (16, 24, 40, 320)
-
-    def __init__(self) -> None:
-        super().__init__(STAGES_TO_16)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """The features of preprocessed pictures, the finest first."""
-        first, second, third = itertools.accumulate(stage.blocks for stage in STAGES_TO_16[:3])
-        at2: Tensor = self.blocks[:first](self.stem(x))
-        at4: Tensor = self.blocks[first:second](at2)
-        at8: Tensor = self.blocks[second:third](at4)
-        at16: Tensor = self.blocks[third:](at8)
-        return at2, at4, at8, at16
+    def stages(self) -> Iterable[tuple[int, Iterable[nn.Module]]]:
+        """Return the stem with the first blocks at stride 2, and the runs of blocks down to each stride below."""
+        begin = 0
+        for stride, end in self._ends.items():
+            yield stride, [*([self.stem] if begin == 0 else []), *list(self.blocks)[begin:end]]
+            begin = end

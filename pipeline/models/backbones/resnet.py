@@ -1,21 +1,48 @@
-"""ResNet-50 and ResNet-101 as atrous trunks at output stride 8.
+"""Build ResNet-50 and ResNet-101 as atrous backbones at output stride 8.
 
 Layers are numbered as in the authors' nets: layer2 to layer5 are res2 to res5. The strides of layer4 and layer5 are
 removed and their 3x3 convolutions dilated by 2 and 4. What weights of equal shape disagree on is in `ResNetStyle`.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.architecture import ResNetStyle
+from pipeline.errors import ConfigError
+from pipeline.models.backbones.backbone import Backbone, BackboneOptions, FeatureRequest
 from pipeline.models.layers import ConvBatchNorm
 
-BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 EXPANSION = 4
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResNetStyle(BackboneOptions):
+    """Say in which of the published ways a ResNet was trained.
+
+    stride_on: the convolution of a bottleneck that carries its stride: the first 1x1 (MSRA) or the 3x3 (torchvision).
+    ceil_pool: whether the first max-pool rounds its output size up (Caffe) or down.
+    dilate_first_block: whether the first block of a dilated layer has that layer's dilation (the authors), or still the
+        previous layer's (torchvision).
+    """
+
+    stride_on: Literal["1x1", "3x3"]
+    ceil_pool: bool
+    dilate_first_block: bool
+
+    def __post_init__(self) -> None:
+        if self.stride_on not in ("1x1", "3x3"):
+            raise ConfigError(f"stride_on is {self.stride_on!r}; it must be '1x1' or '3x3'")
+
+
+CAFFE_RESNET = ResNetStyle(stride_on="1x1", ceil_pool=True, dilate_first_block=True)
+TORCHVISION_RESNET = ResNetStyle(stride_on="3x3", ceil_pool=False, dilate_first_block=False)
+
+
 class Bottleneck(nn.Module):
-    """1x1 to fewer channels, 3x3 on those, 1x1 back up, added to the shortcut."""
+    """Add to the shortcut: 1x1 to fewer channels, 3x3 on those, 1x1 back up."""
 
     def __init__(
         self, in_channels: int, channels: int, *, stride: int, dilation: int, project: bool, style: ResNetStyle
@@ -31,31 +58,51 @@ class Bottleneck(nn.Module):
         self.shortcut = ConvBatchNorm(in_channels, channels, 1, stride=stride) if project else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, h, w) -> (N, channels, h / stride, w / stride)."""
+        """Map (N, in_channels, h, w) -> (N, channels, h / stride, w / stride)."""
         y = self.increase(self.conv3x3(self.reduce(x)))
         return functional.relu_(y + self.shortcut(x))
 
 
-class ResNet(nn.Module):
-    """(N, 3, H, W) -> (N, 2048, h, w) at output stride 8."""
+class ResNet(Backbone):
+    """Map (N, 3, H, W) -> (N, 2048, h, w) at output stride 8. A subclass says how many blocks each layer has."""
 
-    channels = 2048
+    blocks: ClassVar[tuple[int, int, int, int]]
+    levels: ClassVar = {8: {2: 64, 4: 256, 8: 2048}}
+    options_type: ClassVar = ResNetStyle
+    released_crf: ClassVar = {
+        "gaussian_weight": 3,
+        "gaussian_xy": 1,
+        "bilateral_weight": 4,
+        "bilateral_xy": 67,
+        "bilateral_rgb": 3,
+    }
 
-    def __init__(self, blocks: tuple[int, int, int, int], style: ResNetStyle) -> None:
-        super().__init__()
+    def __init__(self, request: FeatureRequest, options: ResNetStyle) -> None:
+        super().__init__(request, options)
         self.stem = ConvBatchNorm(3, 64, 7, stride=2, activation=nn.ReLU(inplace=True))
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=style.ceil_pool)
-        self.layer2 = _layer(blocks[0], 64, 256, stride=1, dilation=1, first_dilation=1, style=style)
-        self.layer3 = _layer(blocks[1], 256, 512, stride=2, dilation=1, first_dilation=1, style=style)
-        first4, first5 = (2, 4) if style.dilate_first_block else (1, 2)
-        self.layer4 = _layer(blocks[2], 512, 1024, stride=1, dilation=2, first_dilation=first4, style=style)
-        self.layer5 = _layer(blocks[3], 1024, 2048, stride=1, dilation=4, first_dilation=first5, style=style)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=options.ceil_pool)
+        first4, first5 = (2, 4) if options.dilate_first_block else (1, 2)
+        blocks = self.blocks
+        self.layer2 = _layer(blocks[0], 64, 256, stride=1, dilation=1, first_dilation=1, style=options)
+        self.layer3 = _layer(blocks[1], 256, 512, stride=2, dilation=1, first_dilation=1, style=options)
+        self.layer4 = _layer(blocks[2], 512, 1024, stride=1, dilation=2, first_dilation=first4, style=options)
+        self.layer5 = _layer(blocks[3], 1024, 2048, stride=1, dilation=4, first_dilation=first5, style=options)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The features of preprocessed pictures."""
-        x = self.pool(self.stem(x))  # (N, 64, H/4, W/4)
-        features: Tensor = self.layer5(self.layer4(self.layer3(self.layer2(x))))
-        return features
+    def stages(self) -> Iterable[tuple[int, Iterable[nn.Module]]]:
+        """Return conv1 at stride 2, res2 at stride 4, and res3 to res5 at stride 8."""
+        return (2, [self.stem]), (4, [self.pool, self.layer2]), (8, [self.layer3, self.layer4, self.layer5])
+
+
+class ResNet50(ResNet):
+    """Have the blocks of ResNet-50."""
+
+    blocks: ClassVar = (3, 4, 6, 3)
+
+
+class ResNet101(ResNet):
+    """Have the blocks of ResNet-101."""
+
+    blocks: ClassVar = (3, 4, 23, 3)
 
 
 def _layer(

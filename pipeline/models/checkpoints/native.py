@@ -1,4 +1,7 @@
-"""The project's own layout: NAME.safetensors with the weights, and beside it NAME.json with the card."""
+"""Read and write the project's own layout: NAME.safetensors with the weights, and beside it NAME.json with the card.
+
+Both hold the names of `pipeline.models.stored_names`.
+"""
 
 import hashlib
 import json
@@ -12,6 +15,7 @@ from pipeline.errors import StorageError, WeightsError
 from pipeline.models.card import ModelCard
 from pipeline.models.checkpoints.state import Checkpoint, State
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.models.stored_names import STORED_PREFIX, network_state, stored_state
 
 SUFFIX = ".safetensors"
 _DIGEST = "weights_sha256"
@@ -30,19 +34,19 @@ def save(model: SegmentationModel, uri: str, *, half: bool = False) -> None:
     card_uri = _card_uri(uri)
     floats = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
     tensors = {name: _stored(name, value, half) for name, value in floats.items()}
-    data = safetensors.torch.save(tensors)
+    data = safetensors.torch.save(stored_state(tensors))
     card = {**model.card.to_dict(), _DIGEST: hashlib.sha256(data).hexdigest()}
     storage.put_whole(card_uri, (json.dumps(card, indent=2) + "\n").encode())
     storage.put_whole(uri, data)
 
 
 def matches(state: State) -> bool:
-    """Whether these keys are of this layout."""
-    return any(key.startswith("trunk.") for key in state) and any(key.startswith("head.") for key in state)
+    """Tell whether these keys are of this layout."""
+    return any(key.startswith(STORED_PREFIX) for key in state) and any(key.startswith("head.") for key in state)
 
 
 def convert(state: State, data: bytes, uri: str) -> Checkpoint:
-    """The model whose weights file `data` was read from `uri`; its card is read from beside it.
+    """Return the model whose weights file `data` was read from `uri`; its card is read from beside it.
 
     Raises:
         WeightsError: the card is missing, is no card, or belongs to other weights.
@@ -56,7 +60,8 @@ def convert(state: State, data: bytes, uri: str) -> Checkpoint:
         raise WeightsError(f"the card {storage.redact(card_uri)} is not JSON: {error}") from error
     if not isinstance(fields, dict) or fields.pop(_DIGEST, None) != hashlib.sha256(data).hexdigest():
         raise WeightsError(f"the card {storage.redact(card_uri)} belongs to other weights than those beside it")
-    return Checkpoint(card=ModelCard.from_dict(fields), state={key: value.float() for key, value in state.items()})
+    floats = {key: value.float() for key, value in network_state(state).items()}
+    return Checkpoint(card=ModelCard.from_dict(fields), state=floats)
 
 
 def _card_uri(uri: str) -> str:

@@ -1,4 +1,4 @@
-"""From the bytes of a weights file to weights and a card: the container by its first bytes, the layout by its keys."""
+"""Read a weights file into weights and a card: the container by its first bytes, the layout by its keys."""
 
 import io
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from torch import Tensor
 from pipeline import storage
 from pipeline.errors import ConfigError, StorageError, WeightsError
 from pipeline.models.checkpoints import caffe, efficientnet_lite, kazuto, native, torchvision
-from pipeline.models.checkpoints.state import Backbone, Checkpoint, State, named
+from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, State, named
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80\x02"
 
-_LAYOUTS: tuple[tuple[Callable[[State], bool], Callable[[State], Checkpoint | Backbone]], ...] = (
+_LAYOUTS: tuple[tuple[Callable[[State], bool], Callable[[State], Checkpoint | BackboneWeights]], ...] = (
     (kazuto.matches, kazuto.convert),
     (torchvision.matches_deeplabv3, torchvision.convert_deeplabv3),
     (torchvision.matches_resnet, torchvision.convert_resnet),
@@ -25,8 +25,8 @@ _LAYOUTS: tuple[tuple[Callable[[State], bool], Callable[[State], Checkpoint | Ba
 )
 
 
-def read(uri: str) -> Checkpoint | Backbone:
-    """The weights file at a local path or any storage URI.
+def read(uri: str) -> Checkpoint | BackboneWeights:
+    """Read the weights file at a local path or any storage URI.
 
     Raises:
         WeightsError: it cannot be read, is damaged, or is of no known layout.
@@ -39,8 +39,8 @@ def read(uri: str) -> Checkpoint | Backbone:
     return parse(data, uri)
 
 
-def parse(data: bytes, uri: str) -> Checkpoint | Backbone:
-    """What `read` makes of a file's bytes; `uri` is where they came from. Raises WeightsError."""
+def parse(data: bytes, uri: str) -> Checkpoint | BackboneWeights:
+    """Parse a file's bytes, which came from `uri`. Raises WeightsError."""
     try:
         if data.startswith((_ZIP, _PICKLE)):
             return _convert(_torch_tensors(data), data, uri)
@@ -51,7 +51,7 @@ def parse(data: bytes, uri: str) -> Checkpoint | Backbone:
         raise WeightsError(f"{storage.redact(uri)}: {error}") from error
 
 
-def _convert(state: State, data: bytes, uri: str) -> Checkpoint | Backbone:
+def _convert(state: State, data: bytes, uri: str) -> Checkpoint | BackboneWeights:
     if native.matches(state):
         return native.convert(state, data, uri)
     for matches, convert in _LAYOUTS:
@@ -60,7 +60,7 @@ def _convert(state: State, data: bytes, uri: str) -> Checkpoint | Backbone:
     raise WeightsError(f"no known layout has these keys: {named(sorted(state)) or 'none'}")
 
 
-def _caffe(data: bytes) -> Checkpoint | Backbone:
+def _caffe(data: bytes) -> Checkpoint | BackboneWeights:
     try:
         return caffe.convert(data)
     except WeightsError as error:
@@ -75,7 +75,7 @@ def _safetensors(data: bytes) -> dict[str, Tensor]:
 
 
 def _torch_tensors(data: bytes) -> dict[str, Tensor]:
-    """A state_dict that torch.save wrote, read without running any code that it may contain."""
+    """Read a state_dict that torch.save wrote, without running any code that it may contain."""
     try:
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can make the unpickler raise anything

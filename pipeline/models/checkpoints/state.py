@@ -1,4 +1,4 @@
-"""What a loader hands over, and how weights get into a network: all of them or none."""
+"""Hold what a loader hands over, and fill weights into a network: all of them or none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,40 +9,42 @@ from pipeline import storage
 from pipeline.errors import WeightsError
 from pipeline.labels import class_names
 from pipeline.masks import pascal_palette
-from pipeline.models.architecture import Architecture, ResNetStyle, Trunk
-from pipeline.models.card import MAX_CLASSES, SINGLE_SCALE, ModelCard, Preprocessing
+from pipeline.models.architecture import Architecture
+from pipeline.models.backbones import BackboneOptions
+from pipeline.models.card import MAX_CLASSES, SINGLE_SCALE, ModelCard
+from pipeline.models.preprocessing import Preprocessing
 
 NAMED_KEYS = 3
-_COUNTER = "num_batches_tracked"  # training's counter; plays no part in the scores
+_COUNTER = "num_batches_tracked"  # training's counter; plays no part in the logits
 
 State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backbone:
-    """A trunk's weights without a head that segments: what training starts from."""
+class BackboneWeights:
+    """Hold a backbone's weights without a head that segments: what training starts from."""
 
-    trunk: Trunk
-    resnet: ResNetStyle | None
+    backbone: str
+    options: BackboneOptions | None
     preprocessing: Preprocessing
     state: State
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A whole model: its card, and its weights under the names of this project's own networks."""
+    """Hold a whole model: its card, and its weights under the names of this project's own networks."""
 
     card: ModelCard
     state: State
 
-    def backbone(self) -> Backbone:
-        """The trunk of this model."""
+    def backbone_weights(self) -> BackboneWeights:
+        """Return the part of this model that is its backbone's."""
         architecture = self.card.architecture
-        return Backbone(
-            trunk=architecture.trunk,
-            resnet=architecture.resnet,
+        return BackboneWeights(
+            backbone=architecture.backbone,
+            options=architecture.options,
             preprocessing=self.card.preprocessing,
-            state=below(self.state, "trunk."),
+            state=below(self.state, "backbone."),
         )
 
 
@@ -52,10 +54,12 @@ def card_of(
     architecture: Architecture,
     classes: int,
     preprocessing: Preprocessing,
-    crf: Mapping[str, int],
     scales: tuple[float, ...] = SINGLE_SCALE,
 ) -> ModelCard:
-    """The card of a file that holds none: class names by their count, the PASCAL VOC colours. Raises WeightsError."""
+    """Make the card of a file that holds none. Raises WeightsError.
+
+    The classes are named by their count, in the PASCAL VOC colours; the CRF is the one released with the backbone.
+    """
     if not 1 <= classes <= MAX_CLASSES:
         raise WeightsError(f"the head has {classes} classes; masks can hold 1 to {MAX_CLASSES}")
     palette = tuple((red, green, blue) for red, green, blue in pascal_palette(classes).tolist())
@@ -65,13 +69,13 @@ def card_of(
         classes=class_names(classes),
         palette=palette,
         preprocessing=preprocessing,
-        crf=dict(crf),
+        crf=dict(architecture.backbone_type.released_crf),
         scales=scales,
     )
 
 
 def below(state: State, prefix: str) -> dict[str, Tensor]:
-    """The entries whose key starts with the prefix, under the rest of their key."""
+    """Return the entries whose key starts with the prefix, under the rest of their key."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
@@ -94,11 +98,11 @@ def fill(network: nn.Module, state: State, origin: str) -> None:
         "of another shape": misshaped,
     }
     if any(faults.values()):
-        told = "; ".join(f"{len(keys)} {fault} ({named(keys)})" for fault, keys in faults.items() if keys)
-        raise WeightsError(f"the weights {storage.redact(origin)} do not fit the network: {told}")
+        listing = "; ".join(f"{len(keys)} {fault} ({named(keys)})" for fault, keys in faults.items() if keys)
+        raise WeightsError(f"the weights {storage.redact(origin)} do not fit the network: {listing}")
     network.load_state_dict(given, strict=False)
 
 
 def named(keys: list[str]) -> str:
-    """The first few of the keys, for a message."""
+    """Join the first few of the keys, for a message."""
     return ", ".join(keys[:NAMED_KEYS]) + (", ..." if len(keys) > NAMED_KEYS else "")

@@ -1,4 +1,4 @@
-"""State dicts of torchvision: ImageNet classifiers, whose trunks start a training, and DeepLabV3, which segments.
+"""Read torchvision's state dicts: ImageNet classifiers, whose backbones start a training, and DeepLabV3.
 
 torchvision's ResNet differs from the authors' in behaviour, not in shapes: see `TORCHVISION_RESNET`.
 """
@@ -8,11 +8,12 @@ import re
 from torch import Tensor
 
 from pipeline.errors import WeightsError
-from pipeline.models.architecture import DEEPLABV3_RATES, TORCHVISION_RESNET, Architecture
+from pipeline.models.architecture import DEEPLABV3_RATES, Architecture
+from pipeline.models.backbones.resnet import TORCHVISION_RESNET
 from pipeline.models.backbones.vgg import CONVOLUTIONS
-from pipeline.models.card import IMAGENET_PREPROCESSING, RESNET_CRF
-from pipeline.models.checkpoints.resnet import trunk_name
-from pipeline.models.checkpoints.state import Backbone, Checkpoint, State, below, card_of
+from pipeline.models.checkpoints.resnet import resnet_name
+from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, State, below, card_of
+from pipeline.models.preprocessing import IMAGENET_PREPROCESSING
 
 _LAYER = re.compile(r"layer(\d)\.(\d+)\.(.+)")
 _UNITS = {
@@ -45,56 +46,58 @@ _HEAD = {
 
 
 def matches_deeplabv3(state: State) -> bool:
-    """Whether these keys are deeplabv3_resnet50's or deeplabv3_resnet101's."""
+    """Tell whether these keys are deeplabv3_resnet50's or deeplabv3_resnet101's."""
     return "backbone.conv1.weight" in state and "classifier.0.convs.0.0.weight" in state
 
 
 def convert_deeplabv3(state: State) -> Checkpoint:
-    """The model; the auxiliary classifier, which only training uses, is left out. Raises WeightsError."""
-    trunk = _resnet_names(below(state, "backbone."))
+    """Return the model; the auxiliary classifier, which only training uses, is left out. Raises WeightsError."""
+    backbone = _resnet_names(below(state, "backbone."))
     head = {_head_name(key): value for key, value in below(state, "classifier.").items()}
     if "classifier.weight" not in head:
         raise WeightsError("torchvision's DeepLabV3 without its last layer: classifier.4.weight is missing")
     architecture = Architecture(
-        trunk=trunk_name(trunk), head="deeplabv3", rates=DEEPLABV3_RATES, resnet=TORCHVISION_RESNET
+        backbone=resnet_name(backbone), head="deeplabv3", rates=DEEPLABV3_RATES, options=TORCHVISION_RESNET
     )
-    described = card_of(
-        name=f"torchvision deeplabv3 {architecture.trunk}",
+    card = card_of(
+        name=f"torchvision deeplabv3 {architecture.backbone}",
         architecture=architecture,
         classes=head["classifier.weight"].shape[:1].numel(),
         preprocessing=IMAGENET_PREPROCESSING,
-        crf=RESNET_CRF,
     )
-    named = {f"trunk.{key}": value for key, value in trunk.items()}
-    return Checkpoint(card=described, state=named | {f"head.{key}": value for key, value in head.items()})
+    named = {f"backbone.{key}": value for key, value in backbone.items()}
+    return Checkpoint(card=card, state=named | {f"head.{key}": value for key, value in head.items()})
 
 
 def matches_resnet(state: State) -> bool:
-    """Whether these keys are an ImageNet ResNet's."""
+    """Tell whether these keys are an ImageNet ResNet's."""
     return "conv1.weight" in state and "layer1.0.conv1.weight" in state
 
 
-def convert_resnet(state: State) -> Backbone:
-    """The trunk's weights; the ImageNet classifier `fc` is left out. Raises WeightsError."""
-    trunk = _resnet_names({key: value for key, value in state.items() if not key.startswith("fc.")})
-    return Backbone(
-        trunk=trunk_name(trunk), resnet=TORCHVISION_RESNET, preprocessing=IMAGENET_PREPROCESSING, state=trunk
+def convert_resnet(state: State) -> BackboneWeights:
+    """Rename the backbone's weights; the ImageNet classifier `fc` is left out. Raises WeightsError."""
+    backbone = _resnet_names({key: value for key, value in state.items() if not key.startswith("fc.")})
+    return BackboneWeights(
+        backbone=resnet_name(backbone),
+        options=TORCHVISION_RESNET,
+        preprocessing=IMAGENET_PREPROCESSING,
+        state=backbone,
     )
 
 
 def matches_vgg16(state: State) -> bool:
-    """Whether these keys are an ImageNet VGG's without batch normalisation."""
+    """Tell whether these keys are an ImageNet VGG's without batch normalisation."""
     return "features.0.weight" in state and "features.2.weight" in state and "features.1.weight" not in state
 
 
-def convert_vgg16(state: State) -> Backbone:
-    """The convolutions' weights; the ImageNet classifier is left out."""
+def convert_vgg16(state: State) -> BackboneWeights:
+    """Rename the convolutions' weights; the ImageNet classifier is left out."""
     names = _vgg_names()
-    trunk = {}
+    backbone = {}
     for key, value in below(state, "features.").items():
         index, _, kind = key.partition(".")
-        trunk[f"{names.get(index, f'features.{index}')}.{kind}"] = value
-    return Backbone(trunk="vgg16", resnet=None, preprocessing=IMAGENET_PREPROCESSING, state=trunk)
+        backbone[f"{names.get(index, f'features.{index}')}.{kind}"] = value
+    return BackboneWeights(backbone="vgg16", options=None, preprocessing=IMAGENET_PREPROCESSING, state=backbone)
 
 
 def _resnet_names(state: State) -> dict[str, Tensor]:
@@ -117,7 +120,7 @@ def _head_name(key: str) -> str:
 
 
 def _vgg_names() -> dict[str, str]:
-    """By index within torchvision's `features`: a ReLU follows every convolution, and a pool every stage."""
+    """Name the convolutions by index within torchvision's `features`: a ReLU follows each, and a pool every stage."""
     names = {}
     index = 0
     for stage, count in enumerate(CONVOLUTIONS, start=1):

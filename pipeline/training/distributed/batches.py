@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from pipeline.data.labelled.pairs import Pixels
-from pipeline.models.card import Preprocessing
+from pipeline.models.preprocessing import Preprocessing
 from pipeline.runtime.errors import get
 from pipeline.runtime.labelled import LabelledDataset
 from pipeline.training.examples import collate, example, share, shuffled

@@ -1,0 +1,18 @@
+"""Register the heads. A new one is a file here, that subclasses Head, and a line below."""
+
+from pipeline.models.heads.aspp import ASPP
+from pipeline.models.heads.decoder import Decoder
+from pipeline.models.heads.deeplabv3 import DeepLabV3Head
+from pipeline.models.heads.head import Head
+from pipeline.models.heads.largefov import LargeFOV
+from pipeline.models.heads.pointwise import Pointwise
+
+HEADS: dict[str, type[Head]] = {
+    "aspp": ASPP,
+    "largefov": LargeFOV,
+    "pointwise": Pointwise,
+    "deeplabv3": DeepLabV3Head,
+    "decoder": Decoder,
+}
+
+__all__ = ["HEADS", "Head"]
