@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from pipeline.errors import ConfigError
@@ -38,9 +39,8 @@ class Architecture:
             raise ConfigError(f"a head {self.head!r} cannot have the atrous rates {self.rates}")
         options_type = self.backbone_type.options_type
         if not isinstance(self.options, options_type):
-            raise ConfigError(
-                f"options are {self.options!r}; those of a backbone {self.backbone!r} are a {options_type.__name__}"
-            )
+            accepted = "no options" if options_type is NoneType else f"a {options_type.__name__}"
+            raise ConfigError(f"options are {self.options!r}; the backbone {self.backbone!r} takes {accepted}")
         try:
             features = self.features
         except ConfigError as error:

@@ -72,7 +72,7 @@ class Backbone(nn.Module):
         step = request.strides[-1]
         levels = cls.levels.get(step, {})
         if missing := [stride for stride in request.strides if stride not in levels]:
-            raise ConfigError(f"it goes down to stride {step} without features at stride {missing[0]}")
+            raise ConfigError(f"it has no features at stride {missing[0]} on the way to stride {step}")
         channels = tuple(levels[stride] for stride in request.strides)
         return FeatureInfo(channels=channels, step=step, fc_channels=cls.fc_channels)
 
