@@ -174,7 +174,7 @@ class Predictor:
     def _run(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Logits:
         size = (tiles[0].rows.size, tiles[0].columns.size)
         # zeros are the mean colour once preprocessed
-        batch = torch.zeros((len(tiles), 3, *size)).contiguous(memory_format=torch.channels_last)
+        batch = torch.zeros((len(tiles), 3, *size)).contiguous(memory_format=torch.channels_last)  # (N, 3, H, W)
         for planes, tile in zip(batch, tiles, strict=True):
             window = images[tile.image][tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
             planes[:, : window.shape[0], : window.shape[1]] = self.model.preprocess(window)

@@ -22,12 +22,12 @@ class AtrousDepthwise(nn.Conv2d):
         count, channels, height, width = input.shape
         rows, columns = -(-height // rate), -(-width // rate)
         padded = functional.pad(input, (0, rate * columns - width, 0, rate * rows - height)).permute(0, 2, 3, 1)
-        cells = padded.reshape(count, rows, rate, columns, rate, channels)
+        cells = padded.reshape(count, rows, rate, columns, rate, channels)  # from (N, d rows, d columns, C)
         phases = cells.permute(0, 2, 4, 5, 1, 3).flatten(0, 2)  # (N d d, C, rows, columns)
         margin = (int(self.padding[0]) // rate, int(self.padding[1]) // rate)
-        filtered = functional.conv2d(phases, self.weight, self.bias, 1, margin, 1, self.groups)
+        filtered = functional.conv2d(phases, self.weight, self.bias, 1, margin, 1, self.groups)  # the same shape
         cells = filtered.reshape(count, rate, rate, channels, rows, columns).permute(0, 4, 1, 5, 2, 3)
-        whole = cells.reshape(count, rate * rows, rate * columns, channels)
+        whole = cells.reshape(count, rate * rows, rate * columns, channels)  # from (N, rows, d, columns, d, C)
         return whole[:, :height, :width].contiguous().permute(0, 3, 1, 2)
 
 

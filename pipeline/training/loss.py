@@ -41,7 +41,7 @@ class Losses(nn.Module):
         height, width = images.shape[-2:]
         grids = []
         for scale in self._scales:
-            scaled = resize(images, (scaled_size(height, scale), scaled_size(width, scale)))
+            scaled = resize(images, (scaled_size(height, scale), scaled_size(width, scale)))  # (N, 3, H', W')
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):
                 grids.append(self.model(scaled))  # (N, C, h, w)
         grids = [grid.float() for grid in grids]
@@ -50,11 +50,11 @@ class Losses(nn.Module):
             for grid, scale in zip(grids, self._scales, strict=True)
         ]
         if len(grids) > 1:
-            target = on_grid(labels, self.model.stride)
+            target = on_grid(labels, self.model.stride)  # (N, h, w) at scale 1
             size = (target.shape[-2], target.shape[-1])
-            fused = functools.reduce(torch.maximum, (resize(grid, size) for grid in grids))
+            fused = functools.reduce(torch.maximum, (resize(grid, size) for grid in grids))  # (N, C, h, w)
             sums.append(cross_entropy(fused, target, self._weights))
-        return torch.stack(sums)
+        return torch.stack(sums)  # (K,)
 
     def labelled(self, labels: Tensor) -> Tensor:
         """Add up the weights of the points that each loss counts: (K,) float32, from labels (N, H, W) uint8."""

@@ -59,7 +59,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, h, w) -> (N, channels, h / stride, w / stride)."""
-        y = self.increase(self.conv3x3(self.reduce(x)))
+        y = self.increase(self.conv3x3(self.reduce(x)))  # (N, channels, h / stride, w / stride)
         return functional.relu_(y + self.shortcut(x))
 
 
