@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def demo(config: DemoConfig) -> str:
-    """Run the demo; returns what it found."""
+    """Run the demo; returns the scores and where the masks are."""
     output = storage.normalize(config.output)
     scenes = storage.join(output, "scenes")
     say(f"generating {config.scenes} scenes")
@@ -66,10 +66,10 @@ def demo(config: DemoConfig) -> str:
         source = storage.join(scenes, "images")
         segment(check(RunConfig(input=Uri(source), output=Uri(storage.join(output, name)), refine=refine)))
     truth = dict(masks.read(storage.join(scenes, "truth")))
-    found = {name: dict(masks.read(storage.join(output, name))) for name in runs}
-    before, after = (100 * score(truth, found[name]).mean_iou for name in ("network", "refined"))
+    predicted = {name: dict(masks.read(storage.join(output, name))) for name in runs}
+    before, after = (100 * score(truth, predicted[name]).mean_iou for name in ("network", "refined"))
     sheet = storage.join(output, "contact_sheet.png")
-    rows = list(_rows(scenes, truth, found["network"], found["refined"]))
+    rows = list(_rows(scenes, truth, predicted["network"], predicted["refined"]))
     storage.put_whole(sheet, contact_sheet(rows, np.array(PALETTE, np.uint8), CLASSES))
     return (
         f"scenes: {len(truth)}, classes: {len(CLASSES)}\n"
@@ -80,17 +80,17 @@ def demo(config: DemoConfig) -> str:
     )
 
 
-def score(truth: Masks, found: Masks) -> SegmentationScore:
-    """The pooled score of all scenes."""
+def score(truth: Masks, predicted: Masks) -> SegmentationScore:
+    """Pool the score over all scenes."""
     total = SegmentationScore(len(CLASSES))
     for key, mask in truth.items():
-        total.update(mask, found[key])
+        total.update(mask, predicted[key])
     return total
 
 
 def _rows(scenes: str, truth: Masks, network: Masks, refined: Masks) -> Iterator[Row]:
     for key, image in _first_images(storage.join(scenes, "images"), ROWS_SHOWN):
-        before, after = (100 * score({key: truth[key]}, found).mean_iou for found in (network, refined))
+        before, after = (100 * score({key: truth[key]}, predicted).mean_iou for predicted in (network, refined))
         yield Row(
             key=key,
             image=image,

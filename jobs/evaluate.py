@@ -23,8 +23,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _scores(ready: EvaluationInputs) -> str:
-    found = evaluate(ready)
-    return f"{found.to_markdown()}\n{found.to_json()}"
+    evaluation = evaluate(ready)
+    return f"{evaluation.to_markdown()}\n{evaluation.to_json()}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(kw_only=True)
 class RunCounts:
-    """How far a run is. After the loss of the process that counts it starts at 0 again.
+    """Says how far a run is. After the loss of the process that counts it starts at 0 again.
 
     Attributes:
         finished: rows that left the last stage.

@@ -34,8 +34,8 @@ def finished_blocks(
     )
     described = (model.classes, model.palette, model.stride, config.max_pixels, tracker)
     if plan.refiners:
-        scores = scored(images, model, config.inference, config.max_pixels, plan, tracker)
-        finished = scores.map_batches(
+        logits = logits_of(images, model, config.inference, config.max_pixels, plan, tracker)
+        finished = logits.map_batches(
             RefineStage,
             fn_constructor_args=(ready.refiner, *described),
             batch_size=CPU_BATCH,
@@ -45,13 +45,13 @@ def finished_blocks(
         )
     else:
         then = partial(RefineStage, ready.refiner.on_gpu() or ready.refiner, *described)
-        finished = scored(images, model, config.inference, config.max_pixels, plan, tracker, then)
+        finished = logits_of(images, model, config.inference, config.max_pixels, plan, tracker, then)
     with as_raised():
         for bundle in finished.iter_internal_ref_bundles():
             yield from bundle.blocks
 
 
-def scored(
+def logits_of(
     images: Dataset,
     model: SegmentationModel,
     inference: Inference,
@@ -60,7 +60,7 @@ def scored(
     tracker: RemoteTracker,
     then: Callable[[], RefineStage] | None = None,
 ) -> Dataset:
-    """Put the Segmenters behind `images`, a dataset of schema FETCHED; gives one of schema LOGITS.
+    """Run the network on `images`, a dataset of schema FETCHED, in SegmentStages; gives one of schema LOGITS.
 
     With `then`, a RefineStage that lives in the same actors finishes the rows: the schema is FINISHED.
     """

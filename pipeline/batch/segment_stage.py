@@ -1,4 +1,4 @@
-"""The SegmentStage stage: encoded images in, low-resolution class scores out."""
+"""The SegmentStage: encoded images in, logits on the network's own grid out."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -48,12 +48,12 @@ class SegmentStage:
         self._decoders = ThreadPoolExecutor(_DECODERS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Table FETCHED -> table LOGITS with the same keys, or what the next stage makes of that."""
+        """Turn a table FETCHED into a table LOGITS with the same keys, or into what the next stage makes of that."""
         live = pc.is_null(batch.column("error"))
         parts = run_isolated("segment", batch.filter(live), self._segment, self._tracker)
         parts.append(batch.filter(pc.invert(live)))
-        scored = pa.concat_tables([rows.widened(part, LOGITS) for part in parts])
-        return self._next(scored) if self._next else scored
+        segmented = pa.concat_tables([rows.widened(part, LOGITS) for part in parts])
+        return self._next(segmented) if self._next else segmented
 
     def _segment(self, batch: pa.Table) -> pa.Table:
         done = [row for group in decoded_together(batch.to_pylist()) for row in self._segment_group(group)]
@@ -67,7 +67,7 @@ class SegmentStage:
             for row, error in zip(group, decoded, strict=True)
             if isinstance(error, Exception)
         ]
-        return failed + self._score([row for row, _ in readable], [image for _, image in readable])
+        return failed + self._logits([row for row, _ in readable], [image for _, image in readable])
 
     def _decode(self, row: Row) -> Image | ImageError | MemoryError:
         try:
@@ -75,23 +75,23 @@ class SegmentStage:
         except (ImageError, MemoryError) as error:
             return error
 
-    def _score(self, group: list[Row], pictures: Sequence[Image]) -> list[Row]:
-        """Score the group together; if that fails, one by one, so that only the image at fault fails."""
+    def _logits(self, group: list[Row], pictures: Sequence[Image]) -> list[Row]:
+        """Run the network on the group together; if that fails, one by one, so that only the image at fault fails."""
         try:
-            scores = self._predictor.logits(pictures)
+            logits = self._predictor.logits(pictures)
         except torch.AcceleratorError:
             os._exit(DEVICE_LOST)  # this process's device fails every later image: leave the batch to a fresh process
         except Exception as error:
             if len(group) == 1:
                 return [_failed(group[0], "segment", error)]
             return [
-                done for row, picture in zip(group, pictures, strict=True) for done in self._score([row], [picture])
+                done for row, picture in zip(group, pictures, strict=True) for done in self._logits([row], [picture])
             ]
-        return [row | {"logits": to_bytes(s), "shape": s.shape} for row, s in zip(group, scores, strict=True)]
+        return [row | {"logits": to_bytes(grid), "shape": grid.shape} for row, grid in zip(group, logits, strict=True)]
 
 
 def load_predictor(model: SegmentationModel, inference: Inference) -> Predictor:
-    """The network on this process's device; one thread on a CPU, whose cores have a process each."""
+    """Put the network on this process's device; on a CPU with one thread, since each core has a process."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from pipeline.runtime.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The last line of the job's stdout, and OUTPUT/_runs/RUN_ID/summary.json.
+    """Accounts for every image: the last line of the job's stdout, and OUTPUT/_runs/RUN_ID/summary.json.
 
     Attributes:
         run_id: names the run's files.

@@ -1,4 +1,4 @@
-"""What is being worked on and how far the run is, in one small actor that every stage reports to."""
+"""The tracker: what is being worked on and how far the run is, in one small actor that every stage reports to."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ _COUNTS_SECONDS = 15.0
 
 
 class Tracker(Protocol):
-    """What a stage reports to, in this process or another."""
+    """Takes what the stages report, in this process or another."""
 
     def lost_attempts(self, stage: str, keys: Sequence[str]) -> list[int]:
-        """How often each key was begun at `stage` and never ended: its worker died on the way."""
+        """Count how often each key was begun at `stage` and never ended: its worker died on the way."""
 
     def begin(self, stage: str, keys: Sequence[str]) -> None:
         """Note that `keys` are being worked on, before a worker that they may kill touches them."""

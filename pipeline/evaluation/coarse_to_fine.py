@@ -23,12 +23,12 @@ def coarse_to_fine(
     fresh = list(itertools.product(*(sorted({*range(0, size, 2), size - 1}) for size in sizes)))
     scores: dict[tuple[int, ...], float] = {}
     while fresh:
-        scores |= zip(fresh, score([_point(axes, place) for place in fresh]), strict=True)
-        best = max(scores, key=lambda place: scores[place])
+        scores |= zip(fresh, score([_point(axes, indices) for indices in fresh]), strict=True)
+        best = max(scores, key=lambda indices: scores[indices])
         around = (range(max(i - 1, 0), min(i + 2, size)) for i, size in zip(best, sizes, strict=True))
-        fresh = [place for place in itertools.product(*around) if place not in scores]
-    return {_point(axes, place): found for place, found in scores.items()}
+        fresh = [indices for indices in itertools.product(*around) if indices not in scores]
+    return {_point(axes, indices): value for indices, value in scores.items()}
 
 
-def _point(axes: Sequence[Sequence[float]], place: Sequence[int]) -> Point:
-    return tuple(axis[i] for axis, i in zip(axes, place, strict=True))
+def _point(axes: Sequence[Sequence[float]], indices: Sequence[int]) -> Point:
+    return tuple(axis[i] for axis, i in zip(axes, indices, strict=True))

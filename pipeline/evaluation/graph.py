@@ -24,11 +24,11 @@ BLOCK_BYTES = 2**20
 def logits_of(
     labelled: Labelled, model: SegmentationModel, inference: Inference, plan: Plan, tracker: RemoteTracker
 ) -> Dataset:
-    """Put the network behind all pictures; gives a dataset of schema LOGITS that is not run yet."""
+    """Run the network on all pictures: a dataset of schema LOGITS, which runs when it is read."""
     images = ray.data.read_datasource(
         LabelledDatasource(labelled), num_cpus=0, concurrency=plan.fetchers, override_num_blocks=len(labelled)
     )
-    return graph.scored(images, model, inference, DEFAULT_MAX_PIXELS, plan, tracker)
+    return graph.logits_of(images, model, inference, DEFAULT_MAX_PIXELS, plan, tracker)
 
 
 def counted(

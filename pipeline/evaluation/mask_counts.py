@@ -1,4 +1,4 @@
-"""All that is counted of one kind of mask, and the row it travels in."""
+"""The counts of one kind of mask, and the row in which they travel."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +19,19 @@ COUNTED = pa.schema(
         ("failed", pa.list_(pa.string())),  # pictures without a mask, and why
     ]
 )
-"""What travels to the driver: one row for each kind of mask and batch of pictures."""
+"""One row for each kind of mask and batch of pictures, on its way to the driver."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counting:
-    """How pictures are counted: `classes` labels, and what the trimap's bands grow from."""
+    """Says how pictures are counted: `classes` labels, and where the trimap's bands begin."""
 
     classes: int
     band: Band
 
 
 class MaskCounts:
-    """The confusion matrix and the trimap curve of one kind of mask, pooled over pictures."""
+    """Pools the confusion matrix and the trimap curve of one kind of mask over pictures."""
 
     def __init__(self, how: Counting) -> None:
         """Begin with nothing counted."""
@@ -47,7 +47,7 @@ class MaskCounts:
         self.pictures += 1
 
     def to_row(self, masks: str) -> dict[str, Any]:
-        """What was counted, as a row of COUNTED."""
+        """Give the counts as a row of COUNTED."""
         return {
             "masks": masks,
             "pictures": self.pictures,
@@ -57,7 +57,7 @@ class MaskCounts:
         }
 
     def add_row(self, row: dict[str, Any]) -> None:
-        """Count what another counts of the same kind has counted."""
+        """Add the row of other counts of the same kind of mask."""
         self.score.add(np.array(row["matrix"], np.int64).reshape(self.score.matrix.shape))
         self.trimap.add(np.array(row["trimap"], np.int64).reshape(self.trimap.counts.shape))
         self.pictures += row["pictures"]

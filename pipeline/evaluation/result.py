@@ -1,4 +1,4 @@
-"""What an evaluation found, as JSON and as a Markdown table."""
+"""The result of an evaluation, as JSON and as a Markdown table."""
 
 import json
 import math
@@ -20,41 +20,41 @@ _TITLES = {NETWORK: "network", REFINED: "with the CRF"}
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The scores of the masks before and after the CRF, in percent.
+    """Holds the scores of the masks before and after the CRF, in percent.
 
     Attributes:
         classes: names by class id.
-        tallies: what was counted of the network's masks and of the refined ones; one of them may be missing.
-        band: what the trimap's bands grow from.
-        about: what was scored, on what, and how: further entries of the JSON.
+        counts: of the network's masks and of the refined ones; one of them may be missing.
+        band: where the trimap's bands begin.
+        about: which masks were scored, on which pictures, and how: further entries of the JSON.
     """
 
     classes: tuple[str, ...]
-    tallies: dict[str, MaskCounts]
+    counts: dict[str, MaskCounts]
     band: Band
     about: dict[str, Any]
 
     def iou(self) -> dict[str, NDArray[np.float64]]:
-        """Of each class (C,), by the title of the masks; NaN for a class that nowhere occurs."""
-        return {_TITLES[kind]: 100 * counts.score.iou for kind, counts in self.tallies.items()}
+        """Give the IoU of each class (C,), by the title of the masks; NaN for a class that nowhere occurs."""
+        return {_TITLES[kind]: 100 * counts.score.iou for kind, counts in self.counts.items()}
 
     def trimap(self) -> dict[str, NDArray[np.float64]]:
-        """Mean IoU in each band (WIDTHS,), by the title of the masks; NaN in an empty band."""
-        return {_TITLES[kind]: 100 * counts.trimap.mean_iou for kind, counts in self.tallies.items()}
+        """Give the mean IoU in each band (WIDTHS,), by the title of the masks; NaN in an empty band."""
+        return {_TITLES[kind]: 100 * counts.trimap.mean_iou for kind, counts in self.counts.items()}
 
     def to_json(self) -> str:
-        """One line. What was scored after the CRF ends in _refined; what was not scored, or occurs nowhere, is null."""
-        known: dict[str, Any] = {}
+        """Give one line. Scores after the CRF end in _refined; a score that does not exist is null."""
+        scores: dict[str, Any] = {}
         for kind, end in _KEY_ENDS.items():
-            counts = self.tallies.get(kind)
-            known[f"mean_iou{end}"] = counts and _percent(counts.score.mean_iou)
-            known[f"pixel_accuracy{end}"] = counts and _percent(counts.score.pixel_accuracy)
-            known[f"iou{end}"] = counts and dict(zip(self.classes, _percents(counts.score.iou), strict=True))
-            known[f"trimap{end}"] = counts and _percents(counts.trimap.mean_iou)
-        return json.dumps(self.about | {"trimap_band": self.band} | known)
+            counts = self.counts.get(kind)
+            scores[f"mean_iou{end}"] = counts and _percent(counts.score.mean_iou)
+            scores[f"pixel_accuracy{end}"] = counts and _percent(counts.score.pixel_accuracy)
+            scores[f"iou{end}"] = counts and dict(zip(self.classes, _percents(counts.score.iou), strict=True))
+            scores[f"trimap{end}"] = counts and _percents(counts.trimap.mean_iou)
+        return json.dumps(self.about | {"trimap_band": self.band} | scores)
 
     def to_markdown(self) -> str:
-        """A table: a row for each class, their mean, the pixel accuracy, and the mean IoU in some of the bands."""
+        """Make a table: a row for each class, their mean, the pixel accuracy, and the mean IoU in some of the bands."""
         columns = [
             [
                 *_percents(counts.score.iou),
@@ -62,7 +62,7 @@ class Evaluation:
                 _percent(counts.score.pixel_accuracy),
                 *_percents(counts.trimap.mean_iou[np.array(_BANDS_SHOWN) - 1]),
             ]
-            for counts in self.tallies.values()
+            for counts in self.counts.values()
         ]
         names = [
             *self.classes,
@@ -70,7 +70,7 @@ class Evaluation:
             "pixel accuracy",
             *(f"mean IoU within {w} px of {self.band}" for w in _BANDS_SHOWN),
         ]
-        head = [["IoU, %", *(_TITLES[kind] for kind in self.tallies)], ["---", *("---:" for _ in self.tallies)]]
+        head = [["IoU, %", *(_TITLES[kind] for kind in self.counts)], ["---", *("---:" for _ in self.counts)]]
         rows = [[name, *map(_cell, values)] for name, values in zip(names, zip(*columns, strict=True), strict=True)]
         return "".join(f"| {' | '.join(row)} |\n" for row in head + rows)
 

@@ -1,4 +1,4 @@
-"""A whole evaluation: check everything, fetch the labelled pictures, score, and put what came out."""
+"""A whole evaluation: check everything, fetch the labelled pictures, score, and put the result."""
 
 import time
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationInputs:
-    """What was opened: the data listed, the output written to and read back, the weights or the masks' note read.
+    """Holds what was opened: the data listed, the output written to and read back, the weights or masks' note read.
 
     `refiners` has one for each kind of mask that is to be made: none where masks are scored that are there.
     """
@@ -43,7 +43,7 @@ class EvaluationInputs:
 
 
 def prepare(config: EvaluateConfig) -> EvaluationInputs:
-    """Everything that can go wrong before Ray starts, tried in seconds.
+    """Try everything that can go wrong before Ray starts, in seconds.
 
     Raises:
         PipelineError: whatever makes the evaluation impossible.
@@ -68,7 +68,7 @@ def evaluate(ready: EvaluationInputs) -> Evaluation:
 
     Raises:
         ConfigError: labelled pictures, or masks, that cannot be used, by name.
-        RunError: the cluster has no room, or a picture could not be segmented.
+        RunError: the cluster is too small or busy, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
     with configured(storage_timeout=ready.config.storage_timeout, block_bytes=graph.BLOCK_BYTES):
@@ -81,15 +81,15 @@ def _evaluate(ready: EvaluationInputs) -> Evaluation:
     labelled = fetch_labelled(ready.pairs, ready.labels)
     how = Counting(classes=len(ready.labels.classes), band=config.band)
     if isinstance(ready.scored, DatasetInfo):
-        tallies, about = _of_masks(ready, ready.scored, labelled, how)
+        counts, about = _of_masks(ready, ready.scored, labelled, how)
     else:
-        tallies, about = _of_model(ready, ready.scored, labelled, how)
-    images = next(iter(tallies.values())).pictures
+        counts, about = _of_model(ready, ready.scored, labelled, how)
+    images = next(iter(counts.values())).pictures
     common = {"images": images, "split": config.split, "seconds": round(time.monotonic() - begin, 1)}
-    found = Evaluation(classes=ready.labels.classes, tallies=tallies, band=config.band, about=common | about)
+    evaluation = Evaluation(classes=ready.labels.classes, counts=counts, band=config.band, about=common | about)
     if config.output is not None:
-        _put(found, config.output)
-    return found
+        _put(evaluation, config.output)
+    return evaluation
 
 
 def _of_model(
@@ -99,19 +99,19 @@ def _of_model(
     plan = plan_when_free(refiner.memory(how.classes)).for_images(len(labelled))
     say(f"{len(labelled)} labelled images; plan: {plan}")
     tracker = RemoteTracker()
-    tallies = {kind: MaskCounts(how) for kind in ready.refiners}
+    counts = {kind: MaskCounts(how) for kind in ready.refiners}
     with ProgressBar(len(labelled)) as progress:
         logits = graph.logits_of(labelled, model, ready.config.inference, plan, tracker)
         for row in graph.counted(logits, labelled, model, ready.refiners, how, plan, tracker):
-            last = tallies[row["masks"]]
-            last.add_row(row)
-            progress.show(last.pictures + len(last.failed), len(last.failed))
+            latest = counts[row["masks"]]
+            latest.add_row(row)
+            progress.show(latest.pictures + len(latest.failed), len(latest.failed))
     tracker.stop()
-    failed = dict.fromkeys(problem for counts in tallies.values() for problem in counts.failed)
+    failed = dict.fromkeys(problem for of_kind in counts.values() for problem in of_kind.failed)
     if failed:
         shown = "\n  ".join(list(failed)[:_SHOWN])
         raise RunError(f"{len(failed)} of {len(labelled)} images could not be segmented:\n  {shown}")
-    return tallies, {"model": model.card.name, "crf": noted(refiner)}
+    return counts, {"model": model.card.name, "crf": noted(refiner)}
 
 
 def _of_masks(
@@ -136,12 +136,12 @@ def _of_masks(
     return {kind: counts}, about
 
 
-def _put(found: Evaluation, output: str) -> None:
+def _put(evaluation: Evaluation, output: str) -> None:
     files = {
-        "scores.json": found.to_json().encode(),
-        "scores.md": found.to_markdown().encode(),
-        "classes.png": class_bars(found.classes, found.iou()),
-        "trimap.png": trimap_curve(found.trimap(), found.band),
+        "scores.json": evaluation.to_json().encode(),
+        "scores.md": evaluation.to_markdown().encode(),
+        "classes.png": class_bars(evaluation.classes, evaluation.iou()),
+        "trimap.png": trimap_curve(evaluation.trimap(), evaluation.band),
     }
     for name, data in files.items():
         storage.put_whole(storage.join(output, name), data)

@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from pipeline.labels import IGNORE
 
 Band = Literal["void", "borders"]
-"""What the bands grow from: the void pixels of the truth, or the borders between its differently labelled pixels."""
+"""Where the bands begin: at the void pixels of the truth, or at the borders between differently labelled pixels."""
 
 WIDTHS = 40
-"""Of the widest band, in pixels; the narrowest is 1."""
+"""Width of the widest band, in pixels; the narrowest is 1."""
 
 Mask = NDArray[np.uint8]
 
 
 def narrowest(truth: Mask, band: Band) -> NDArray[np.uint8]:
-    """The width w, 1 .. WIDTHS, of the narrowest band that holds each pixel of `truth` (H, W); WIDTHS + 1 for none.
+    """Give the width w, 1 .. WIDTHS, of the narrowest band that holds each pixel of `truth` (H, W), or WIDTHS + 1.
 
     Grown from void pixels, band w is what dilating them with a square of (2w + 1)^2 reaches, less the void pixels
     themselves, which get 0. Grown from borders, band 1 is the labelled pixels that have one of another class above,
@@ -34,16 +34,16 @@ def narrowest(truth: Mask, band: Band) -> NDArray[np.uint8]:
 
 
 def _beside_another_class(truth: Mask) -> NDArray[np.bool_]:
-    found = np.zeros(truth.shape, bool)
+    beside = np.zeros(truth.shape, bool)
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         border = (truth[one] != truth[other]) & (truth[one] != IGNORE) & (truth[other] != IGNORE)
-        found[one] |= border
-        found[other] |= border
-    return found
+        beside[one] |= border
+        beside[other] |= border
+    return beside
 
 
 def _dilated(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """`area` and all pixels that touch it, also by a corner."""
+    """Add to `area` (H, W) all pixels that touch it, also by a corner."""
     wide = area.copy()
     wide[:, 1:] |= area[:, :-1]
     wide[:, :-1] |= area[:, 1:]
@@ -54,7 +54,7 @@ def _dilated(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 class TrimapCurve:
-    """Counts for the IoU of each class in each band, pooled over pictures."""
+    """Counts the pixels of each class in each band, for its IoU there, pooled over pictures."""
 
     def __init__(self, classes: int, band: Band) -> None:
         """Begin with nothing counted, for labels 0 .. classes - 1."""
@@ -73,12 +73,12 @@ class TrimapCurve:
             counts += np.bincount(places, minlength=counts.size).reshape(counts.shape)
 
     def add(self, counts: NDArray[np.int64]) -> None:
-        """Count what another curve of the same classes has counted: its counts (3, WIDTHS, C)."""
+        """Add the counts (3, WIDTHS, C) of another curve of the same classes."""
         self.counts += counts
 
     @property
     def mean_iou(self) -> NDArray[np.float64]:
-        """Mean over the classes that occur in a band of their IoU there, (WIDTHS,), in 0..1; NaN in an empty band."""
+        """Average the IoU of the classes that occur in a band, (WIDTHS,) in 0..1; NaN for an empty band."""
         right, true, predicted = self.counts.cumsum(axis=1)
         union = true + predicted - right
         occurs = union > 0

@@ -1,1 +1,1 @@
-"""What every job needs of Ray: a cluster, a plan, tasks, progress, and errors as they were raised."""
+"""Ray for every job: a cluster, a plan, process-wide options, tasks, progress, and errors as they were raised."""

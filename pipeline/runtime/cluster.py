@@ -30,12 +30,12 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error is raised; what the core logs is not for a user
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors are raised; the core's own log is not for a user
     on_terminate = signal.getsignal(signal.SIGTERM)
     where: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"address": "local", "include_dashboard": False}
     try:
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # a node that starts too slowly is told by nothing more special
+    except Exception as error:  # Ray raises nothing more special for a node that starts too slowly
         raise RunError(
             f"Ray did not start or answer: {' '.join(str(error).split())[:300]}; "
             "see whether RAY_ADDRESS names a running cluster, and whether this machine is overloaded"

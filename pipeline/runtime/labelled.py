@@ -76,7 +76,7 @@ def _fetch(pairs: Sequence[Pair], labels: Labels, retry_seconds: float) -> Itera
 
 
 class _Note(NamedTuple):
-    """What is known of one pair without its bytes."""
+    """All of a pair but its bytes."""
 
     key: str
     block: int

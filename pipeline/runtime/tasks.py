@@ -1,4 +1,4 @@
-"""Many calls on the cluster, of which only some are under way at a time; and what they give, in order."""
+"""Many calls on the cluster, only some of them under way at a time; their results come in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -61,11 +61,11 @@ class _CallDatasource(Datasource):
         self._calls = calls
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Unknown before anything is read."""
+        """Give none: it is unknown before anything is read."""
         return None
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
-        """One task a call, whatever parallelism is asked for."""
+        """Make one task a call, whatever parallelism is asked for."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(partial(_carried, call), unknown) for call in self._calls]
 

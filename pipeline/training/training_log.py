@@ -80,7 +80,7 @@ class TrainingLog:
 
     @property
     def steps_per_second(self) -> float:
-        """From the end of the first step that was shown to the end of the last; 0 before there are two."""
+        """Count from the end of the first step that was shown to the end of the last; 0 before there are two."""
         if self._first is None or self._last is None or self._first is self._last:
             return 0.0
         return (self._last["step"] - self._first["step"]) / (self._last["time"] - self._first["time"])

@@ -1,4 +1,4 @@
-"""Whether the workers fit on a cluster, and what each of them gets."""
+"""The workers' shares of a cluster, and whether all of them fit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pipeline.errors import RunError
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What one worker gets: whole cores, and a GPU or none."""
+    """The share of one worker: whole cores, and a GPU or none."""
 
     cpus: int
     gpu: bool

@@ -19,8 +19,8 @@ def counts(prediction):
     return counted
 
 
-def evaluation(**tallies):
-    return Evaluation(classes=("sky", "road", "tree"), tallies=tallies, band="void", about={"split": "val"})
+def evaluation(**by_kind):
+    return Evaluation(classes=("sky", "road", "tree"), counts=by_kind, band="void", about={"split": "val"})
 
 
 def test_scores_are_in_percent_and_what_occurs_nowhere_is_null():
@@ -51,7 +51,7 @@ def test_the_table_has_a_row_for_each_class_and_score():
     assert lines[7].startswith("| mean IoU within 1 px of void |")
 
 
-def test_tallies_add_up_as_rows():
+def test_counts_add_up_as_rows():
     whole, first = (MaskCounts(Counting(classes=3, band="borders")) for _ in range(2))
     for prediction in (WRONG, TRUTH % 2):
         part = MaskCounts(Counting(classes=3, band="borders"))

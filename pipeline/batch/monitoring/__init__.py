@@ -1,1 +1,1 @@
-"""What an operator sees of a run: metrics, a log, its cost, and machines that are gone."""
+"""Metrics, log and cost of a run, and lost machines: all that an operator sees of it."""

@@ -1,4 +1,4 @@
-"""One JSON object a line on stderr, which Ray keeps in its logs, for what an operator looks for later."""
+"""One JSON object a line on stderr, which Ray keeps in its logs, for an operator to search later."""
 
 import json
 import socket

@@ -1,8 +1,8 @@
-"""The run's own metrics, beside Ray's: what infra/monitoring asks for.
+"""The run's own metrics, beside Ray's, for the alerts and the dashboard of infra/monitoring.
 
 The driver alone exports them, from what all workers report: a worker that is lost takes no count with it.
 Ray puts `ray_` before each name, and `_total` behind a counter's. It exports a gauge only when it has just been set, so
-that what a run says of itself ends with the run.
+that a run's gauges end with the run.
 """
 
 import time

@@ -31,7 +31,7 @@ _START_FAILURES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The outcome of a run.
+    """Holds the outcome of a run.
 
     Attributes:
         state: the best checkpoint, as `loop.restore` takes it.
@@ -82,7 +82,7 @@ def fit(
         retry_seconds=storage.retry_seconds(),
     )
     trainer = _trainer(job, each, workers, max_failures)
-    say(f"waiting for {_counted(*workers)}, {each}")
+    say(f"waiting for {_described(*workers)}, {each}")
     with TrainingLog(folder.rpartition("/")[2], recipe.iterations, storage.join(folder, "tensorboard")) as log:
         fitting = in_background(trainer.fit)
         while not fitting.done():
@@ -147,7 +147,7 @@ def take_reports(reports: Any) -> list[StepReport]:
     return taken
 
 
-def _counted(low: int, high: int) -> str:
+def _described(low: int, high: int) -> str:
     return f"{low} to {high} workers" if low < high else f"{high} worker{'s' * (high > 1)}"
 
 

@@ -31,7 +31,7 @@ from pipeline.training.validation import mean_iou
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker needs: everything large is a reference into the object store.
+    """Holds all that a worker needs; everything large is a reference into the object store.
 
     Attributes:
         model: reference to the SegmentationModel to begin with.
@@ -131,7 +131,7 @@ class _Reporter:
         self._report(asdict(result) | {"time": time.time()})
 
     def on_checkpoint(self, state: bytes) -> None:
-        """All workers meet here; the first has the checkpoint put."""
+        """Report a checkpoint to Ray Train, which all workers do together; the first worker's is put."""
         loss = float(np.mean(self._losses))
         metrics = {"step": self._step, "loss": loss, "score": -loss}
         self._losses.clear()
