@@ -33,7 +33,7 @@ _NAME = "segment-bucket"
 _FINAL = {  # exit codes of the job after which another run would end in the same way
     0: "done",
     2: "it was given something that cannot be used",
-    3: "done, but more images failed than its error budget allows",
+    3: "more images failed than its error budget allows",
 }
 _UNKNOWN = "UNKNOWN"
 _STOPPED = 128 + signal.SIGTERM  # the unit takes it for a success

@@ -54,63 +54,63 @@ class RandomKills:
 
 
 @dataclass
-class Told:
-    """What happened to one run."""
+class Outcome:
+    """Counts what happened to one run."""
 
     killed: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     given_up: int = 0
     seconds: float = 0.0
-    found: masks.Verification | None = None
+    verified: masks.Verification | None = None
 
     def counts(self, pictures: int) -> tuple[int, int, int]:
         """Rows that count, images without one, and images with two."""
-        assert self.found is not None
-        rows = self.found.segmented + self.found.failed
-        return rows, pictures - rows, sum("a second row" in problem.what for problem in self.found.problems)
+        assert self.verified is not None
+        rows = self.verified.segmented + self.verified.failed
+        return rows, pictures - rows, sum("a second row" in problem.what for problem in self.verified.problems)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run and print; returns the exit code."""
     config = parse(RandomKills, "Nothing lost, nothing twice, whatever is killed.", argv)
     print(f"seed {config.seed}", file=sys.stderr, flush=True)
-    rng, told = random.Random(config.seed), list[Told]()
+    rng, outcomes = random.Random(config.seed), list[Outcome]()
     with tempfile.TemporaryDirectory() as folder, stage(Path(folder)) as parts:
-        while len(told) < config.runs or sum(one.killed.total() for one in told) < config.kills:
-            told.append(one_run(parts, rng, config))
-            print(_row(str(len(told)), told[-1:], config), file=sys.stderr, flush=True)
-    rows = [_row(str(number), [one], config) for number, one in enumerate(told, start=1)]
-    print(markdown(_HEADER, [*rows, _row("all", told, config)]))
-    return int(any(one.found is None or one.found.problems or one.counts(config.pictures)[1] for one in told))
+        while len(outcomes) < config.runs or sum(one.killed.total() for one in outcomes) < config.kills:
+            outcomes.append(one_run(parts, rng, config))
+            print(_row(str(len(outcomes)), outcomes[-1:], config), file=sys.stderr, flush=True)
+    rows = [_row(str(number), [one], config) for number, one in enumerate(outcomes, start=1)]
+    print(markdown(_HEADER, [*rows, _row("all", outcomes, config)]))
+    return int(any(one.verified is None or one.verified.problems or one.counts(config.pictures)[1] for one in outcomes))
 
 
-def one_run(parts: Stage, rng: random.Random, config: RandomKills) -> Told:
+def one_run(parts: Stage, rng: random.Random, config: RandomKills) -> Outcome:
     """Start the job, and kill what works for it until it ends well all the same."""
-    job, told, started = Job(parts, config.pictures, padding=_PADDING), Told(), time.monotonic()
+    job, outcome, started = Job(parts, config.pictures, padding=_PADDING), Outcome(), time.monotonic()
     most = -(-config.kills // config.runs)
     while True:
         job.start()
-        told.starts += 1
-        while job.driver.poll() is None and told.killed.total() < most:
+        outcome.starts += 1
+        while job.driver.poll() is None and outcome.killed.total() < most:
             time.sleep(rng.uniform(0, config.pause))
-            _strike(job, rng, config.driver, told.killed)
-        code, _, said = job.end()
+            _kill_one(job, rng, config.driver, outcome.killed)
+        code, _, messages = job.end()
         if code == 0:
             break
-        print(f"ended with {code}: {said[-1000:]}", file=sys.stderr, flush=True)
-    told.found = masks.verify(job.output)
-    told.given_up = told.found.failed
-    if told.given_up:
+        print(f"ended with {code}: {messages[-1000:]}", file=sys.stderr, flush=True)
+    outcome.verified = masks.verify(job.output)
+    outcome.given_up = outcome.verified.failed
+    if outcome.given_up:
         job.start("--retry-errors=true")
-        told.starts += 1
-        code, _, said = job.end()
-        assert code == 0, said
-        told.found = masks.verify(job.output)
-    told.seconds = time.monotonic() - started
-    return told
+        outcome.starts += 1
+        code, _, messages = job.end()
+        assert code == 0, messages
+        outcome.verified = masks.verify(job.output)
+    outcome.seconds = time.monotonic() - started
+    return outcome
 
 
-def _strike(job: Job, rng: random.Random, driver: float, killed: Counter[str]) -> None:
+def _kill_one(job: Job, rng: random.Random, driver: float, killed: Counter[str]) -> None:
     """Kill the driver or, once the run is at work, a process of it, whatever its work."""
     if rng.random() < driver:
         if job.driver.poll() is None:
@@ -130,11 +130,11 @@ def _strike(job: Job, rng: random.Random, driver: float, killed: Counter[str]) -
         time.sleep(0.1)
 
 
-def _row(name: str, told: list[Told], config: RandomKills) -> list[str]:
-    killed = sum((one.killed for one in told), Counter[str]())
-    counts = [sum(column) for column in zip(*(one.counts(config.pictures) for one in told), strict=True)]
-    seconds = sum(one.seconds for one in told)
-    figures = [sum(one.starts for one in told), sum(one.given_up for one in told), round(seconds), *counts]
+def _row(name: str, outcomes: list[Outcome], config: RandomKills) -> list[str]:
+    killed = sum((one.killed for one in outcomes), Counter[str]())
+    counts = [sum(column) for column in zip(*(one.counts(config.pictures) for one in outcomes), strict=True)]
+    seconds = sum(one.seconds for one in outcomes)
+    figures = [sum(one.starts for one in outcomes), sum(one.given_up for one in outcomes), round(seconds), *counts]
     return [name, *(str(killed[kind]) for kind in _KINDS), *map(str, figures)]
 
 

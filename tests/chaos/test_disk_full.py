@@ -39,13 +39,13 @@ def test_a_full_disk_ends_the_run_with_a_message_and_the_same_command_continues_
     with small_disk(disk), stage(tmp_path, *flags) as parts:
         job = Job(parts, COUNT, padding=PICTURE_BYTES)
         job.start()
-        code, _, said = job.end()
-        assert code == 1, said
-        assert said.splitlines()[-1].startswith(
+        code, _, messages = job.end()
+        assert code == 1, messages
+        assert messages.splitlines()[-1].startswith(
             "segment_bucket: a machine's memory for objects is full, and so is the "
         )
         assert mount(disk, "remount,size=1g").returncode == 0
         job.start()
-        code, _, said = job.end()
-        assert code == 0, said
+        code, _, messages = job.end()
+        assert code == 0, messages
         assert job.account().failed == 0

@@ -23,7 +23,7 @@ class Scenario:
 
     Attributes:
         code: of the run; one that ends with 1 is followed by another, which must end with 0.
-        said: by the run.
+        message: of the run.
         flags: of the run.
         in_ci: whether it is part of `make test`, and not of `make chaos` alone.
     """
@@ -32,7 +32,7 @@ class Scenario:
     when: Moment
     breaks: Breakage
     code: int = 0
-    said: str = ""
+    message: str = ""
     flags: tuple[str, ...] = ()
     in_ci: bool = False
 
@@ -88,7 +88,7 @@ def driver(job: Job) -> None:
 
 
 def notice(job: Job) -> None:
-    """The driver is told to end, as by a spot instance's last notice."""
+    """The driver is asked to end, as by a spot instance's last notice."""
     job.driver.send_signal(signal.SIGTERM)
 
 
@@ -103,7 +103,7 @@ SCENARIOS = (
     Scenario(name="driver-listed", when=listed, breaks=driver, code=KILLED),
     Scenario(name="driver-fetching", when=fetching, breaks=driver, code=KILLED),
     Scenario(name="driver-committed", when=committed, breaks=driver, code=KILLED, in_ci=True),
-    Scenario(name="notice", when=committed, breaks=notice, code=1, said="interrupted"),
+    Scenario(name="notice", when=committed, breaks=notice, code=1, message="interrupted"),
     Scenario(name="refused", when=fetching, breaks=storage("refuse", 8)),
     Scenario(name="refused-listed", when=listed, breaks=storage("refuse", 8)),
     Scenario(name="refused-committing", when=committed, breaks=storage("refuse", 8)),
@@ -118,7 +118,7 @@ SCENARIOS = (
         breaks=outage,
         flags=("--storage-timeout=3",),
         code=1,
-        said="segment_bucket: cannot ",
+        message="segment_bucket: cannot ",
     ),
 )
 
@@ -138,13 +138,13 @@ def test_nothing_is_lost_and_nothing_twice(parts: Stage, scenario: Scenario) -> 
     job.start(*scenario.flags)
     assert job.wait(scenario.when), job.end()
     scenario.breaks(job)
-    code, summary, said = job.end()
-    assert code == scenario.code, said
-    assert scenario.said in said
-    assert "Traceback" not in said
+    code, summary, messages = job.end()
+    assert code == scenario.code, messages
+    assert scenario.message in messages
+    assert "Traceback" not in messages
     if code != 0:
         job.start()
-        code, summary, said = job.end()
-        assert code == 0, said
+        code, summary, messages = job.end()
+        assert code == 0, messages
     assert summary["listed"] == COUNT
     assert job.account().failed == 0

@@ -66,9 +66,9 @@ def flags_for(data: str) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def of_model(scenes: str) -> dict[str, Any]:
     flags = (*flags_for(f"{scenes}/data"), "--model=scenes", f"--output={scenes}/scores", "--trimap=void", EXACT)
-    code, found, told = job(evaluate.main, *flags)
-    assert code == 0, told
-    return found
+    code, scores, messages = job(evaluate.main, *flags)
+    assert code == 0, messages
+    return scores
 
 
 def test_scores_are_those_of_a_plain_loop(of_model: dict[str, Any]) -> None:
@@ -101,33 +101,33 @@ def test_the_output_holds_scores_table_and_plots(scenes: str, of_model: dict[str
 
 
 def test_masks_of_the_main_job_score_as_the_model_does(scenes: str, of_model: dict[str, Any]) -> None:
-    """And of other data: what has no counterpart is told."""
+    """And of other data: what has no counterpart is named."""
     run = RunConfig(
         input=Uri(f"{scenes}/data/val"), output=Uri(f"{scenes}/masks"), inference=Inference(precision="float32")
     )
     segment(check(run))
     masks = f"--masks={scenes}/masks"
-    code, found, told = job(evaluate.main, *flags_for(f"{scenes}/data"), masks, "--trimap=void")
-    assert code == 0, told
+    code, scores, messages = job(evaluate.main, *flags_for(f"{scenes}/data"), masks, "--trimap=void")
+    assert code == 0, messages
     for name in ("mean_iou", "pixel_accuracy", "iou", "trimap"):
-        assert found[f"{name}_refined"] == of_model[f"{name}_refined"]
-        assert found[name] is None
-    assert (found["missing"], found["extra"], found["images"], found["crf"]) == (0, 0, 4, of_model["crf"])
+        assert scores[f"{name}_refined"] == of_model[f"{name}_refined"]
+        assert scores[name] is None
+    assert (scores["missing"], scores["extra"], scores["images"], scores["crf"]) == (0, 0, 4, of_model["crf"])
     for name in ("002", "new"):
         put(f"{scenes}/others", name, *scene(2, SIZES[2]))
-    code, found, told = job(evaluate.main, *flags_for(f"{scenes}/others"), masks)
-    assert code == 0, told
-    assert (found["missing"], found["extra"], found["images"]) == (1, 3, 1)
-    assert "1 without a mask: val/new.png" in told
-    assert "3 masks without a labelled image: 000.png, 001.png, 003.png" in told
+    code, scores, messages = job(evaluate.main, *flags_for(f"{scenes}/others"), masks)
+    assert code == 0, messages
+    assert (scores["missing"], scores["extra"], scores["images"]) == (1, 3, 1)
+    assert "1 without a mask: val/new.png" in messages
+    assert "3 masks without a labelled image: 000.png, 001.png, 003.png" in messages
     put(f"{scenes}/foreign", "other", *scene(2, SIZES[2]))
-    code, _, told = job(evaluate.main, *flags_for(f"{scenes}/foreign"), masks)
+    code, _, messages = job(evaluate.main, *flags_for(f"{scenes}/foreign"), masks)
     assert code == 2
-    assert "masks have keys like '000.png', images like 'val/other.png'" in told
+    assert "masks have keys like '000.png', images like 'val/other.png'" in messages
     put(f"{scenes}/resized", "001", *scene(2, (50, 40)))
-    code, _, told = job(evaluate.main, *flags_for(f"{scenes}/resized"), masks)
+    code, _, messages = job(evaluate.main, *flags_for(f"{scenes}/resized"), masks)
     assert code == 2
-    assert "evaluate: the mask of val/001.png: truth is (40, 50)" in told
+    assert "evaluate: the mask of val/001.png: truth is (40, 50)" in messages
 
 
 @pytest.fixture(scope="module")
@@ -142,21 +142,21 @@ def searched(scenes: str) -> tuple[dict[str, Any], str]:
         put(f"{scenes}/planted", f"{seed}", image, refinement.mask)
     ranges = ("--bilateral_weight=[4,10,2]", "--bilateral_xy=[20,60,20]", "--bilateral_rgb=[5,9,2]")
     fixed = ("--gaussian_weight=2", "--gaussian_xy=2")
-    flags = (*flags_for(f"{scenes}/planted"), "--model=scenes", f"--output={scenes}/found", EXACT)
-    code, found, told = job(search_crf.main, *flags, *ranges, *fixed)
-    assert code == 0, told
-    return found, told
+    flags = (*flags_for(f"{scenes}/planted"), "--model=scenes", f"--output={scenes}/scores", EXACT)
+    code, scores, messages = job(search_crf.main, *flags, *ranges, *fixed)
+    assert code == 0, messages
+    return scores, messages
 
 
 def test_a_planted_optimum_is_found(scenes: str, searched: tuple[dict[str, Any], str]) -> None:
-    found, told = searched
-    assert CRFParams(**found["params"]) == PLANTED
-    assert found["mean_iou"] < 99 < found["mean_iou_refined"]
-    assert found["at_edge"] == ["bilateral_rgb"]
-    assert "the best bilateral_rgb, 9, is at an end of its range" in told
-    assert found["tried"] < 4 * 3 * 3 + 1
-    assert storage.read_bytes(f"{scenes}/found/crf.png").startswith(b"\x89PNG")
-    assert yaml.safe_load(storage.read_bytes(found["config"]))["refine"]["params"] == found["params"]
+    scores, messages = searched
+    assert CRFParams(**scores["params"]) == PLANTED
+    assert scores["mean_iou"] < 99 < scores["mean_iou_refined"]
+    assert scores["at_edge"] == ["bilateral_rgb"]
+    assert "the best bilateral_rgb, 9, is at an end of its range" in messages
+    assert scores["tried"] < 4 * 3 * 3 + 1
+    assert storage.read_bytes(f"{scenes}/scores/crf.png").startswith(b"\x89PNG")
+    assert yaml.safe_load(storage.read_bytes(scores["config"]))["refine"]["params"] == scores["params"]
 
 
 @pytest.mark.parametrize(
@@ -177,15 +177,15 @@ def test_what_was_found_is_a_config_of_the_other_jobs(
 def test_without_the_crf_only_the_network_is_scored(bucket: str) -> None:
     put_parquet(f"{bucket}/data", "val", 1)
     flags = (f"--data={bucket}/data", "--data-format=parquet", "--model=scenes", "--refine.backend=none")
-    code, found, told = job(evaluate.main, *flags)
-    assert code == 0, told
-    assert 0 <= found["mean_iou"] <= 100
-    assert found["mean_iou_refined"] is found["crf"] is None
-    assert (found["images"], found["trimap_band"]) == (1, "borders")
+    code, scores, messages = job(evaluate.main, *flags)
+    assert code == 0, messages
+    assert 0 <= scores["mean_iou"] <= 100
+    assert scores["mean_iou_refined"] is scores["crf"] is None
+    assert (scores["images"], scores["trimap_band"]) == (1, "borders")
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ((), "give either --model, to run it, or --masks"),
         (("--model=scenes", "--masks=somewhere"), "give either --model, to run it, or --masks"),
@@ -196,19 +196,21 @@ def test_without_the_crf_only_the_network_is_scored(bucket: str) -> None:
         (("--model=scenes", "--output=/proc/nothing/out"), "cannot write /proc/nothing/out"),
     ],
 )
-def test_what_cannot_be_scored_ends_with_2_and_one_message(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_scored_ends_with_2_and_one_message(
+    tmp_path: Path, flags: tuple[str, ...], message: str
+) -> None:
     put_camvid(f"{tmp_path}/data", "val", 1)
     given = (f"--data={tmp_path}/data", "--data-format=camvid", f"--classes={json.dumps(CLASSES)}")
-    code, _, told = job(evaluate.main, *given, *(flag.format(data=tmp_path) for flag in flags))
+    code, _, messages = job(evaluate.main, *given, *(flag.format(data=tmp_path) for flag in flags))
     assert code == 2
-    assert said in told
-    assert told.startswith("evaluate: ")
+    assert message in messages
+    assert messages.startswith("evaluate: ")
 
 
 def test_labelled_pictures_that_cannot_be_used_are_told_by_name(tmp_path: Path) -> None:
     put_camvid(f"{tmp_path}/data", "val", 2)
     (tmp_path / "data" / "valannot" / "001.png").unlink()
     for main, more in ((evaluate.main, ()), (search_crf.main, (f"--output={tmp_path}/out",))):
-        code, _, told = job(main, *flags_for(f"{tmp_path}/data"), "--model=scenes", *more)
+        code, _, messages = job(main, *flags_for(f"{tmp_path}/data"), "--model=scenes", *more)
         assert code == 2
-        assert "1 of 2 labelled pictures cannot be used:\n  val/001.png: there is no mask" in told
+        assert "1 of 2 labelled pictures cannot be used:\n  val/001.png: there is no mask" in messages

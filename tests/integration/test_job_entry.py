@@ -63,7 +63,7 @@ def test_print_config_holds_no_credential_and_is_a_config(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--no-such-flag"], "no_such_flag"),
         (["--error-budget", "2"], "error_budget is 2"),
@@ -77,16 +77,16 @@ def test_print_config_holds_no_credential_and_is_a_config(tmp_path: Path) -> Non
         (["--input", "s3://AKIA:hid/den@bucket/x"], "s3://***@bucket/x holds credentials"),
     ],
 )
-def test_bad_arguments_end_with_2_and_one_message(tmp_path: Path, flags: list[str], said: str) -> None:
+def test_bad_arguments_end_with_2_and_one_message(tmp_path: Path, flags: list[str], message: str) -> None:
     storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(0)))
     code, out, err = run_job("--input", f"{tmp_path}/in", "--output", str(tmp_path / "out"), *flags)
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
-    ("changes", "missing", "said"),
+    ("changes", "missing", "message"),
     [
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "", "cannot list s3://{bucket}/in: no connection"),
         ({"AWS_SECRET_ACCESS_KEY": f"not-{SECRET}"}, "", "cannot list s3://{bucket}/in: access denied"),
@@ -96,7 +96,7 @@ def test_bad_arguments_end_with_2_and_one_message(tmp_path: Path, flags: list[st
     ],
 )
 def test_unusable_storage_ends_with_one_message(
-    bucket: str, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], missing: str, said: str
+    bucket: str, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], missing: str, message: str
 ) -> None:
     storage.put_whole(f"{bucket}/in/000.jpg", jpeg(photo(0)))
     with monkeypatch.context() as environment:
@@ -106,7 +106,7 @@ def test_unusable_storage_ends_with_one_message(
         code, out, err = run_job("--input", f"{bucket}{missing}/in", "--output", f"{bucket}/out")
     s3fs.S3FileSystem.clear_instance_cache()
     assert (code, out) == (2, "")
-    assert said.format(bucket=bucket.removeprefix("s3://")) in err
+    assert message.format(bucket=bucket.removeprefix("s3://")) in err
     assert "Traceback" not in err
     assert SECRET not in err
 
@@ -121,12 +121,12 @@ def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_wi
         storage.put_whole(f"{bucket}/in/broken-{i:02d}.jpg", damage[i % len(damage)])
     code, out, err = run_job("--input", f"{bucket}/in", "--output", f"{bucket}/out")
     assert code == 3, err
-    said = last_line(out)
-    assert (said["listed"], said["segmented"], said["failed"]) == (40, 20, 20)
+    counts = last_line(out)
+    assert (counts["listed"], counts["segmented"], counts["failed"]) == (40, 20, 20)
     assert "20 of 40 images failed" in err
     assert "plan: 2 Segmenters" in err
     assert "40 of 40 images, 20 failed, " in err
-    plan = said["plan"]
+    plan = counts["plan"]
     assert (plan["segmenters"], plan["refiners"]) == (2, 2)
     assert plan["segmenters"] * plan["segmenter_cpus"] + plan["refiners"] * plan["refiner_cpus"] <= 2
     assert sorted(key for key, _ in masks.read(f"{bucket}/out")) == [f"{i:03d}.jpg" for i in range(20)]
@@ -136,7 +136,7 @@ def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_wi
     assert all(row["message"] and row["source"].startswith("s3://") for row in errors)
 
 
-def test_a_second_run_is_told_of_the_first(cluster: None, tmp_path: Path) -> None:
+def test_a_second_run_names_the_first(cluster: None, tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(0)))
     with held(Lock(output=f"{tmp_path}/out", run_id="first", beat=1.0)):
         code, out, err = run_job("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")

@@ -76,12 +76,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def finish(job: "subprocess.Popen[str]") -> tuple[str, dict[str, Any]]:
-    """All that was said by a job that ended well, and its summary."""
-    said, _ = job.communicate(timeout=600)
-    assert job.returncode == 0, said
-    summaries = [line for line in said.splitlines() if line.startswith('{"')]
+    """All output of a job that ended well, and its summary."""
+    output, _ = job.communicate(timeout=600)
+    assert job.returncode == 0, output
+    summaries = [line for line in output.splitlines() if line.startswith('{"')]
     summary: dict[str, Any] = json.loads(summaries[-1])
-    return said, summary
+    return output, summary
 
 
 def test_training_joins_the_workers_of_two_hosts(site: Site) -> None:
@@ -110,11 +110,11 @@ def test_a_run_outlives_a_host_that_is_cut_off(site: Site) -> None:
     before = masks.verify(output)
     site.cluster.add_node()
     site.cluster.wait_for_nodes()
-    said, summary = finish(job)
+    output, summary = finish(job)
     assert 0 < before.segmented < COUNT
     assert [node.state for node in list_nodes(site.cluster.dashboard) if node.node_ip == lost.address] == ["DEAD"]
     assert (summary["listed"], summary["segmented"], summary["failed"]) == (COUNT, COUNT, 0)
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     found = masks.verify(output)
     assert found.problems == ()
     assert (found.segmented, found.failed, found.replaced) == (COUNT, 0, 0)

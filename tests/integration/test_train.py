@@ -49,11 +49,11 @@ def job(data: str, output: str, *flags: str) -> tuple[int, dict[str, Any], str]:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: where it is, its summary, what it told, and the same command again, with more flags."""
+    """A finished run: where it is, its summary, its messages, and the same command again, with more flags."""
 
     folder: str
     summary: dict[str, Any]
-    told: str
+    messages: str
     again: Callable[..., tuple[int, dict[str, Any], str]]
 
 
@@ -67,9 +67,9 @@ def finished(cluster: None) -> Run:
     def again(*more: str) -> tuple[int, dict[str, Any], str]:
         return job(f"{bucket}/data", f"{bucket}/out", *flags, *more)
 
-    code, summary, told = again()
-    assert code == 0, told
-    return Run(f"{bucket}/out/streets", summary, told, again)
+    code, summary, messages = again()
+    assert code == 0, messages
+    return Run(f"{bucket}/out/streets", summary, messages, again)
 
 
 def test_the_best_checkpoint_becomes_a_model(finished: Run) -> None:
@@ -86,11 +86,11 @@ def test_the_best_checkpoint_becomes_a_model(finished: Run) -> None:
     assert len(kept) == len({best, last})
 
 
-def test_progress_is_told(finished: Run) -> None:
-    assert "step 6 of 6: loss" in finished.told
-    assert "continuing" not in finished.told
+def test_progress_is_shown(finished: Run) -> None:
+    assert "step 6 of 6: loss" in finished.messages
+    assert "continuing" not in finished.messages
     for step in (2, 4, 6):
-        assert f"step {step}: mean IoU 0." in finished.told
+        assert f"step {step}: mean IoU 0." in finished.messages
 
 
 def test_tensorboard_files_hold_every_step(finished: Run) -> None:
@@ -103,10 +103,10 @@ def test_tensorboard_files_hold_every_step(finished: Run) -> None:
 
 
 def test_the_name_of_a_finished_run_is_refused(finished: Run) -> None:
-    code, _, told = finished.again()
+    code, _, messages = finished.again()
     assert code == 2
     output = finished.folder.removesuffix("/streets")
-    assert told == f"train: the run 'streets' at {output} is finished; give another --name to train anew\n"
+    assert messages == f"train: the run 'streets' at {output} is finished; give another --name to train anew\n"
 
 
 def deadly(steps: Sequence[int], marks: Path) -> Any:
@@ -134,11 +134,11 @@ def deadly(steps: Sequence[int], marks: Path) -> Any:
 @pytest.mark.long
 def test_a_run_that_diverges_ends_at_once(finished: Run) -> None:
     """It is not tried again from its checkpoints, as a run that has lost a worker is."""
-    code, _, told = finished.again("--name=wild", "--recipe.base_lr=1e20", "--max_failures=3")
+    code, _, messages = finished.again("--name=wild", "--recipe.base_lr=1e20", "--max_failures=3")
     assert code == 1
-    assert "waiting for 2 workers, 1 CPU each" in told
-    last = told.splitlines()[-1]
-    assert last.startswith("train: the loss of step 2 is "), told
+    assert "waiting for 2 workers, 1 CPU each" in messages
+    last = messages.splitlines()[-1]
+    assert last.startswith("train: the loss of step 2 is "), messages
     assert "Start anew with a recipe.base_lr below 1e+20, or with a recipe.clip_norm" in last
 
 
@@ -150,25 +150,25 @@ def test_lost_workers_and_a_lost_run_leave_no_trace_in_the_weights(
     flags = ("--name=lost", "--max_failures=1")
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "work", deadly((3, 5), tmp_path))
-        code, _, told = finished.again(*flags)
+        code, _, messages = finished.again(*flags)
     assert code == 1
     assert {mark.name for mark in tmp_path.iterdir()} == {"3", "5"}
-    assert "continuing lost at step 2\n" in told
-    assert told.splitlines()[-1].startswith("train: training failed: ")
-    code, _, told = finished.again(*flags, "--recipe.base_lr=0.02")
+    assert "continuing lost at step 2\n" in messages
+    assert messages.splitlines()[-1].startswith("train: training failed: ")
+    code, _, messages = finished.again(*flags, "--recipe.base_lr=0.02")
     assert code == 2
-    assert "was begun with other settings (base_lr 0.01 -> 0.02)" in told
-    code, lost, told = finished.again(*flags)
-    assert code == 0, told
-    assert "step 1 of 6" not in told
-    assert "continuing lost at step 4\n" in told
+    assert "was begun with other settings (base_lr 0.01 -> 0.02)" in messages
+    code, lost, messages = finished.again(*flags)
+    assert code == 0, messages
+    assert "step 1 of 6" not in messages
+    assert "continuing lost at step 4\n" in messages
     assert (lost["loss"], lost["mean_iou"]) == (finished.summary["loss"], finished.summary["mean_iou"])
     expected = models.load(finished.summary["weights"]).state_dict()
     for name, value in models.load(lost["weights"]).state_dict().items():
         assert torch.equal(value, expected[name]), name
 
 
-def test_bad_data_is_told_by_name_before_anything_is_trained(tmp_path: Path) -> None:
+def test_bad_data_is_named_before_anything_is_trained(tmp_path: Path) -> None:
     put_camvid(f"{tmp_path}/data", "train", 5)
     masks = tmp_path / "data" / "trainannot"
     (masks / "000.png").unlink()
@@ -176,9 +176,9 @@ def test_bad_data_is_told_by_name_before_anything_is_trained(tmp_path: Path) -> 
     (masks / "002.png").write_bytes(palette_png(torch.full((48, 64), 7, dtype=torch.uint8).numpy()))
     (tmp_path / "data" / "train" / "003.png").write_bytes(b"no picture")
     flags = ("--data_format=camvid", "--validation_split=null", "--name=bad")
-    code, _, told = job(f"{tmp_path}/data", f"{tmp_path}/out", *flags)
+    code, _, messages = job(f"{tmp_path}/data", f"{tmp_path}/out", *flags)
     assert code == 2
-    first, *others = told.splitlines()
+    first, *others = messages.splitlines()
     assert first == "train: 4 of 5 labelled pictures cannot be used:"
     assert [line.split(":")[0].strip() for line in others] == [f"train/00{i}.png" for i in range(4)]
     assert "there is no mask" in others[0]

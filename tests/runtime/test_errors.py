@@ -29,7 +29,7 @@ def test_an_actor_that_cannot_start_is_told_in_a_line(cluster: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "expected", "said"),
+    ("raised", "expected", "message"),
     [
         (StorageError("cannot read s3://bucket/key: denied"), StorageError, "^cannot read s3://bucket/key: denied$"),
         (
@@ -40,6 +40,6 @@ def test_an_actor_that_cannot_start_is_told_in_a_line(cluster: None) -> None:
         (ZeroDivisionError("by zero"), ZeroDivisionError, "by zero"),
     ],
 )
-def test_errors_of_tasks(cluster: None, raised: Exception, expected: type[Exception], said: str) -> None:
-    with pytest.raises(expected, match=said):
+def test_errors_of_tasks(cluster: None, raised: Exception, expected: type[Exception], message: str) -> None:
+    with pytest.raises(expected, match=message):
         errors.get(fail.remote(raised))

@@ -82,15 +82,15 @@ FROZEN = replace(SMALL, freeze_bn=True)
 
 
 @pytest.mark.parametrize(
-    ("model", "init", "told"),
+    ("model", "init", "message"),
     [
         ("light", None, "the head and backbone of light would begin with some that has seen no picture"),
         ("light", "efficientnet-lite0-imagenet", "the head of light would begin"),
         ("light-aspp", None, "the backbone of light-aspp would begin"),
     ],
 )
-def test_new_batch_normalisation_is_not_frozen(config, model, init, told):
-    with pytest.raises(ConfigError, match=f"{told}.*; give --recipe.freeze_bn false") as refused:
+def test_new_batch_normalisation_is_not_frozen(config, model, init, message):
+    with pytest.raises(ConfigError, match=f"{message}.*; give --recipe.freeze_bn false") as refused:
         run.prepare(replace(config, model=model, init=init, recipe=FROZEN))
     assert str(refused.value).endswith(", or weights by --init") == (model == "light-aspp")
 
@@ -110,7 +110,7 @@ def begun(config):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"validation_split": None}, r"validation_split val -> None, validation_pictures 1 \(.*\) -> 0 \("),
         ({"split": "val"}, r"split train -> val, training_pictures 2 \(digest \w+\) -> 1 \(digest \w+\)"),
@@ -118,8 +118,8 @@ def begun(config):
         ({"classes": ("a", "b", "c")}, "classes"),
     ],
 )
-def test_a_run_goes_on_with_the_settings_it_was_begun_with(begun, change, told):
-    with pytest.raises(ConfigError, match=f"the run 'model' was begun with other settings .*{told}"):
+def test_a_run_goes_on_with_the_settings_it_was_begun_with(begun, change, message):
+    with pytest.raises(ConfigError, match=f"the run 'model' was begun with other settings .*{message}"):
         run.prepare(replace(begun, **change))
 
 

@@ -40,7 +40,7 @@ def one_cpu_taken():
 def test_workers_share_what_is_free(one_cpu_taken, monkeypatch):
     monkeypatch.setattr(cluster, "_RELEASE_SECONDS", 2.0)
     deadline = time.monotonic() + 30
-    while trainer.share_when_free(1, 1) != Share(cpus=1, gpu=False):  # what is free is told now and then
+    while trainer.share_when_free(1, 1) != Share(cpus=1, gpu=False):  # Ray reports what is free now and then
         assert time.monotonic() < deadline
     with pytest.raises(RunError, match="2 workers need a CPU each, and the cluster has 1 CPU / 0 GPU free"):
         trainer.share_when_free(2, 2)
@@ -82,14 +82,14 @@ def test_a_training_that_diverged_is_returned_and_anything_else_is_raised(monkey
 
 
 @pytest.mark.parametrize(
-    ("came", "told"),
+    ("came", "message"),
     [
         (SimpleNamespace(return_value="the loss of step 2 is nan"), "^the loss of step 2 is nan$"),
         (ray.train.WorkerGroupError("", {0: ValueError("bad\nworse")}), "^training failed: ValueError: bad$"),
         (ray.train.ControllerError(OSError("no workers")), "^training failed: OSError: no workers$"),
     ],
 )
-def test_why_a_training_ended_is_told_in_a_line(tmp_path, monkeypatch, capsys, came, told):
+def test_why_a_training_ended_is_told_in_a_line(tmp_path, monkeypatch, capsys, came, message):
     class Trainer:
         def fit(self):
             if isinstance(came, Exception):
@@ -98,7 +98,7 @@ def test_why_a_training_ended_is_told_in_a_line(tmp_path, monkeypatch, capsys, c
 
     monkeypatch.setattr(trainer, "_trainer", lambda *_: Trainer())
     fit = {"folder": str(tmp_path), "workers": (1, 2), "max_failures": 0}
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(RunError, match=message):
         trainer.fit(None, Recipe(), None, None, **fit)
     assert "waiting for 1 to 2 workers, 1 CPU each" in capsys.readouterr().err
 
@@ -117,6 +117,8 @@ def test_all_that_is_wrong_with_labelled_pictures_is_told_by_name(tmp_path):
     (tmp_path / "train" / "000.png").rename(tmp_path / "train" / "000.ppm")
     (tmp_path / "train" / "000.ppm").write_bytes(b"P6 1 1 255\n")
     (tmp_path / "trainannot" / "001.png").unlink()
-    told = "2 of 3 labelled pictures cannot be used:\n  train/000.ppm: not a JPEG.*\n  train/001.png: there is no mask"
-    with pytest.raises(ConfigError, match=told):
+    message = (
+        "2 of 3 labelled pictures cannot be used:\n  train/000.ppm: not a JPEG.*\n  train/001.png: there is no mask"
+    )
+    with pytest.raises(ConfigError, match=message):
         labelled.load(list_pairs(str(tmp_path), "camvid", "train"), Labels(classes=CLASSES))

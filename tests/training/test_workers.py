@@ -28,7 +28,7 @@ def test_a_gpu_each_where_there_are_gpus():
 
 
 @pytest.mark.parametrize(
-    ("nodes", "gpu", "told"),
+    ("nodes", "gpu", "message"),
     [
         ([{"CPU": 2.0}], False, "3 workers need a CPU each, and the cluster has 2 CPU / 0 GPU free: wait until other"),
         ([{"CPU": 64.0, "GPU": 2.0}], True, "3 workers need a CPU and a GPU each, and the cluster has 64 CPU / 2 GPU"),
@@ -37,6 +37,6 @@ def test_a_gpu_each_where_there_are_gpus():
         ([], False, "has no node free"),
     ],
 )
-def test_what_cannot_fit_is_refused_with_what_is_free(nodes, gpu, told):
-    with pytest.raises(RunError, match=re.escape(told)):
+def test_what_cannot_fit_is_refused_with_what_is_free(nodes, gpu, message):
+    with pytest.raises(RunError, match=re.escape(message)):
         share_of(nodes, 3, 3, gpu=gpu)
