@@ -34,7 +34,7 @@ Step = Callable[[Unit], pa.Table]
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the loops work on: a run that the job has done, and where the tables between the stages lie.
+    """Holds what the loops work on: a run that the job has done, and where the tables between the stages lie.
 
     Attributes:
         config: the run's.
@@ -59,20 +59,20 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """What one process did, or all together: images/s, and CPU seconds an image."""
+    """The speed of one process, or of all together: images/s, and CPU seconds an image."""
 
     images_per_second: float
     cpu_seconds: float
 
 
 def chunks_of(manifest: str) -> tuple[Chunk, ...]:
-    """The chunks of a manifest that was written before: the row groups of its files."""
-    found = []
+    """Read the chunks of a manifest that was written before: the row groups of its files."""
+    chunks = []
     for number, entry in enumerate(sorted(storage.list_files(manifest), key=lambda entry: entry.key)):
         with storage.opened(entry.uri) as stream, pq.ParquetFile(stream) as file:
             groups = range(file.num_row_groups)
-            found += [Chunk(number, group, file.metadata.row_group(group).num_rows) for group in groups]
-    return tuple(found)
+            chunks += [Chunk(number, group, file.metadata.row_group(group).num_rows) for group in groups]
+    return tuple(chunks)
 
 
 class Workers:
@@ -115,13 +115,13 @@ _start: dict[int, Barrier] = {}
 
 
 def _begin(barriers: dict[int, Barrier]) -> None:
-    """What each process does first; Ray lowers the priority of its workers as much."""
+    """Prepare a process; Ray lowers the priority of its workers as much."""
     _start.update(barriers)
     os.nice(15)
 
 
 def _work(stage: str, task: Task, index: int, processes: int) -> Loop:
-    """The share of one process: every so many-th unit of work, one of them before the clock starts to warm up."""
+    """Do the share of one process: every so many-th unit of work, one of them before the clock starts to warm up."""
     prepare = {"fetch": _fetch, "segment": _segment, "refine": _refine, "write": _write}[stage]
     units, step = prepare(task, check(task.config), index, processes)
     step(units[0])
@@ -172,7 +172,7 @@ def _write(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Se
 
 
 def _table(task: Task, stage: str) -> pa.Table:
-    """What the loop of `stage` left."""
+    """Read the tables that the loop of `stage` left."""
     return pa.concat_tables(pq.read_table(path) for path in sorted(task.folder.glob(f"{stage}-*.parquet")))
 
 

@@ -73,7 +73,7 @@ class EndToEnd:
             raise ConfigError(f"repeat is {self.repeat} and loop_seconds {self.loop_seconds}; give 1 and above 0")
 
     def run(self, output: str, limit: int | None) -> RunConfig:
-        """The job's configuration for one run, into a fresh folder below `output`."""
+        """Configure the job for one run, into a fresh folder below `output`."""
         return RunConfig(
             input=self.input,
             output=Uri(storage.join(output, f"run-{secrets.token_hex(4)}")),
@@ -120,7 +120,7 @@ def measure(config: EndToEnd, folder: Path) -> None:
 
 
 def say(text: str) -> None:
-    """One line to the person who watches."""
+    """Print one line for the person at the terminal."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -148,7 +148,7 @@ def _task(config: RunConfig, run: JobRun, folder: Path, seconds: float) -> Task:
 
 
 def _processes(plan: Plan, task: Task) -> dict[str, int]:
-    """How many processes each loop has: as many as the job, as long as there is work for each."""
+    """Count the processes of each loop: as many as the job, as long as there is work for each."""
     rows = sum(chunk.rows for chunk in task.chunks)
     return {
         "fetch": min(plan.fetchers, len(task.chunks)),
@@ -165,7 +165,7 @@ def _record(samples: Samples, short: JobRun, long: JobRun, loops: dict[str, Loop
     if short.plan != long.plan or seconds <= 0:
         raise RunError(
             f"{long.summary.listed} images took {long.seconds:.1f} s on {long.plan}, {short.summary.listed} took "
-            f"{short.seconds:.1f} s on {short.plan}: no rate can be told from that; give more images"
+            f"{short.seconds:.1f} s on {short.plan}: that gives no rate; give more images"
         )
     for stage, loop in loops.items():
         plural = "es" * (processes[stage] > 1)

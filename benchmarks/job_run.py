@@ -68,8 +68,8 @@ def run_job(config: RunConfig, folder: Path) -> JobRun:
 
         spent = core_seconds(job.pid, ended)
     if job.returncode not in (0, 3):
-        said = err.read_text()[-2000:]
-        raise RunError(f"the job ended with exit code {job.returncode}; the end of what it said:\n{said}")
+        messages = err.read_text()[-2000:]
+        raise RunError(f"the job ended with exit code {job.returncode}; its last messages:\n{messages}")
     counted = json.loads(out.read_text().splitlines()[-1])
     plan = Plan(**counted["plan"])
     return JobRun(summary=Summary(**(counted | {"plan": plan})), plan=plan, core_seconds=spent)
@@ -118,7 +118,7 @@ def _tree_ticks(root: int) -> dict[int, int]:
 
 
 def _group(pid: int, driver: int) -> str:
-    """Whose process this is, told from the title that Ray gives it while it works."""
+    """Tell whose process this is by the title that Ray gives it while it works."""
     if pid == driver:
         return DRIVER
     try:

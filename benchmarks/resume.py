@@ -76,11 +76,11 @@ def _rerun(base: str, count: int) -> Measured:
 def commit_rows(prefix: str, output: str) -> None:
     """Write an error row for each object below `prefix`, as a run of the job over them commits it."""
     note = dataset_info(check(RunConfig(input=Uri(prefix), output=Uri(output))))
-    told = rows.failure("decode", ImageError("not an image"))
+    failure = rows.failure("decode", ImageError("not an image"))
     entries = storage.list_files(prefix)
     files = 0
     while some := list(islice(entries, _ROWS_A_FILE)):
-        done = [{"key": entry.key, "source": entry.uri, "version": entry.version} | told for entry in some]
+        done = [{"key": entry.key, "source": entry.uri, "version": entry.version} | failure for entry in some]
         write_files(output, f"{note.run_id}-{files:05d}.parquet", note, rows.table(done, FINISHED))
         files += 1
 

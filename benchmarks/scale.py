@@ -1,4 +1,4 @@
-"""What the graph itself costs an image, and how far one driver reaches: `python -m benchmarks.scale`.
+"""The cost of the graph itself for an image, and how far one driver reaches: `python -m benchmarks.scale`.
 
 The whole job, listing to summary, over many images of real bytes, on a cluster that has more CPUs and GPUs than the
 machine: Segmenters and Refiners sleep as long as they would work, so that the cores are left to the graph. Prints two
@@ -52,8 +52,8 @@ class ScaleBenchmark:
         images: how many.
         gpus: of the pretended cluster.
         cpus: likewise; all but one for each GPU are Refiners.
-        segment_seconds: what a GPU takes for an image.
-        refine_seconds: what a core takes for an image.
+        segment_seconds: of a GPU for an image.
+        refine_seconds: of a core for an image.
         folder: where the images are made; by default a folder that is removed afterwards.
     """
 
@@ -121,7 +121,7 @@ def jpeg(seed: int) -> bytes:
 
 
 def run_apart(config: ScaleBenchmark, folder: Path) -> tuple[Outcome, dict[str, float]]:
-    """The run in a process of its own, and the core seconds of its processes by group. Raises RunError."""
+    """Do the run in a process of its own; give it and the core seconds of its processes by group. Raises RunError."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe(duplex=False)
     job = spawn.Process(target=run, args=(config, folder, there))
@@ -136,7 +136,7 @@ def run_apart(config: ScaleBenchmark, folder: Path) -> tuple[Outcome, dict[str, 
     try:
         outcome: Outcome = here.recv()
     except EOFError:
-        raise RunError("the run failed; what it said is above") from None
+        raise RunError("the run failed; its messages are above") from None
     job.join()
     return outcome, dict(spent)
 
@@ -179,8 +179,8 @@ class StorePeak(threading.Thread):
         """Look until it is stopped."""
         while not self._ended.wait(1):
             there, free = (
-                found.get("object_store_memory", 0.0)
-                for found in (ray.cluster_resources(), ray.available_resources())  # type: ignore[no-untyped-call]
+                resources.get("object_store_memory", 0.0)
+                for resources in (ray.cluster_resources(), ray.available_resources())  # type: ignore[no-untyped-call]
             )
             self._peak = max(self._peak, there - free)
 
@@ -192,7 +192,7 @@ class StorePeak(threading.Thread):
 
 
 def measured(config: ScaleBenchmark, outcome: Outcome, spent: dict[str, float]) -> list[tuple[str, str, str]]:
-    """The rows of the first table."""
+    """Make the rows of the first table."""
     summary, plan = outcome.summary, outcome.summary.plan
     assert plan is not None
     bound = min(plan.segmenters / config.segment_seconds, plan.refiners / config.refine_seconds)
@@ -214,12 +214,12 @@ def measured(config: ScaleBenchmark, outcome: Outcome, spent: dict[str, float]) 
 
 
 def simulated(costs: Costs) -> list[tuple[str, str, str, str]]:
-    """The rows of the second table."""
+    """Make the rows of the second table."""
     rows = []
     for gpus in (10, 30, 100, 300, 1000):
-        found = simulate(gpus, costs)
-        share = found.images_per_second * costs.segment_seconds / gpus
-        rows.append((str(gpus), number(found.images_per_second), f"{share:.0%}", f"{found.driver_busy:.0%}"))
+        simulated = simulate(gpus, costs)
+        share = simulated.images_per_second * costs.segment_seconds / gpus
+        rows.append((str(gpus), number(simulated.images_per_second), f"{share:.0%}", f"{simulated.driver_busy:.0%}"))
     return rows
 
 

@@ -56,7 +56,7 @@ class SleepingRefiner(RefineStage):
 def stages(
     mask: NDArray[np.uint8], segment_seconds: float, refine_seconds: float
 ) -> tuple[type[SleepingSegmenter], type[SleepingRefiner]]:
-    """The two stages for images like `mask`, (H, W) uint8, each with the seconds it sleeps for an image."""
+    """Make the two stages for images like `mask`, (H, W) uint8, each with the seconds it sleeps for an image."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call] # workers cannot import a benchmark
     height, width = (-(-side // STRIDE) + 1 for side in mask.shape)
     SleepingSegmenter.seconds, SleepingSegmenter.shape = segment_seconds, (LABELS, height, width)

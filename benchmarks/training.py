@@ -1,4 +1,4 @@
-"""What training on Ray costs: `python -m benchmarks.training --data URI --data_format camvid`.
+"""The cost of training on Ray: `python -m benchmarks.training --data URI --data_format camvid`.
 
 Prints one table: images/s of jobs/train.py, its data decoded and augmented; images/s of the bare loop, the
 same steps on tensors that lie in memory; and their ratio. Both have the same network, recipe, processes and threads.
@@ -53,7 +53,7 @@ class Training:
         classes: as the job takes it.
         model: as the job takes it.
         workers: processes.
-        cores: that networks train on, job and loop alike; Ray is told of no more, and has the machine's others for what
+        cores: that networks train on, job and loop alike; Ray counts no more, and has the machine's others for what
             makes the batches and for itself. 0 for all.
         recipe: as the job takes it; its iterations are one measurement.
         repeat: how often job and loop take turns.
@@ -84,7 +84,7 @@ class Training:
             )
 
     def job(self, output: str) -> TrainConfig:
-        """The job's configuration: no checkpoint before the end, and nothing scored."""
+        """Configure the job: no checkpoint before the end, and nothing scored."""
         return TrainConfig(
             data=self.data,
             data_format=self.data_format,
@@ -139,8 +139,8 @@ def run_job(job: TrainConfig, cores: int, folder: Path) -> float:
     settings = folder / "job.yaml"
     settings.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(job)))))
     command = [sys.executable, str(JOB), "--config", str(settings)]
-    told = {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": cores})} if cores else {}
-    done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True)
+    variables = {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": cores})} if cores else {}
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
     if done.returncode:
         raise RunError(f"the job ended with exit code {done.returncode}: {done.stderr[-2000:]}")
     return float(json.loads(done.stdout.splitlines()[-1])["images_per_second"])
@@ -162,15 +162,15 @@ def _loop(rank: int, workers: int, job: TrainConfig, threads: int, meeting: str)
     if workers > 1:
         backend = "nccl" if gpu else "gloo"
         torch.distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=workers)
-    known = labels(job.data_format, job.classes)
-    model = models.build(job.architecture, known.classes, backbone_weights=job.init)
+    layout_labels = labels(job.data_format, job.classes)
+    model = models.build(job.architecture, layout_labels.classes, backbone_weights=job.init)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.to(device)
-    rows = fetch(list_pairs(job.data, job.data_format, job.split)[:64], known).to_pylist()
+    rows = fetch(list_pairs(job.data, job.data_format, job.split)[:64], layout_labels).to_pylist()
 
     def sample(draw: int) -> tuple[Pixels, Pixels]:
         row = rows[shuffled(draw, len(rows), job.recipe.seed)]
-        return decode(row["image"], row["mask"], known)
+        return decode(row["image"], row["mask"], layout_labels)
 
     how = model.card.preprocessing
     held: list[tuple[Tensor, Tensor]] = []
