@@ -33,12 +33,13 @@ def configured(
     """
     logger = logging.getLogger("ray.data")
     level = logger.level
-    context = _data_context(block_bytes or DEFAULT_TARGET_MAX_BLOCK_SIZE, preserve_order)
-    with storage.retrying(storage_timeout), warnings.catch_warnings(), DataContext.current(context):
+    with storage.retrying(storage_timeout), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"ray\.data")  # that a small bucket cannot fill every worker
         logger.setLevel(logging.CRITICAL)
+        context = _data_context(block_bytes or DEFAULT_TARGET_MAX_BLOCK_SIZE, preserve_order)
         try:
-            yield
+            with DataContext.current(context):
+                yield
         finally:
             logger.setLevel(level)
 
