@@ -170,7 +170,7 @@ class _Run:
 
 def forecast(ready: Preflight) -> Forecast:
     """Say what `segment` would do, without doing it. Raises StorageError."""
-    with connected():
+    with configured(storage_timeout=ready.config.storage_timeout), connected():
         info = dataset_info(ready)
         listing, tables = _to_do(ready, info)
         for table in tables:
