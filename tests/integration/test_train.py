@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,7 +154,9 @@ def test_lost_workers_and_a_lost_run_leave_no_trace_in_the_weights(
         code, _, messages = finished.again(*flags)
     assert code == 1
     assert {mark.name for mark in tmp_path.iterdir()} == {"3", "5"}
-    assert "continuing lost at step 2\n" in messages
+    assert re.search(r"^continuing lost at step [02]$", messages, re.M), (
+        messages
+    )  # its last report may have been lost too
     assert messages.splitlines()[-1].startswith("train: training failed: ")
     code, _, messages = finished.again(*flags, "--recipe.base_lr=0.02")
     assert code == 2
@@ -161,7 +164,7 @@ def test_lost_workers_and_a_lost_run_leave_no_trace_in_the_weights(
     code, lost, messages = finished.again(*flags)
     assert code == 0, messages
     assert "step 1 of 6" not in messages
-    assert "continuing lost at step 4\n" in messages
+    assert re.search(r"^continuing lost at step [24]$", messages, re.M), messages
     assert (lost["loss"], lost["mean_iou"]) == (finished.summary["loss"], finished.summary["mean_iou"])
     expected = models.load(finished.summary["weights"]).state_dict()
     for name, value in models.load(lost["weights"]).state_dict().items():
