@@ -76,7 +76,7 @@ def search(ready: SearchInputs) -> dict[str, Any]:
 
     Raises:
         ConfigError: labelled pictures that cannot be used, by name.
-        RunError: the cluster has no room, or a picture could not be segmented.
+        RunError: the cluster is too small or busy, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
     with configured(storage_timeout=ready.config.storage_timeout, block_bytes=BLOCK_BYTES):

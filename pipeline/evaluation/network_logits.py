@@ -78,7 +78,7 @@ def network_logits(labelled: Labelled, model: SegmentationModel, inference: Infe
     """Run the network over the pictures, by the main job's SegmentStage.
 
     Raises:
-        RunError: the cluster has no room, or a picture could not be segmented.
+        RunError: the cluster is too small or busy, or a picture could not be segmented.
     """
     plan = plan_when_free(DenseCRF().memory(len(model.classes))).for_images(len(labelled))
     say(f"{len(labelled)} labelled images; plan: {plan}")

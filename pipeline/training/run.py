@@ -94,7 +94,7 @@ def run(ready: TrainingInputs) -> dict[str, Any]:
 
     Raises:
         ConfigError: labelled pictures that cannot be used, by name.
-        RunError: the cluster has no room, training diverged, or it failed too often.
+        RunError: the cluster is too small or busy, training diverged, or it failed too often.
         StorageError: the storage stopped answering; the same run goes on from its last checkpoint.
     """
     with configured(storage_timeout=ready.config.storage_timeout):
