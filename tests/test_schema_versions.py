@@ -227,9 +227,9 @@ row = finished_row("new") | {"classes": classes, "confidence_map": b"pixels"}
 write_files(output, "new.parquet", info(), rows.table([row, finished_row("bad", failed=True)], FINISHED))
 written = pq.read_table(f"{output}/masks/new.parquet")
 assert written["confidence_map"].to_pylist() == [b"pixels"]
-assert masks.DatasetInfo.from_metadata(written.schema.metadata).schema_version == 2
+assert masks.DatasetInfo.from_metadata(written.schema.metadata).schema_version == masks.SCHEMA_VERSION
 generations = [(note.generation, note.schema_version) for note in masks.generations(output)]
-assert len(generations) == 2 and {version for _, version in generations} == {1, 2}, generations
+assert len(generations) == 2 and {version for _, version in generations} == {1, masks.SCHEMA_VERSION}, generations
 assert sum(len(list(masks.read(output, generation))) for generation, _ in generations) == old + 1
 verification = masks.verify(output)
 assert (verification.segmented, verification.failed) == (old + 1, 2)
@@ -244,7 +244,7 @@ def test_a_new_column_is_two_lines_of_the_schema_and_a_value_in_a_stage(output: 
     schema = tmp_path / "code/pipeline/masks/schema.py"
     text = schema.read_text()
     for line, changed in (
-        ("SCHEMA_VERSION = 1\n", "SCHEMA_VERSION = 2\n"),
+        (f"SCHEMA_VERSION = {masks.SCHEMA_VERSION}\n", f"SCHEMA_VERSION = {masks.SCHEMA_VERSION + 1}\n"),
         ('        ("digest", pa.string()),\n', '("digest", pa.string()), ("confidence_map", pa.binary()),'),
     ):
         assert text.count(line) == 1
