@@ -29,7 +29,7 @@ _PARAMS_FILE, _HEAT_MAP_FILE = "crf.yaml", "crf.png"
 
 @dataclass(frozen=True, kw_only=True)
 class SearchInputs:
-    """What was opened: the data listed, the output written to and read back, the weights read."""
+    """Hold what was opened: the data listed, the output written to and read back, the weights read."""
 
     config: SearchConfig
     pairs: list[Pair]
@@ -39,7 +39,7 @@ class SearchInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """The outcome of a search.
+    """Hold the outcome of a search.
 
     Attributes:
         best: the parameters with the highest mean IoU.

@@ -10,7 +10,7 @@ from pipeline.logits import best_label
 
 
 class Labelling(NamedTuple):
-    """The best label of each pixel of a picture, or of a window of it.
+    """Hold the best label of each pixel of a picture, or of a window of it.
 
     Attributes:
         best: (H, W) uint8, the most probable label, the first of equals.
@@ -31,7 +31,7 @@ class Labelling(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Refinement:
-    """The mask of a picture, and how sure it is.
+    """Hold the mask of a picture, and how sure it is.
 
     Attributes:
         mask: (H, W) uint8, the most probable label of each pixel.

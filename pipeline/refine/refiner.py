@@ -1,4 +1,4 @@
-"""The seam between the job and what makes masks of logits."""
+"""The protocol of a refiner: from the logits of pictures to their masks."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

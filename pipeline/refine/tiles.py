@@ -43,7 +43,7 @@ class TiledRefiner(Refiner):
         """
 
     def margin(self, tile: int) -> int:  # noqa: ARG002
-        """Give the context, in pixels, that a tile of `tile` pixels a side needs around its core: less than half."""
+        """Give the context, in pixels, that a tile of `tile` pixels a side needs around its core: below tile / 2."""
         return 0
 
     def refine(self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], stride: int) -> list[Refinement]:
@@ -114,7 +114,7 @@ def refine_in_tiles(
 
 @dataclass(frozen=True)
 class _Span:
-    """One side of a tile, in pixels: the core [start, stop) inside the window [low, high) that the refiner sees."""
+    """Place one side of a tile, in pixels: the core [start, stop) in the window [low, high) that the refiner sees."""
 
     start: int
     stop: int

@@ -23,8 +23,8 @@ def native(params: CRFParams, image: NDArray[np.uint8], probabilities: NDArray[n
 
 
 def on_torch(params: CRFParams, image: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    found = TorchCRF(params, "cpu").posterior(torch.tensor(image)[None], torch.tensor(probabilities)[None])
-    return found[0].numpy()
+    posteriors = TorchCRF(params, "cpu").posterior(torch.tensor(image)[None], torch.tensor(probabilities)[None])
+    return posteriors[0].numpy()
 
 
 @pytest.fixture(scope="module", params=["torch", *dense_crf_core.instruction_sets()])
@@ -42,10 +42,10 @@ def assert_parity(
     posterior: Posterior, params: CRFParams, image: NDArray[np.uint8], probabilities: NDArray[np.float32]
 ) -> None:
     expected = DenseCRF(params, backend="pydensecrf")(image, probabilities)
-    found = posterior(params, image, probabilities)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
-    np.testing.assert_array_equal(found.argmax(axis=0), expected.argmax(axis=0))
+    computed = posterior(params, image, probabilities)
+    assert computed.dtype == np.float32
+    np.testing.assert_allclose(computed, expected, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(computed.argmax(axis=0), expected.argmax(axis=0))
 
 
 @pytest.mark.parametrize("normalization", ["symmetric", "after"])

@@ -22,7 +22,7 @@ PRUNE = 1e-2
 
 
 class DenseCRF(TiledRefiner):
-    """Fully connected CRF with Gaussian edge potentials (arXiv 1210.5644; arXiv 1606.00915, section 3.3).
+    """Refine with the fully connected CRF with Gaussian edges (arXiv 1210.5644; arXiv 1606.00915, section 3.3).
 
     One instance serves any number of pictures and labels, from several threads; it can be pickled.
     """

@@ -16,7 +16,7 @@ _INTERFACE = 2
 
 
 class NativeCRF(Backend):
-    """Mean field on one thread, with the interpreter lock released; calls from several threads take turns.
+    """Compute the mean field on one thread, with the interpreter lock released; calls from several threads take turns.
 
     It keeps its memory from one picture to the next: about 300 bytes a pixel and 8 bytes a label and lattice vertex of
     the largest picture so far.

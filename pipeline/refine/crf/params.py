@@ -16,7 +16,7 @@ MAX_ITERATIONS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class CRFParams:
-    """Energy and inference of the fully connected CRF (arXiv 1606.00915, section 3.3, equations 2 and 3).
+    """Set energy and inference of the fully connected CRF (arXiv 1606.00915, section 3.3, equations 2 and 3).
 
     Pairwise term, for labels that differ, over pixels with positions p and colours I:
     bilateral_weight * exp(-|p_i - p_j|^2 / (2 bilateral_xy^2) - |I_i - I_j|^2 / (2 bilateral_rgb^2))

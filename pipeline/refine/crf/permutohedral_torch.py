@@ -27,7 +27,7 @@ _INT32_MAX = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class SparseMatrix:
-    """A sparse matrix in compressed rows, to be multiplied with dense ones.
+    """Hold a sparse matrix in compressed rows, to be multiplied with dense ones.
 
     Attributes:
         columns: (entries,) int32, row after row.
@@ -40,7 +40,7 @@ class SparseMatrix:
     weights: Tensor | None
 
     def __matmul__(self, dense: Tensor) -> Tensor:
-        """(columns, features) float32 to (rows, features); bit-reproducible on every device.
+        """Multiply (columns, features) float32 to (rows, features); bit-reproducible on every device.
 
         On CUDA embedding_bag gives each row and feature one thread, which adds the row's entries in their order: no
         atomics, and no (entries, features) array (PyTorch: aten/src/ATen/native/cuda/EmbeddingBag.cu,
@@ -52,13 +52,13 @@ class SparseMatrix:
         )
 
     def scaled(self, scale: Tensor) -> "SparseMatrix":
-        """The matrix with entry i multiplied by scale[i], (entries,) float32."""
+        """Multiply entry i by scale[i], (entries,) float32."""
         return dataclasses.replace(self, weights=scale if self.weights is None else self.weights * scale)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lattice:
-    """The filter of one set of points.
+    """Hold the filter of one set of points.
 
     Attributes:
         points: how many.
@@ -74,7 +74,7 @@ class Lattice:
 
     @property
     def vertices(self) -> int:
-        """Vertices that a point touches."""
+        """Count the vertices that a point touches."""
         return len(self.blurs[0].offsets) - 2
 
     def filter(self, values: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Lattice:
         return values
 
     def scaled(self, before: Tensor | None, after: Tensor) -> "Lattice":
-        """The lattice whose filter is after * filter(before * values), with scales (points,) float32; None is 1."""
+        """Make the lattice whose filter is after * filter(before * values), scales (points,) float32; None is 1."""
         first = self.splat[0]
         if before is not None:
             first = first.scaled(before[first.columns])
@@ -93,7 +93,7 @@ class Lattice:
 
 
 def build_lattice(features: Tensor, extents: Sequence[float], points: int, pictures: int) -> Lattice:
-    """The lattice of points with `features`; the host waits for the device twice, or once more for each sum in pieces.
+    """Build the lattice of points with `features`; the host waits for the device twice, and for each sum in pieces.
 
     The points belong to `pictures` pictures in turn, point i to picture i % pictures; pictures share no vertex, so that
     each is filtered by itself.
@@ -101,7 +101,7 @@ def build_lattice(features: Tensor, extents: Sequence[float], points: int, pictu
     Args:
         features: (d, at least points) float32 in standard deviations, from 0 to the extents. What follows after
             `points` brings its vertices into the lattice, and nothing else.
-        extents: d upper bounds of the features, known without a look at them.
+        extents: d upper bounds of the features, for which none of them is read.
         points: how many points are filtered.
         pictures: how many pictures.
 
@@ -141,7 +141,7 @@ def build_lattice(features: Tensor, extents: Sequence[float], points: int, pictu
 
 
 def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each point's simplex, by rounding and sorting (Adams et al., pages 5 and 10), in pydensecrf's arithmetic.
+    """Find each point's simplex, by rounding and sorting (Adams et al., pages 5 and 10), in pydensecrf's arithmetic.
 
     Returns:
         The closest remainder-0 vertex over d + 1 and the rank of each coordinate, (d + 1, points) int64, and the
@@ -172,7 +172,7 @@ def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _scales(dimensions: int) -> list[float]:
-    """The diagonal of E (Adams et al., page 5) for unit blurs, rounded to float32 as pydensecrf rounds it."""
+    """Give the diagonal of E (Adams et al., page 5) for unit blurs, rounded to float32 as pydensecrf rounds it."""
     deviation = _float32(math.sqrt(2 / 3) * (dimensions + 1))
     return [_float32(deviation / math.sqrt((i + 1) * (i + 2))) for i in range(dimensions)]
 
@@ -183,7 +183,7 @@ def _float32(value: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class _Packing:
-    """How a vertex becomes one integer: a linear, injective map, so that a neighbour's key is key + constant.
+    """Pack a vertex into one integer: a linear, injective map, so that a neighbour's key is key + constant.
 
     A vertex's coordinates are (d + 1) * cell + remainder with one remainder for all, and sum to 0: the last one is
     redundant. Coordinate 0 and the differences of the other cells from cell 0 are the digits of a mixed radix.
@@ -200,7 +200,7 @@ class _Packing:
 
     @classmethod
     def of(cls, extents: Sequence[float], pictures: int) -> "_Packing":
-        """The packing for features in [0, extents].
+        """Make the packing for features in [0, extents].
 
         Raises:
             CRFError: coordinates or keys would overflow.
@@ -225,7 +225,7 @@ class _Packing:
         )
 
     def simplices(self, features: Tensor, pictures: int) -> tuple[Tensor, Tensor]:
-        """Each point's simplex, its vertices by remainder: keys (points, d + 1) int64, and weights as many, float32."""
+        """Find each point's simplex, by remainder: keys (points, d + 1) int64 of its vertices, and weights, float32."""
         cell, rank, barycentric = _enclosing_simplex(features)
         remainder = torch.arange(len(cell), device=cell.device)
         picture = torch.arange(len(barycentric), device=cell.device) % pictures
@@ -235,12 +235,12 @@ class _Packing:
         return keys, barycentric
 
     def steps(self) -> list[int]:
-        """What leads from a key to its next neighbour on each axis: every coordinate -1, the axis' own +(d + 1)."""
+        """Give the step to the next neighbour's key on each axis: every coordinate -1, the axis' own +(d + 1)."""
         return [cell - self.remainder for cell in (*self.cells, 0)]
 
 
 def _blurs(keys: Tensor, packing: _Packing) -> tuple[SparseMatrix, ...]:
-    """One matrix for each axis: a vertex, and half of either neighbour; `keys` are the sorted vertices."""
+    """Build one matrix for each axis: a vertex, and half of either neighbour; `keys` are the sorted vertices."""
     vertices, missing = torch.arange(len(keys), device=keys.device), len(keys)
     offsets = _steps(missing, 3, keys.device)
     offsets = torch.cat([offsets, offsets[-1:]])
@@ -257,7 +257,7 @@ def _blurs(keys: Tensor, packing: _Packing) -> tuple[SparseMatrix, ...]:
 
 
 def _in_pieces(matrix: SparseMatrix) -> tuple[SparseMatrix, ...]:
-    """Matrices with rows of at most MAX_RUN entries whose product is `matrix`."""
+    """Split `matrix` into matrices whose product it is, with rows of at most MAX_RUN entries."""
     matrices = [matrix]
     counts = matrix.offsets.diff()
     longest = int(counts.max())
@@ -276,5 +276,5 @@ def _in_pieces(matrix: SparseMatrix) -> tuple[SparseMatrix, ...]:
 
 
 def _steps(count: int, step: int, device: torch.device) -> Tensor:
-    """(count + 1,) int32: 0, step, ... count * step."""
+    """List 0, step, ... count * step, (count + 1,) int32."""
     return torch.arange(0, count * step + 1, step, dtype=torch.int32, device=device)

@@ -18,7 +18,7 @@ _KEY_MAX = 32767  # pydensecrf keeps lattice coordinates in 16 bits and wraps si
 
 
 class ReferenceCRF(Backend):
-    """The backend that the others are measured against."""
+    """Compute the mean field with pydensecrf, against which the other backends are measured."""
 
     def __init__(self, params: CRFParams) -> None:
         """Raise CRFError where pydensecrf is not installed."""

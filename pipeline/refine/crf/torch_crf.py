@@ -20,7 +20,7 @@ from pipeline.refine.crf.reference import PROBABILITY_FLOOR
 
 @dataclass(frozen=True, kw_only=True)
 class TorchRefinement:
-    """The masks of N pictures of one size; the tensors are on the CRF's device.
+    """Hold the masks of N pictures of one size; the tensors are on the CRF's device.
 
     Attributes:
         masks: (N, H, W) uint8, the most probable label of each pixel.
@@ -38,7 +38,7 @@ class TorchRefinement:
 
 
 class TorchCRF:
-    """Fully connected CRF with Gaussian edge potentials (arXiv 1210.5644) on a torch device.
+    """Compute the fully connected CRF with Gaussian edge potentials (arXiv 1210.5644) on a torch device.
 
     The same input gives the same bits on one device, and a batch the same as its pictures one by one. Pictures are not
     tiled: N photographs of C labels take about N*H*W*(16*C + 500) bytes, and three times as much where they are noise.
@@ -52,7 +52,7 @@ class TorchCRF:
 
     @torch.inference_mode()
     def posterior(self, images: Tensor, probabilities: Tensor) -> Tensor:
-        """Posterior of every label at every pixel.
+        """Compute the posterior of every label at every pixel.
 
         Args:
             images: (N, H, W, 3) uint8 RGB, on any device.
@@ -100,7 +100,7 @@ class TorchCRF:
         return _summary(self._infer(images.to(self.device), probabilities), kept, labels, (height, width))
 
     def kernels(self, images: Tensor) -> list[Lattice]:
-        """The weighted and normalised kernels of images (N, H, W, 3) uint8 on the CRF's device, for mean_field_update.
+        """Build the weighted, normalised kernels of images (N, H, W, 3) uint8 on the CRF's device, for mean_field_update.
 
         Raises:
             CRFError: the lattice would be too large.
@@ -117,7 +117,7 @@ class TorchCRF:
         return kernels
 
     def _infer(self, images: Tensor, probabilities: Tensor) -> Tensor:
-        """Posterior from probabilities, both (H*W, N, C) float32 and contiguous."""
+        """Compute the posterior from probabilities, both (H*W, N, C) float32 and contiguous."""
         log_p = probabilities.clamp(min=PROBABILITY_FLOOR).log()
         kernels = self.kernels(images)
         q = log_p.softmax(dim=-1)
@@ -126,7 +126,7 @@ class TorchCRF:
         return q
 
     def _smoothness_kernel(self, images: Tensor) -> Lattice:
-        """One for all pictures: a pixel's labels in all of them are features of one point."""
+        """Build one for all pictures: a pixel's labels in all of them are features of one point."""
         _, height, width, _ = images.shape
         xy = self.params.gaussian_xy
         lattice = build_lattice(_positions(images, xy), [(width - 1) / xy, (height - 1) / xy], height * width, 1)
@@ -147,7 +147,7 @@ class TorchCRF:
 
 
 def mean_field_update(log_p: Tensor, kernels: Sequence[Lattice], q: Tensor) -> Tensor:
-    """Q <- softmax(log p + sum_k w_k K_k Q), the Potts model; (H*W, N, C) float32, all of static shape.
+    """Update Q <- softmax(log p + sum_k w_k K_k Q), the Potts model; (H*W, N, C) float32, all of static shape.
 
     It reads nothing back and its operators do not depend on values, so it can be captured in a CUDA graph or compiled.
     """
@@ -172,7 +172,7 @@ def _stretch(grid: Tensor, dim: int, size: int, stride: int) -> Tensor:
 
 
 def _normalised(lattice: Lattice, weight: float, normalization: str) -> Lattice:
-    """The kernel times its weight, with its row sums divided out as CRFParams.normalization says."""
+    """Scale a kernel by its weight, and divide out its row sums as CRFParams.normalization says."""
     rows = lattice.filter(torch.ones((lattice.points, 1), device=lattice.slice.columns.device))[:, 0] + 1e-20
     if normalization == "symmetric":
         scale = rows.rsqrt()
@@ -181,7 +181,7 @@ def _normalised(lattice: Lattice, weight: float, normalization: str) -> Lattice:
 
 
 def _positions(images: Tensor, sigma: float) -> Tensor:
-    """(2, H*W) float32: x and y of each pixel, in standard deviations."""
+    """List x and y of each pixel in standard deviations, (2, H*W) float32."""
     _, height, width, _ = images.shape
     y, x = torch.meshgrid(
         torch.arange(height, device=images.device), torch.arange(width, device=images.device), indexing="ij"
@@ -190,12 +190,12 @@ def _positions(images: Tensor, sigma: float) -> Tensor:
 
 
 def _quotient(values: Tensor, sigma: float) -> Tensor:
-    """Values / sigma in float32. CUDA multiplies by the inverse of a scalar, which rounds differently: so a tensor."""
+    """Divide in float32. CUDA multiplies by the inverse of a scalar, which rounds differently: hence a tensor."""
     return values.float() / torch.tensor(sigma, dtype=torch.float32, device=values.device)
 
 
 def _summary(q: Tensor, kept: Tensor, labels: int, size: tuple[int, int]) -> TorchRefinement:
-    """From posteriors (H*W, N, K) of the labels `kept`, (K,) int64, of all `labels`."""
+    """Summarise posteriors (H*W, N, K) of the labels `kept`, (K,) int64, of all `labels`."""
     winning, best = q.max(dim=-1)  # (H*W, N)
     won = best[..., None] == torch.arange(len(kept), device=q.device)  # (H*W, N, K)
     count = won.sum(dim=0)  # (N, K)
