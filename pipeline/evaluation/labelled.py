@@ -1,4 +1,4 @@
-"""Labelled pictures in the cluster's memory: rows for the Segmenters, and the truth by key."""
+"""Labelled pictures in the cluster's memory: rows for the SegmentStage, and the truth by key."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -124,7 +124,7 @@ def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_wi
     counts = last_line(out)
     assert (counts["listed"], counts["segmented"], counts["failed"]) == (40, 20, 20)
     assert "20 of 40 images failed" in err
-    assert "plan: 2 Segmenters" in err
+    assert "plan: 2 segmenting" in err
     assert "40 of 40 images, 20 failed, " in err
     plan = counts["plan"]
     assert (plan["segmenters"], plan["refiners"]) == (2, 2)

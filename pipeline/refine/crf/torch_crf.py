@@ -100,7 +100,7 @@ class TorchCRF:
         return _summary(self._infer(images.to(self.device), probabilities), kept, labels, (height, width))
 
     def kernels(self, images: Tensor) -> list[Lattice]:
-        """Build the weighted, normalised kernels of images (N, H, W, 3) uint8 on the CRF's device, for mean_field_update.
+        """Build the weighted, normalised kernels of images (N, H, W, 3) uint8 on the device, for mean_field_update.
 
         Raises:
             CRFError: the lattice would be too large.
