@@ -19,7 +19,6 @@ from pipeline.errors import ConfigError, CRFError
 from pipeline.evaluation.scorer import NETWORK, REFINED, kinds
 from pipeline.logits import Floats, to_bytes, upsample
 from pipeline.models import Inference
-from pipeline.models.card import RESNET_CRF, VGG_CRF
 from pipeline.refine import (
     Argmax,
     Labelling,
@@ -37,6 +36,8 @@ from tests.helpers.photographs import logits_for, picture
 from tests.helpers.pictures import jpeg
 
 DIGEST = "0" * 64
+RESNET_CRF = {"gaussian_weight": 3, "gaussian_xy": 1, "bilateral_weight": 4, "bilateral_xy": 67, "bilateral_rgb": 3}
+VGG_CRF = {"gaussian_weight": 2, "gaussian_xy": 2, "bilateral_weight": 4, "bilateral_xy": 65, "bilateral_rgb": 3}
 
 
 def refiner_called(backend: str, **settings: Any) -> Refiner:
