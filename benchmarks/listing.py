@@ -36,7 +36,9 @@ from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.cli import parse
-from pipeline.data.source import list_objects, open_source
+from pipeline.data.formats import FORMATS
+from pipeline.data.index import index_objects
+from pipeline.data.source import open_source
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.storage import Uri
 
@@ -113,7 +115,8 @@ def synthetic(count: int) -> Measured:
     def pages() -> Iterator[pa.Table]:
         for first in range(0, count, _PAGE):
             names = [_name(number) for number in range(first, min(first + _PAGE, count))]
-            yield list_objects([storage.Entry(f"s3://bucket/{name}", name, 1, f"etag of {name}") for name in names])
+            entries = [storage.Entry(f"s3://bucket/{name}", name, 1, f"etag of {name}") for name in names]
+            yield index_objects(entries, FORMATS["images"])
 
     def work() -> int:
         with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import images, storage
-from pipeline.data.shard_index import index_shard
+from pipeline.data.formats.webdataset import WebDataset
+from pipeline.data.index import index_shard
 from pipeline.errors import ImageError, WeightsError
 from pipeline.models.checkpoints import caffe
 from tests.helpers.caffe_writer import MODERN, V1, V1_UNPACKED, field
@@ -109,7 +110,7 @@ def rows_or_error(data: bytes) -> None:
     """Each member lies in the file, what is none fails, and damage is one failed row."""
     storage.put_whole("memory://fuzz/a.tar", data)
     [entry] = storage.list_files("memory://fuzz/a.tar")
-    rows = [row for table in index_shard(entry, "webdataset") for row in table.to_pylist()]
+    rows = [row for table in index_shard(entry, WebDataset()) for row in table.to_pylist()]
     assert {row["error"] for row in rows} <= {None, "ShardError"}
     assert sum(row["offset"] is None for row in rows) <= 1
     for row in rows:

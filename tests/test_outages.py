@@ -15,8 +15,9 @@ from pipeline.batch.manifest import Chunk, Manifest, read_chunk
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
 from pipeline.data import rows
-from pipeline.data.labelled import parquet, webdataset
-from pipeline.data.labelled.pairs import Cell, Labels, Pair, fetch
+from pipeline.data.formats.format import Pair
+from pipeline.data.labelled import list_pairs
+from pipeline.data.labelled.pairs import Labels, fetch
 from pipeline.errors import StorageError
 from pipeline.storage.outages import is_outage, retry_seconds, with_retries
 from tests.helpers.dataset import finished_row, info
@@ -40,19 +41,20 @@ def recounted(bucket: str) -> Any:
 
 
 def table_pairs(bucket: str) -> Any:
-    return list(parquet.pairs(f"{bucket}/tables", "train"))
+    return list_pairs(f"{bucket}/tables", "parquet", "train")
 
 
 def tar_pairs(bucket: str) -> Any:
-    return list(webdataset.pairs(f"{bucket}/tars", "train"))
+    return list_pairs(f"{bucket}/tars", "webdataset", "train")
 
 
-def cells(bucket: str) -> Any:
-    uri = f"{bucket}/tables/train.parquet"
-    return fetch([Pair("a", Cell(uri, "image", 0, 0), Cell(uri, "mask", 0, 0))], Labels(classes=("one",))).to_pylist()
+def fetched_pairs(bucket: str) -> Any:
+    return fetch([PAIRS[bucket]], Labels(classes=("one",))).to_pylist()
 
 
-READERS = (chunk, masked, recounted, table_pairs, tar_pairs, cells)
+READERS = (chunk, masked, recounted, table_pairs, tar_pairs, fetched_pairs)
+PAIRS: dict[str, Pair] = {}
+"""One for each bucket, listed while its storage answered."""
 
 
 def fill(bucket: str) -> None:
@@ -63,6 +65,7 @@ def fill(bucket: str) -> None:
     said = {"listed": 1, "skipped": 0, "segmented": 1, "failed": 0}
     storage.put_whole(f"{bucket}/out/_runs/run1/summary.json", json.dumps(said).encode())
     storage.put_whole(f"{bucket}/tables/train.parquet", parquet_bytes(ENCODED, 1))
+    PAIRS[bucket] = list_pairs(f"{bucket}/tables", "parquet", "train")[0]
     storage.put_whole(f"{bucket}/tars/train.tar", tar_bytes({"a.jpg": b"x", "a.mask.png": b"y"}))
 
 

@@ -46,13 +46,13 @@ class Ledger:
         return len(self._done)
 
     def pending(self, table: pa.Table) -> pa.Table:
-        """The rows of `table` (with columns key and version) that have no row in the output yet."""
+        """Choose the rows of `table` (with columns key and version) that have no row in the output yet."""
         return table.filter(pa.array(~among(self._done, identities(table))))
 
     def failed(self, table: pa.Table) -> pa.Table:
-        """The rows of `table` whose row in the output is an error; not those that fail by their listing, again."""
-        known = among(self._failed, identities(table))
-        return table.filter(pa.array(known & table.column("error").is_null().to_numpy()))
+        """Choose the rows of `table` whose row in the output is an error, but not what fails by its listing again."""
+        failed = among(self._failed, identities(table))
+        return table.filter(pa.array(failed & table.column("error").is_null().to_numpy()))
 
 
 def load(output: str, info: masks.DatasetInfo) -> Ledger:

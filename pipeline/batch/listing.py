@@ -13,8 +13,8 @@ import ray
 from pipeline import storage
 from pipeline.data import rows
 from pipeline.data.digests import DigestSet
-from pipeline.data.shard_index import index_shard
-from pipeline.data.source import Source, list_objects
+from pipeline.data.index import index_objects, index_shard
+from pipeline.data.source import Source
 from pipeline.errors import ShardError
 from pipeline.runtime.errors import get
 
@@ -40,26 +40,26 @@ class Repeats:
         """Start with no key."""
         self._seen = DigestSet()
 
-    def told(self, table: pa.Table) -> pa.Table:
-        """`table` of schema MANIFEST with keys that no other table given here has."""
+    def marked(self, table: pa.Table) -> pa.Table:
+        """Give `table` of schema MANIFEST keys that no other table given here has; a repeat becomes a failed row."""
         repeated = np.flatnonzero(~self._seen.add(table.column("key").to_pylist()))
         if not len(repeated):
             return table
-        listed = table.to_pylist()
+        changed = table.to_pylist()
         for n in repeated:
-            listed[n] |= self._renamed(listed[n])
-        return rows.table(listed, rows.MANIFEST)
+            changed[n] |= self._renamed(changed[n])
+        return rows.table(changed, rows.MANIFEST)
 
     def _renamed(self, row: dict[str, Any]) -> dict[str, str]:
-        place = f"{row['path']}#{row['row'] if row['offset'] is None else row['offset']}"
-        while not self._seen.add([place])[0]:
-            place += "'"
-        said = f"the key {row['key']!r} is that of an earlier image of this input, which has it; rename one of them"
-        return {"key": place} | rows.failure("list", ShardError(said))
+        name = f"{row['path']}#{row['row'] if row['offset'] is None else row['offset']}"
+        while not self._seen.add([name])[0]:
+            name += "'"
+        message = f"the key {row['key']!r} is that of an earlier image of this input, which has it; rename one of them"
+        return {"key": name} | rows.failure("list", ShardError(message))
 
 
-def list_input(source: Source, wanted: Callable[[pa.Table], pa.Table], limit: int | None) -> tuple[Listing, Tables]:
-    """The images of `source`, the first `limit` of them, of which `wanted` chooses those to do.
+def list_input(source: Source, to_do: Callable[[pa.Table], pa.Table], limit: int | None) -> tuple[Listing, Tables]:
+    """List the images of `source`, the first `limit` of them, of which `to_do` chooses those to do.
 
     Returns:
         a count, complete once the tables of schema MANIFEST that come with it have been consumed.
@@ -69,7 +69,7 @@ def list_input(source: Source, wanted: Callable[[pa.Table], pa.Table], limit: in
     def chosen() -> Iterator[pa.Table]:
         for table in _tables(source, listing):
             listed = table if limit is None else table.slice(0, limit - listing.listed)
-            new = wanted(listed)
+            new = to_do(listed)
             listing.listed += listed.num_rows
             listing.skipped += listed.num_rows - new.num_rows
             yield new
@@ -81,16 +81,17 @@ def list_input(source: Source, wanted: Callable[[pa.Table], pa.Table], limit: in
 
 def _tables(source: Source, listing: Listing) -> Iterator[pa.Table]:
     entries = source.entries()
+    if not source.format.is_shard:
+        while page := list(islice(entries, _PAGE)):
+            listing.bytes += sum(entry.size for entry in page)
+            yield index_objects(page, source.format)
+        return
     repeats = Repeats()
-    if source.format != "images":
-        entries = iter(sorted(entries, key=attrgetter("key")))  # which image of a key is the first must not change
-    while page := list(islice(entries, _PAGE if source.format == "images" else _SHARDS_AT_ONCE)):
+    entries = iter(sorted(entries, key=attrgetter("key")))  # which image of a key is the first must not change
+    while page := list(islice(entries, _SHARDS_AT_ONCE)):
         listing.bytes += sum(entry.size for entry in page)
-        if source.format == "images":
-            yield list_objects(page)
-        else:  # shards are opened on the cluster
-            for tables in [_index_shard.remote(entry, source) for entry in page]:
-                yield from map(repeats.told, get(tables))
+        for tables in [_index_shard.remote(entry, source) for entry in page]:  # shards are opened on the cluster
+            yield from map(repeats.marked, get(tables))
 
 
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")

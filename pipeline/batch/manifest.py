@@ -30,7 +30,7 @@ class Chunk:
 
 @dataclass
 class Manifest:
-    """Writes manifest files below `uri` and remembers their chunks; holds one file's ids in memory at a time."""
+    """Write manifest files below `uri` and remember their chunks; hold one file's ids in memory at a time."""
 
     uri: str
     chunks: list[Chunk] = field(default_factory=list)
@@ -52,12 +52,12 @@ class Manifest:
 
     def _add(self, table: pa.Table, whole: bool) -> None:
         while table.num_rows:
-            wanted = min(max(self.rows // 32, MIN_CHUNK_ROWS), MAX_CHUNK_ROWS)
-            taken = table if whole else table.slice(0, wanted - self._pending_rows)
+            size = min(max(self.rows // 32, MIN_CHUNK_ROWS), MAX_CHUNK_ROWS)
+            taken = table if whole else table.slice(0, size - self._pending_rows)
             table = table.slice(taken.num_rows)
             self._pending.append(taken)
             self._pending_rows += taken.num_rows
-            if self._pending_rows >= wanted:
+            if self._pending_rows >= size:
                 self._flush_chunk()
 
     def _flush_chunk(self) -> None:
@@ -86,7 +86,7 @@ class Manifest:
 
 
 def read_chunk(uri: str, chunk: Chunk) -> pa.Table:
-    """The manifest rows of one chunk, schema MANIFEST. Raises StorageError."""
+    """Read the manifest rows of one chunk, schema MANIFEST. Raises StorageError."""
     with storage.opened(_file_uri(uri, chunk.file)) as stream, pq.ParquetFile(stream) as file:
         return file.read_row_group(chunk.group)
 

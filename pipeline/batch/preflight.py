@@ -9,6 +9,7 @@ from pipeline.data.source import Source, open_source
 from pipeline.images import max_encoded_bytes
 from pipeline.models import SegmentationModel
 from pipeline.refine import Refiner, make_refiner
+from pipeline.runtime.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,13 @@ def check(config: RunConfig) -> Preflight:
     """
     config = config.resolved()
     source = replace(
-        open_source(config.input, config.input_format, config.output),
+        open_source(config.input, config.input_format, config.output, config.columns),
         index="" if config.dry_run else storage.join(config.output, masks.INDEX_FOLDER),
         storage_timeout=config.storage_timeout,
         max_bytes=max_encoded_bytes(config.max_pixels),
     )
+    if source.reading:
+        say(source.reading)
     if not config.dry_run:
         storage.probe_writable(config.output)
     model = models.load(config.model)

@@ -96,7 +96,7 @@ class _Run:
 
     def do(self, tables: Tables) -> None:
         """List into the manifest, plan, and work."""
-        self.manifest.write(tables, whole=self.ready.source.format == "parquet")
+        self.manifest.write(tables, whole=self.ready.source.format.whole_lists)
         say(f"{self.listing.listed} images listed, {self.listing.skipped} done already, {self.manifest.rows} to do")
         if self.manifest.rows:
             memory = self.ready.refiner.memory(len(self.ready.model.classes))

@@ -16,29 +16,29 @@ Digests = NDArray[Any]
 
 
 def identity(key: str, version: str = "") -> bytes:
-    """A digest of one input as it was listed. 128 bits: at 10^9 images two collide with a chance of about 10^-21."""
+    """Digest one input as it was listed. 128 bits: at 10^9 images two collide with a chance of about 10^-21."""
     return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=_DIGEST_BYTES).digest()
 
 
 def identities(table: pa.Table) -> Digests:
-    """The identity of each row of a table with the columns key and version."""
+    """Digest each row of a table with the columns key and version."""
     keys, versions = table.column("key").to_pylist(), table.column("version").to_pylist()
     return np.array([identity(key, version) for key, version in zip(keys, versions, strict=True)], DIGEST)
 
 
-def among(known: Digests, asked: Digests) -> NDArray[np.bool_]:
-    """Which of `asked` are in `known`, which is sorted."""
-    if not len(known):
-        return np.zeros(len(asked), bool)
-    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
-    return found
+def among(members: Digests, digests: Digests) -> NDArray[np.bool_]:
+    """Tell which of `digests` are among `members`, which is sorted."""
+    if not len(members):
+        return np.zeros(len(digests), bool)
+    is_member: NDArray[np.bool_] = members[np.minimum(np.searchsorted(members, digests), len(members) - 1)] == digests
+    return is_member
 
 
 class DigestSet:
     """A growing set of digests: sorted runs, each at least twice as long as the next, so that few are searched."""
 
     def __init__(self) -> None:
-        """An empty one."""
+        """Start empty."""
         self._runs: list[Digests] = []
 
     def add(self, keys: Iterable[str]) -> NDArray[np.bool_]:

@@ -13,26 +13,26 @@ Row = dict[str, Any]
 
 
 def decoded_together(fetched: Iterable[Row]) -> Iterator[list[Row]]:
-    """Rows of FETCHED whose decoded images have at most MAX_DECODED_PIXELS together, told from their headers."""
-    return _portions(fetched, lambda row: images.header_pixels(row["image"]), MAX_DECODED_PIXELS)
+    """Group rows of FETCHED whose decoded images have, as their headers say, at most MAX_DECODED_PIXELS together."""
+    return _groups(fetched, lambda row: images.header_pixels(row["image"]), MAX_DECODED_PIXELS)
 
 
 def fetched_together(listed: Iterable[Row]) -> Iterator[list[Row]]:
-    """Rows of MANIFEST, a few dozen whose encoded images have at most MAX_FETCHED_BYTES together."""
+    """Group rows of MANIFEST, a few dozen whose encoded images have at most MAX_FETCHED_BYTES together."""
     share = MAX_FETCHED_BYTES // _MAX_FETCHED_ROWS
-    return _portions(listed, lambda row: max(row["length"] or 0, share), MAX_FETCHED_BYTES)
+    return _groups(listed, lambda row: max(row["length"] or 0, share), MAX_FETCHED_BYTES)
 
 
-def _portions(rows: Iterable[Row], weight: Callable[[Row], int], most: int) -> Iterator[list[Row]]:
+def _groups(rows: Iterable[Row], weight: Callable[[Row], int], most: int) -> Iterator[list[Row]]:
     """At least one row each time; a row that weighs more than `most` comes alone."""
-    portion: list[Row] = []
+    group: list[Row] = []
     total = 0
     for row in rows:
         more = weight(row)
-        if portion and total + more > most:
-            yield portion
-            portion, total = [], 0
-        portion.append(row)
+        if group and total + more > most:
+            yield group
+            group, total = [], 0
+        group.append(row)
         total += more
-    if portion:
-        yield portion
+    if group:
+        yield group

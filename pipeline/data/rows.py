@@ -44,27 +44,27 @@ FETCHED = pa.schema(
 
 
 def listed(entry: storage.Entry) -> dict[str, Any]:
-    """The columns of MANIFEST that any object has, under the key of an image that is the whole of it."""
+    """Fill the columns of MANIFEST that any object has, under the key of an image that is the whole of it."""
     key = printable(entry.key)
     return {"key": key, "source": printable(storage.redact(entry.uri)), "version": entry.version, "path": key}
 
 
 def failure(stage: str, error: Exception) -> dict[str, str]:
-    """The failure columns for what `stage` raised."""
+    """Fill the failure columns for what `stage` raised."""
     return {"stage": stage, "error": type(error).__name__, "message": printable(str(error))[:2000]}
 
 
 def printable(text: str) -> str:
-    """`text` with bytes that are not UTF-8, which Python holds as lone surrogates, written as escapes."""
+    """Write bytes that are not UTF-8, which Python holds as lone surrogates, as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table of `schema`; columns a row does not name are null."""
+    """Make a table of `schema`; columns a row does not name are null, what it names beyond is left out."""
     return pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in schema}, schema=schema)
 
 
 def widened(part: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`part` with exactly the columns of `schema`: those it lacks are null, those it has beyond are dropped."""
+    """Give `part` exactly the columns of `schema`: those it lacks are null, those it has beyond are dropped."""
     columns = [part.column(f.name) if f.name in part.column_names else pa.nulls(part.num_rows, f.type) for f in schema]
     return pa.table(columns, schema=schema)

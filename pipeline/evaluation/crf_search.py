@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from pipeline import models, storage
+from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import list_pairs
-from pipeline.data.labelled.pairs import Pair
 from pipeline.evaluation.coarse_to_fine import Point, coarse_to_fine
 from pipeline.evaluation.graph import BLOCK_BYTES
 from pipeline.evaluation.labelled import fetch_labelled, labels_for
@@ -61,7 +61,7 @@ def prepare(config: SearchConfig) -> SearchInputs:
         PipelineError: whatever makes the search impossible.
     """
     config = config.resolved()
-    pairs = list_pairs(config.data, config.data_format, config.split)
+    pairs = list_pairs(config.data, config.data_format, config.split, config.columns, say)
     count = min(config.images, len(pairs))
     storage.probe_writable(config.output)
     DenseCRF()  # its compiled core may be missing here

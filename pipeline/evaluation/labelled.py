@@ -13,7 +13,7 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from pipeline.data import labelled, rows
-from pipeline.data.labelled.pairs import Pair
+from pipeline.data.formats.format import Pair
 from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.runtime.labelled import LabelledDataset, load
@@ -65,7 +65,7 @@ class LabelledDatasource(Datasource):
 def _fetched(labelled: Labelled, part: range) -> Iterator[pa.Table]:
     found = []
     for index in part:
-        block, row = labelled.dataset.places[index]
+        block, row = labelled.dataset.positions[index]
         image = ray.get(labelled.dataset.blocks[block])["image"][row].as_py()
         key = labelled.keys[index]
         found.append({"key": key, "source": key, "version": "", "digest": "", "image": image})

@@ -6,8 +6,8 @@ from typing import Any
 
 from pipeline import masks, models, storage
 from pipeline.batch.tracker import RemoteTracker
+from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import list_pairs
-from pipeline.data.labelled.pairs import Pair
 from pipeline.errors import ConfigError, RunError
 from pipeline.evaluation import graph
 from pipeline.evaluation.config import EvaluateConfig
@@ -49,7 +49,7 @@ def prepare(config: EvaluateConfig) -> EvaluationInputs:
         PipelineError: whatever makes the evaluation impossible.
     """
     config = config.resolved()
-    pairs = list_pairs(config.data, config.data_format, config.split)
+    pairs = list_pairs(config.data, config.data_format, config.split, config.columns, say)
     if config.output is not None:
         storage.probe_writable(config.output)
     scored: SegmentationModel | DatasetInfo

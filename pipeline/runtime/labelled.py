@@ -10,7 +10,8 @@ import pyarrow as pa
 import ray
 
 from pipeline import storage
-from pipeline.data.labelled.pairs import Pair, Pixels, decode, fetch
+from pipeline.data.formats.format import Pair
+from pipeline.data.labelled.pairs import Pixels, decode, fetch
 from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.runtime.errors import get
@@ -26,22 +27,22 @@ class LabelledDataset:
 
     Attributes:
         blocks: references to tables of PAIR_SCHEMA.
-        places: (block, row) of each pair, in the order of their keys.
+        positions: (block, row) of each pair, in the order of their keys.
         pixels: of each class, in all masks.
         labels: what the masks hold.
     """
 
     blocks: tuple[Any, ...]
-    places: tuple[tuple[int, int], ...]
+    positions: tuple[tuple[int, int], ...]
     pixels: tuple[int, ...]
     labels: Labels
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
     def pair(self, index: int) -> tuple[Pixels, Pixels]:
         """Decode one pair: picture (H, W, 3) and mask (H, W), uint8."""
-        block, row = self.places[index]
+        block, row = self.positions[index]
         table = ray.get(self.blocks[block])
         return decode(table["image"][row].as_py(), table["mask"][row].as_py(), self.labels)
 
@@ -64,7 +65,7 @@ def load(pairs: Sequence[Pair], labels: Labels) -> LabelledDataset:
         raise ConfigError(f"{len(problems)} of {len(pairs)} labelled pictures cannot be used:\n  {shown}")
     return LabelledDataset(
         blocks=blocks,
-        places=tuple((note.block, note.row) for note in notes),
+        positions=tuple((note.block, note.row) for note in notes),
         pixels=tuple(map(sum, zip(*(note.pixels for note in notes), strict=True))),
         labels=labels,
     )

@@ -25,6 +25,11 @@ class Entry:
     size: int
     version: str
 
+    @property
+    def root(self) -> str:
+        """The URI that `key` is below."""
+        return self.uri[: len(self.uri) - len(self.key)].rstrip("/")
+
 
 def list_files(uri: str) -> Iterator[Entry]:
     """Stream the files at `uri`: a folder or prefix (searched through), a glob, or one file. Hidden names are left out.

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,13 +12,14 @@ import torch
 
 from pipeline import models, storage
 from pipeline.data import labelled
-from pipeline.data.labelled.pairs import Pair
+from pipeline.data.formats.format import Pair
 from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.models.checkpoints import native
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.runtime.configured import configured
 from pipeline.runtime.labelled import load
+from pipeline.runtime.progress import say
 from pipeline.training.config import TrainConfig
 from pipeline.training.distributed.trainer import fit
 from pipeline.training.loop import restore
@@ -54,10 +56,9 @@ def prepare(config: TrainConfig) -> TrainingInputs:
     """
     config = config.resolved()
     labels = labelled.labels(config.data_format, config.classes)
-    training = labelled.list_pairs(config.data, config.data_format, config.split)
-    validation = (
-        labelled.list_pairs(config.data, config.data_format, config.validation_split) if config.validation_split else []
-    )
+    listed = partial(labelled.list_pairs, config.data, config.data_format, columns=config.columns, tell=say)
+    training = listed(config.split)
+    validation = listed(config.validation_split) if config.validation_split else []
     storage.probe_writable(config.output)
     chosen = settings(config, labels, training, validation)
     agree_with_earlier(config, chosen)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline import storage
-from pipeline.data.labelled.pairs import Pair
+from pipeline.data.formats.format import Pair
 from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.training.config import TrainConfig
@@ -22,6 +22,9 @@ def settings(config: TrainConfig, labels: Labels, training: Sequence[Pair], vali
         "init": config.init and storage.redact(config.init),
         "data": storage.redact(config.data),
         "data_format": config.data_format,
+        "image_column": config.image_column,
+        "key_column": config.key_column,
+        "mask_column": config.mask_column,
         "split": config.split,
         "training_pictures": _described(training),
         "validation_split": config.validation_split,

@@ -10,8 +10,8 @@ import pytest
 import s3fs
 
 from pipeline import storage
-from pipeline.data import parquet_shard
-from pipeline.data.shard_index import index_shard
+from pipeline.data.formats.parquet import Parquet
+from pipeline.data.index import index_shard
 from pipeline.data.source import open_source
 from pipeline.errors import ShardError, StorageError
 from tests.helpers.servers import LISTER_KEY
@@ -127,12 +127,13 @@ def test_a_shard_that_changes_or_goes_after_the_listing_fails_its_images(
 def test_a_parquet_file_replaced_while_it_is_read_mixes_nothing(bucket: str) -> None:
     storage.put_whole(f"{bucket}/a.parquet", parquet_bytes(table(True), 15))
     [entry] = storage.list_files(bucket)
-    reading = parquet_shard.images(entry.uri, entry.version, range(ROWS))
+    rows = [{"path": "a.parquet", "version": entry.version, "row": number} for number in range(ROWS)]
+    reading = Parquet().fetch(bucket, rows)
     first = next(reading)
     storage.put_whole(f"{bucket}/a.parquet", parquet_bytes(table(True).sort_by([("key", "descending")]), 15))
-    rest = [found for part in reading for found in part.items()]
-    assert list(first.items()) == list(enumerate(IMAGES.values()))[:15]
-    assert sorted(number for number, _ in rest) == list(range(15, ROWS))
+    rest = [fetched for part in reading for fetched in part]
+    assert [(row["row"], image) for row, image in first] == list(enumerate(IMAGES.values()))[:15]
+    assert sorted(row["row"] for row, _ in rest) == list(range(15, ROWS))
     assert all(isinstance(image, ShardError) for _, image in rest)
 
 
@@ -155,7 +156,7 @@ def test_a_storage_that_fails_is_no_damage(
     try:
         if variable != "AWS_ENDPOINT_URL":  # it takes its time to give up
             with pytest.raises(StorageError, match=said):
-                list(index_shard(entry, "parquet"))
+                list(index_shard(entry, source.format))
         with pytest.raises(StorageError, match=said):
             fetched_rows(source, manifest)
     finally:

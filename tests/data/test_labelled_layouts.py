@@ -139,7 +139,10 @@ def test_names_of_masks_in_a_tar(tmp_path, mask):
 
 def test_parquet_without_masks_names_its_columns(tmp_path):
     pq.write_table(pa.table({"image": [b""], "caption": ["a street"]}), tmp_path / "train.parquet")
-    with pytest.raises(ConfigError, match=r"train.parquet has no column mask or .*; its columns are image, caption"):
+    with pytest.raises(
+        ConfigError,
+        match=r"train.parquet has no column mask or .* of encoded masks; its columns are image: binary, caption",
+    ):
         list_pairs(str(tmp_path), "parquet", "train")
 
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.data.labelled.pairs import Pair, Place, decode, fetch
+from pipeline.data.formats.format import Location, Pair
+from pipeline.data.formats.images import Images
+from pipeline.data.labelled.pairs import decode, fetch
 from pipeline.labels import Labels
 from tests.helpers.labelled import CLASSES, jpeg, pair, palette_png, png
 
@@ -43,10 +45,14 @@ def test_what_is_wrong_with_a_pair_is_said(tmp_path, image, mask, told):
     assert row["pixels"] is None
 
 
+def at(folder, name):
+    return Location(format=Images(), root=str(folder), path=name, key=name)
+
+
 def fetched(folder, image, mask):
     (folder / "image").write_bytes(image)
     (folder / "mask").write_bytes(mask)
-    return fetch([Pair("a", Place(f"{folder}/image"), Place(f"{folder}/mask"))], LABELS).to_pylist()
+    return fetch([Pair("a", at(folder, "image"), at(folder, "mask"))], LABELS).to_pylist()
 
 
 def test_a_good_pair_is_counted(tmp_path):
@@ -59,5 +65,5 @@ def test_a_good_pair_is_counted(tmp_path):
 
 
 def test_what_is_gone_is_said(tmp_path):
-    [row] = fetch([Pair("a", Place(f"{tmp_path}/gone.png"), None)], LABELS).to_pylist()
+    [row] = fetch([Pair("a", at(tmp_path, "gone.png"), None)], LABELS).to_pylist()
     assert "gone.png" in row["problem"]

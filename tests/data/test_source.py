@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline import storage
-from pipeline.data.shard_index import index_shard
+from pipeline.data.formats import FORMATS
+from pipeline.data.index import index_shard
 from pipeline.data.source import open_source
 from pipeline.errors import ConfigError, StorageError
 from tests.helpers.shards import fetched, fetched_rows, listed, parquet_bytes, tar_bytes
@@ -29,12 +30,12 @@ from tests.helpers.shards import fetched, fetched_rows, listed, parquet_bytes, t
 def test_auto_tells_formats_apart(tmp_path: Path, names: list[str], wanted: str) -> None:
     for name in names:
         storage.put_whole(f"{tmp_path}/in/{name}", b"x")
-    assert open_source(f"{tmp_path}/in", "auto").format == wanted
+    assert open_source(f"{tmp_path}/in", "auto").format.name == wanted
 
 
 def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/readme.md", b"x")
-    with pytest.raises(StorageError, match=r"no images, tar or Parquet files.*readme\.md"):
+    with pytest.raises(StorageError, match=r"no images, tar files or Parquet files among.*readme\.md"):
         open_source(f"{tmp_path}/in", "auto")
     with pytest.raises(StorageError, match="no tar files"):
         open_source(f"{tmp_path}/in", "webdataset")
@@ -92,15 +93,15 @@ def test_what_a_shard_holds_is_found_once(tmp_path: Path, name: str) -> None:
     data = tar_bytes({"1.jpg": b"x", "2.jpg": b"y"}) if name == "a.tar" else parquet_bytes(table, 2)
     storage.put_whole(f"{tmp_path}/in/{name}", data)
     [entry] = storage.list_files(f"{tmp_path}/in")
-    kind = "webdataset" if name == "a.tar" else "parquet"
-    first = list(index_shard(entry, kind, f"{tmp_path}/index"))
+    reader = FORMATS["webdataset" if name == "a.tar" else "parquet"]
+    first = list(index_shard(entry, reader, f"{tmp_path}/index"))
     (tmp_path / "in" / name).unlink()
-    assert list(index_shard(entry, kind, f"{tmp_path}/index")) == first
-    [gone] = index_shard(replace(entry, version="another"), kind, f"{tmp_path}/index")
+    assert list(index_shard(entry, reader, f"{tmp_path}/index")) == first
+    [gone] = index_shard(replace(entry, version="another"), reader, f"{tmp_path}/index")
     assert gone["stage"].to_pylist() == ["list"]
     [kept] = (tmp_path / "index").iterdir()
     kept.write_bytes(b"damaged")
-    [gone] = index_shard(entry, kind, f"{tmp_path}/index")
+    [gone] = index_shard(entry, reader, f"{tmp_path}/index")
     assert gone["stage"].to_pylist() == ["list"]
 
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from pipeline.batch.fetch import fetch_chunk
 from pipeline.batch.manifest import Manifest
 from pipeline.data import rows
-from pipeline.data.shard_index import index_shard
-from pipeline.data.source import Source, list_objects, open_source
+from pipeline.data.index import index_objects, index_shard
+from pipeline.data.source import Source, open_source
 
 
 def tar_bytes(members: dict[str, bytes], **options: Any) -> bytes:
@@ -37,13 +37,13 @@ def listed(source: Source, folder: Path) -> Manifest:
     manifest = Manifest(str(folder))
 
     def tables() -> Iterator[pa.Table]:
-        if source.format == "images":
-            yield list_objects(list(source.entries()))
-        else:
-            for entry in source.entries():
-                yield from index_shard(entry, source.format)
+        if not source.format.is_shard:
+            yield index_objects(source.entries(), source.format)
+            return
+        for entry in source.entries():
+            yield from index_shard(entry, source.format)
 
-    manifest.write(tables(), whole=source.format == "parquet")
+    manifest.write(tables(), whole=source.format.whole_lists)
     return manifest
 
 

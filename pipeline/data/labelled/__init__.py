@@ -1,52 +1,66 @@
-"""How labelled data sets lie in storage, a file for each layout."""
+"""How labelled data sets lie in storage: a file for each layout, and one for all shards of an input format."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline import storage
-from pipeline.data.labelled import camvid, parquet, voc, webdataset
-from pipeline.data.labelled.pairs import Pair
+from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames
+from pipeline.data.formats.format import LabelledFormat, Pair
+from pipeline.data.labelled import camvid, shards, voc
 from pipeline.errors import ConfigError, StorageError
 from pipeline.labels import IGNORE, Labels
 
-Layout = Literal["voc", "camvid", "parquet", "webdataset"]
-
-_LISTERS: dict[str, Callable[[str, str], Iterator[Pair]]] = {
-    "voc": voc.pairs,
-    "camvid": camvid.pairs,
-    "parquet": parquet.pairs,
-    "webdataset": webdataset.pairs,
-}
+_FOLDERS: dict[str, Callable[[str, str], Iterator[Pair]]] = {"voc": voc.pairs, "camvid": camvid.pairs}
 _LABELS = {"voc": voc.LABELS, "camvid": camvid.LABELS}
 
+if TYPE_CHECKING:
+    Layout = str
+else:
+    Layout = Literal[(*_FOLDERS, *(name for name, reader in FORMATS.items() if isinstance(reader, LabelledFormat)))]
 
-def list_pairs(root: str, layout: Layout, split: str) -> list[Pair]:
-    """The pairs of one split, in the order of their keys; pairs of one key have a problem each.
+
+def list_pairs(
+    root: str,
+    layout: Layout,
+    split: str,
+    columns: ColumnNames = BY_RULE,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Pair]:
+    """List the pairs of one split, in the order of their keys; pairs of one key have a problem each.
+
+    Args:
+        root: folder or prefix of the data.
+        layout: how it lies there: a data set's own, or the name of an input format.
+        split: which pictures.
+        columns: of tables, that are chosen already.
+        tell: is given a line on how the first shard is read, where there is something to know.
 
     Raises:
         StorageError: the data cannot be read, or there is no picture in that split.
-        ShardError: a tar or Parquet file is damaged.
-        ConfigError: a Parquet file has no pictures or no masks.
+        ShardError: a shard is damaged.
+        ConfigError: a shard has no pictures or no masks, or several columns that could be either.
     """
-    found = sorted(_LISTERS[layout](root, split), key=lambda pair: pair.key)
-    if not found:
+    reader = FORMATS["images" if layout in _FOLDERS else layout].with_columns(columns)
+    listed = _FOLDERS[layout](root, split) if layout in _FOLDERS else shards.pairs(reader, root, split, tell)
+    pairs = sorted(listed, key=lambda pair: pair.key)
+    if not pairs:
         raise StorageError(f"no pictures of the split {split!r} at {storage.redact(root)} in the layout {layout}")
-    named = Counter(pair.key for pair in found)
+    counts = Counter(pair.key for pair in pairs)
     return [
-        pair if named[pair.key] == 1 else replace(pair, problem=f"{named[pair.key]} samples have this name")
-        for pair in found
+        pair if counts[pair.key] == 1 else replace(pair, problem=f"{counts[pair.key]} samples have this name")
+        for pair in pairs
     ]
 
 
 def has_classes(layout: Layout) -> bool:
-    """Whether the layout is named after a data set, and so says what the classes are."""
+    """Tell whether the layout is named after a data set, and so says what the classes are."""
     return layout in _LABELS
 
 
 def labels(layout: Layout, classes: tuple[str, ...] | None) -> Labels:
-    """What the masks hold: the given classes, or those of the data set that the layout is named after.
+    """Say what the masks hold: the given classes, or those of the data set that the layout is named after.
 
     Given classes keep that data set's void, unless it is one of their ids, and its palette, if it has as many colours.
 

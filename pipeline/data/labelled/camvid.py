@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from pipeline import storage
-from pipeline.data.labelled.pairs import Pair, Place
+from pipeline.data.formats.format import Location, Pair
+from pipeline.data.formats.images import Images
 from pipeline.errors import StorageError
 from pipeline.images import EXTENSIONS
 from pipeline.labels import Labels
@@ -21,11 +22,13 @@ LABELS = Labels(classes=_CLASSES, palette=_PALETTE, void=11)
 
 
 def pairs(root: str, split: str) -> Iterator[Pair]:
-    """The pictures of ROOT/SPLIT with the masks of ROOT/SPLITannot; a mask is named as its picture, in .png.
+    """List the pictures of ROOT/SPLIT with the masks of ROOT/SPLITannot; a mask is named as its picture, in .png.
 
-    A file of another kind is a pair too where a mask has its name and no picture has: it cannot be used, and is told.
+    A file of another kind is a pair too where a mask has its name and no picture has: it will be said that it cannot be
+    used.
     """
-    masks = {_stem(entry.key): Place(entry.uri) for entry in storage.list_files(storage.join(root, f"{split}annot"))}
+    annotated = storage.list_files(storage.join(root, f"{split}annot"))
+    masks = {_stem(entry.key): _location(entry) for entry in annotated}
     if not masks:
         raise StorageError(f"no masks at {storage.redact(storage.join(root, f'{split}annot'))}")
     entries = list(storage.list_files(storage.join(root, split)))
@@ -34,7 +37,11 @@ def pairs(root: str, split: str) -> Iterator[Pair]:
         name = _stem(entry.key)
         if _is_picture(entry.key) or (name in masks and not pictures[name]):
             problem = f"{pictures[name]} pictures are called {name!r}, for one mask" if pictures[name] > 1 else None
-            yield Pair(f"{split}/{entry.key}", Place(entry.uri), masks.get(name), problem)
+            yield Pair(f"{split}/{entry.key}", _location(entry), masks.get(name), problem)
+
+
+def _location(entry: storage.Entry) -> Location:
+    return Location.of(Images(), entry, {"key": entry.key})
 
 
 def _stem(key: str) -> str:

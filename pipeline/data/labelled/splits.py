@@ -4,7 +4,7 @@ _AFTER_SPLIT = ("-", "_", ".")
 
 
 def in_split(key: str, split: str) -> bool:
-    """Whether the file at `key` lies in a folder SPLIT or is called SPLIT.ext or SPLIT-*.ext, or with _ or . for -."""
+    """Tell whether a file lies in a folder SPLIT or is called SPLIT.ext or SPLIT-*.ext, or with _ or . for -."""
     *folders, name = key.split("/")
     stem = name.rpartition(".")[0]
     return split in folders or stem == split or stem.startswith(tuple(split + sign for sign in _AFTER_SPLIT))

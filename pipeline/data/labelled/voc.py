@@ -6,19 +6,24 @@ The split `trainaug` (VOC with the annotations of Hariharan et al.) has its mask
 from collections.abc import Iterator
 
 from pipeline import storage
-from pipeline.data.labelled.pairs import Pair, Place
+from pipeline.data.formats.format import Location, Pair
+from pipeline.data.formats.images import Images
 from pipeline.labels import VOC_CLASSES, Labels
 
 LABELS = Labels(classes=VOC_CLASSES)
 
 
 def pairs(root: str, split: str) -> Iterator[Pair]:
-    """The pictures that the split's list names. One that is not there is found when it is fetched."""
-    listed = storage.read_bytes(storage.join(root, "ImageSets", "Segmentation", f"{split}.txt")).decode().split()
+    """List the pictures that the split's list names. One that is not there is missed when it is fetched."""
+    names = storage.read_bytes(storage.join(root, "ImageSets", "Segmentation", f"{split}.txt")).decode().split()
     masks = "SegmentationClassAug" if split.endswith("aug") else "SegmentationClass"
-    for name in listed:
+    for name in names:
         yield Pair(
             name,
-            Place(storage.join(root, "JPEGImages", f"{name}.jpg")),
-            Place(storage.join(root, masks, f"{name}.png")),
+            _location(root, f"JPEGImages/{name}.jpg"),
+            _location(root, f"{masks}/{name}.png"),
         )
+
+
+def _location(root: str, path: str) -> Location:
+    return Location(format=Images(), root=root.rstrip("/"), path=path, key=path)

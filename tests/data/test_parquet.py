@@ -1,6 +1,7 @@
-"""Which columns of a Parquet file hold images and keys, and what reading them costs."""
+"""What a Parquet file gives, and what reading it costs."""
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,38 +9,31 @@ import pytest
 import s3fs.core
 
 from pipeline import storage
-from pipeline.batch.fetch import _fetch_cells
-from pipeline.data import parquet_shard
-from pipeline.data.parquet_shard import Column
+from pipeline.data.formats.format import Encoded
+from pipeline.data.formats.parquet import Parquet
 from pipeline.data.source import open_source
-from pipeline.errors import ConfigError
 from tests.helpers.s3_proxy import s3_proxy
 from tests.helpers.servers import new_bucket
 from tests.helpers.shards import parquet_bytes
 
 
-def test_columns_are_chosen_by_kind_then_name() -> None:
-    binary, text = pa.binary(), pa.string()
-    struct = pa.struct([("bytes", binary), ("path", text)])
-    chosen = parquet_shard.choose_columns(pa.schema([("blob", binary), ("picture", struct), ("url", text)]), "u")
-    assert (chosen.image, chosen.key) == (Column("picture", "bytes"), Column("url"))
-    chosen = parquet_shard.choose_columns(
-        pa.schema([("other", binary), ("jpg", pa.large_binary()), ("text", text)]), "u"
-    )
-    assert (chosen.image, chosen.key) == (Column("jpg"), None)
-    assert parquet_shard.choose_columns(pa.schema([("image", struct)]), "u").key == Column("image", "path")
-    lists = pa.struct([("bytes", pa.list_(binary))])
-    assert parquet_shard.choose_columns(pa.schema([("image", lists), ("raw", binary)]), "u").image == Column("raw")
-    with pytest.raises(ConfigError, match="x: int64"):
-        parquet_shard.choose_columns(pa.schema([("x", pa.int64())]), "u")
+def keys(entry: storage.Entry) -> list[list[str]]:
+    """Of each row group."""
+    return [[row["key"] for row in rows] for rows in Parquet().index(entry)]
+
+
+def images(entry: storage.Entry, numbers: Iterable[int]) -> list[dict[int, Encoded]]:
+    """By their rows, as they are fetched together."""
+    rows = [{"path": entry.key, "version": entry.version, "row": number} for number in numbers]
+    return [{row["row"]: data for row, data in part} for part in Parquet().fetch(entry.root, rows)]
 
 
 def test_a_column_may_have_a_dot_in_its_name(tmp_path: Path) -> None:
     table = pa.table({"image.bytes": [b"x", b"y"], "note": ["n", "m"]})
     storage.put_whole(f"{tmp_path}/a.parquet", parquet_bytes(table, 2))
     [entry] = storage.list_files(f"{tmp_path}/a.parquet")
-    assert list(parquet_shard.keys(entry.uri, entry.version)) == [[None, None]]
-    assert list(parquet_shard.images(entry.uri, entry.version, [1])) == [{1: b"y"}]
+    assert keys(entry) == [["a.parquet#0", "a.parquet#1"]]
+    assert images(entry, [1]) == [{1: b"y"}]
 
 
 def test_large_images_are_decoded_a_few_at_a_time(tmp_path: Path) -> None:
@@ -47,15 +41,15 @@ def test_large_images_are_decoded_a_few_at_a_time(tmp_path: Path) -> None:
     table = pa.table({"key": [str(n) for n in range(6)], "image": pictures})
     storage.put_whole(f"{tmp_path}/a.parquet", parquet_bytes(table, 6, compression="none", use_dictionary=False))
     [entry] = storage.list_files(f"{tmp_path}/a.parquet")
-    found = list(parquet_shard.images(entry.uri, entry.version, range(6)))
+    found = images(entry, range(6))
     assert [len(some) for some in found] == [2, 2, 2]
     assert {n: image for some in found for n, image in some.items()} == dict(enumerate(pictures))
 
 
 def test_keys_cost_no_images_and_some_images_not_all(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that come over the wire, as counted beneath s3fs's files."""
-    images = [bytes([i]) * 100_000 for i in range(20)]
-    table = pa.table({"key": [str(i) for i in range(20)], "image": images})
+    pictures = [bytes([i]) * 100_000 for i in range(20)]
+    table = pa.table({"key": [str(i) for i in range(20)], "image": pictures})
     storage.put_whole(f"{bucket}/a.parquet", parquet_bytes(table, 5, compression="none", use_dictionary=False))
     [entry] = storage.list_files(f"{bucket}/a.parquet")
     sizes = []
@@ -66,12 +60,10 @@ def test_keys_cost_no_images_and_some_images_not_all(bucket: str, monkeypatch: p
         return data
 
     monkeypatch.setattr(s3fs.core, "_fetch_range", counting)
-    keys = [key for group in parquet_shard.keys(entry.uri, entry.version) for key in group]
-    assert keys == [str(i) for i in range(20)]
+    assert keys(entry) == [[str(i) for i in range(n, n + 5)] for n in range(0, 20, 5)]
     assert sum(sizes) < 100_000
     sizes.clear()
-    [found] = parquet_shard.images(entry.uri, entry.version, [7, 9])
-    assert found == {7: images[7], 9: images[9]}
+    assert images(entry, [7, 9]) == [{7: pictures[7], 9: pictures[9]}]
     assert 500_000 < sum(sizes) < 700_000
 
 
@@ -86,9 +78,9 @@ def test_an_outage_in_the_middle_repeats_and_loses_no_row(s3_endpoint: str, monk
         rows = [{"key": f"{n}", "source": "", "version": version, "path": "a.parquet", "row": n} for n in range(40)]
         found = []
         with storage.retrying(60):
-            for part in _fetch_cells(source, rows):
+            for part in source.format.fetch(source.root, rows):
                 if not found:
                     proxy.fault = "refuse"
                     threading.Timer(6, setattr, (proxy, "fault", "none")).start()
-                found += part.to_pylist()
-    assert [(row["key"], row["image"]) for row in found] == [(f"{n}", bytes([n]) * 100_000) for n in range(40)]
+                found += [(row["key"], image) for row, image in part]
+    assert found == [(f"{n}", bytes([n]) * 100_000) for n in range(40)]

@@ -1,4 +1,4 @@
-"""A tar or Parquet file of images, opened as it was listed: what is wrong with it is told apart from its storage."""
+"""Files of many images, opened as they were listed: what is wrong with one is told apart from its storage."""
 
 import io
 import tarfile
@@ -13,7 +13,7 @@ from pipeline.errors import MissingError, ShardError
 
 @contextmanager
 def opened(uri: str, version: str, kind: str, read_ahead: int = 0) -> Iterator[io.RawIOBase]:
-    """The bytes of a shard as a seekable stream, as `storage.opened`.
+    """Open a shard as a seekable stream of its bytes, as `storage.opened` does.
 
     Raises, also for whatever the reader of the stream runs into:
         ShardError: the file is no readable `kind`, is gone, or is not the one that was listed.
@@ -27,7 +27,7 @@ def opened(uri: str, version: str, kind: str, read_ahead: int = 0) -> Iterator[i
 def check_unchanged(uri: str, version: str) -> None:
     """Raise ShardError where the shard is gone, or is not the one that was listed; StorageError as `opened` does."""
     if not storage.is_listed(uri, version):
-        raise ShardError(_another(uri))
+        raise ShardError(_changed(uri))
 
 
 @contextmanager
@@ -36,11 +36,11 @@ def damage_as_shard_error(uri: str, kind: str) -> Iterator[None]:
     try:
         yield
     except MissingError as error:
-        raise ShardError(_another(uri)) from error
+        raise ShardError(_changed(uri)) from error
     except (pa.ArrowException, tarfile.TarError, EOFError, UnicodeError, OSError) as error:
-        said = " ".join(str(error).split())
-        raise ShardError(f"{storage.redact(uri)} is not a readable {kind}: {said}") from error
+        reason = " ".join(str(error).split())
+        raise ShardError(f"{storage.redact(uri)} is not a readable {kind}: {reason}") from error
 
 
-def _another(uri: str) -> str:
+def _changed(uri: str) -> str:
     return f"{storage.redact(uri)} is gone or has changed since it was listed; run again to list anew"

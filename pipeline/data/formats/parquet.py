@@ -1,0 +1,170 @@
+"""Parquet files of encoded images: the keys without the images, and the images of chosen rows.
+
+Where pages carry checksums they are verified. A file is read by exact ranges: keys cost no bytes of images.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
+from typing import Self
+
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.data.formats.columns import Column, Columns, choose_columns
+from pipeline.data.formats.format import BY_RULE, ColumnNames, Encoded, Fetched, Format, Location, Pair, Row
+from pipeline.data.formats.shard import damage_as_shard_error, opened
+from pipeline.data.rows import listed
+from pipeline.errors import ConfigError, ShardError
+
+_KIND = "Parquet file"
+_RULE = 2
+"""Number of the rule in columns.py, counted up when it chooses other columns for some file."""
+
+_ROWS_AT_ONCE = 64
+_BYTES_AT_ONCE = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Parquet(Format):
+    """A row an image. A row group is fetched by one task: reading part of it costs as much as all of it."""
+
+    names: ColumnNames = BY_RULE
+
+    name = "parquet"
+    suffixes = frozenset({".parquet"})
+    files = "Parquet files"
+    whole_lists = True
+
+    @property
+    def index_id(self) -> str:
+        """See Format. Keys may be a part of the column of images."""
+        return f"images {self.names.image}, keys {self.names.key}, rule {_RULE}"
+
+    def with_columns(self, names: ColumnNames) -> Self:
+        """See Format."""
+        return replace(self, names=names)
+
+    def check(self, entry: storage.Entry, *, labelled: bool = False) -> str:
+        """See Format."""
+        with _file(entry.uri, entry.version) as file:
+            return f"{storage.redact(entry.uri)}: {self._columns(file, entry.uri, labelled=labelled)}"
+
+    def index(self, entry: storage.Entry) -> Iterator[list[Row]]:
+        """See Format. A list a row group; only keys are read. A row without one is named by its number."""
+        with _file(entry.uri, entry.version) as file:
+            yield from _index(file, entry, self._columns(file, entry.uri))
+
+    def pairs(self, entry: storage.Entry) -> Iterator[Pair]:
+        """See LabelledFormat. Keys that are paths of images may repeat, so there a pair is called by its number."""
+        with _file(entry.uri, entry.version) as file:
+            columns = self._columns(file, entry.uri, labelled=True)
+            assert columns.mask is not None
+            images, masks = (Parquet(ColumnNames(image=column.name)) for column in (columns.image, columns.mask))
+            for row in (row for rows in _index(file, entry, columns) for row in rows):
+                numbered = f"{entry.key}#{row['row']}"
+                own = columns.key is not None and not columns.key.field and row["key"] != numbered
+                name = f"{entry.key}#{row['key']}" if own else numbered
+                yield Pair(name, Location.of(images, entry, row), Location.of(masks, entry, row))
+
+    def fetch(self, root: str, rows: Sequence[Row]) -> Iterator[Fetched]:
+        """See Format. Damage costs the rows of its row group; the others are read."""
+        for (path, version), group in groupby(rows, key=itemgetter("path", "version")):
+            by_number = {row["row"]: row for row in group}
+            for images in self._images(storage.join(root, path), version, by_number):
+                yield [(by_number[number], image) for number, image in images.items()]
+
+    def _columns(self, file: pq.ParquetFile, uri: str, *, labelled: bool = False) -> Columns:
+        return choose_columns(file.schema_arrow, storage.redact(uri), self.names, labelled=labelled)
+
+    def _images(self, uri: str, version: str, numbers: Collection[int]) -> Iterator[dict[int, Encoded]]:
+        """The rows of these numbers, some at a time, each exactly once: its image, or what was in the way."""
+        left = set(numbers)
+        missing = ShardError(f"{storage.redact(uri)} no longer has this row; run again to list anew")
+        try:
+            with _file(uri, version) as file:
+                column = self._columns(file, uri).image
+                for group, rows in enumerate(_row_numbers(file, column, uri)):
+                    here = {number for number in left if number in rows}
+                    left -= here
+                    if here:
+                        yield from _group_images(file, uri, column, group, rows, here)
+        except (ShardError, ConfigError) as error:
+            missing = ShardError(str(error))
+        if left:
+            yield dict.fromkeys(left, missing)
+
+
+def _index(file: pq.ParquetFile, entry: storage.Entry, columns: Columns) -> Iterator[list[Row]]:
+    """The rows of each row group. Raises ShardError where the column of keys is damaged or has another count."""
+    described = listed(entry)
+    for group, numbers in enumerate(_row_numbers(file, columns.image, entry.uri)):
+        keys: list[str | None] = [None] * len(numbers)
+        if columns.key:
+            batches = file.iter_batches(row_groups=[group], columns=[columns.key.path])
+            values = [value for batch in batches for value in columns.key.of(batch).to_pylist()]
+            keys = [None if value is None else str(value) for value in values]
+        if len(keys) != len(numbers):
+            raise ShardError(_short(entry.uri, group, len(numbers), len(keys)))
+        named = zip(numbers, keys, strict=True)
+        yield [described | {"key": f"{entry.key}#{n}" if key is None else key, "row": n} for n, key in named]
+
+
+def _group_images(
+    file: pq.ParquetFile, uri: str, column: Column, group: int, numbers: range, chosen: set[int]
+) -> Iterator[dict[int, Encoded]]:
+    """The chosen rows of one row group, as `_images` gives them."""
+    left, at = set(chosen), numbers.start
+    bytes_a_row = _chunk(file, group, column).total_uncompressed_size // max(len(numbers), 1)
+    at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(bytes_a_row, 1)))
+    try:
+        with damage_as_shard_error(uri, _KIND):
+            for batch in file.iter_batches(at_once, row_groups=[group], columns=[column.path]):
+                images = {n: v for n, v in enumerate(column.of(batch).to_pylist(), start=at) if n in left}
+                at += batch.num_rows
+                left -= images.keys()
+                if images:
+                    yield {n: v if v is not None else ShardError(_null(uri, n)) for n, v in images.items()}
+        missing = ShardError(_short(uri, group, len(numbers), at - numbers.start))
+    except ShardError as error:
+        missing = error
+    if left:
+        yield dict.fromkeys(left, missing)
+
+
+@contextmanager
+def _file(uri: str, version: str) -> Iterator[pq.ParquetFile]:
+    with (
+        opened(uri, version, _KIND) as stream,
+        pq.ParquetFile(stream, page_checksum_verification=True) as file,
+    ):
+        yield file
+
+
+def _row_numbers(file: pq.ParquetFile, column: Column, uri: str) -> Iterator[range]:
+    """The numbers of the rows in each row group. A count that the image column contradicts raises ShardError."""
+    first = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        values = _chunk(file, number, column).num_values
+        if group.num_rows != values:
+            raise ShardError(_short(uri, number, group.num_rows, values))
+        yield range(first, first + group.num_rows)
+        first += group.num_rows
+
+
+def _chunk(file: pq.ParquetFile, group: int, column: Column) -> pq.ColumnChunkMetaData:
+    """What the file says of a column in a row group."""
+    paths = [file.schema.column(i).path for i in range(len(file.schema))]
+    return file.metadata.row_group(group).column(paths.index(column.path))
+
+
+def _short(uri: str, group: int, stated: int, held: int) -> str:
+    file = storage.redact(uri)
+    return f"{file} is not a readable {_KIND}: row group {group} should have {stated} rows, and holds {held}"
+
+
+def _null(uri: str, row: int) -> str:
+    return f"row {row} of {storage.redact(uri)} holds no image (null)"

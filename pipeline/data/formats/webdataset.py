@@ -1,0 +1,119 @@
+"""WebDataset tars: every image member is a picture, and members that share a name up to its first dot are a sample."""
+
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import PurePosixPath
+
+from fsspec.utils import merge_offset_ranges
+
+from pipeline import storage
+from pipeline.data.formats.format import Encoded, Fetched, Format, Pair, Row
+from pipeline.data.formats.pairing import paired_by_name
+from pipeline.data.formats.shard import check_unchanged, opened
+from pipeline.data.grouping import fetched_together
+from pipeline.data.rows import failure, listed, printable
+from pipeline.errors import ShardError, StorageError
+from pipeline.images import EXTENSIONS
+
+_READ_AHEAD_BYTES = 256 * 1024
+_MAX_GAP_BYTES = 256 * 1024
+_MAX_SPAN_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class WebDataset(Format):
+    """A member's key is its name without the extension. Neighbouring members are fetched with one request."""
+
+    name = "webdataset"
+    suffixes = frozenset({".tar"})
+    files = "tar files"
+
+    def index(self, entry: storage.Entry) -> Iterator[list[Row]]:
+        """See Format. One list; where the tar is damaged, of the members before that."""
+        images: list[Row] = []
+        damage: ShardError | None = None
+        try:
+            images.extend(row for row in _members(entry) if _is_image(PurePosixPath(row["name"])))
+        except ShardError as error:
+            damage = error
+        if images:
+            yield images
+        if damage:
+            raise damage
+
+    def pairs(self, entry: storage.Entry) -> Iterator[Pair]:
+        """See LabelledFormat."""
+        return paired_by_name(self, entry, _members(entry))
+
+    def fetch(self, root: str, rows: Sequence[Row]) -> Iterator[Fetched]:
+        """See Format."""
+        for some in fetched_together(rows):
+            for (path, version), group in groupby(some, key=itemgetter("path", "version")):
+                members = list(group)
+                try:
+                    check_unchanged(storage.join(root, path), version)
+                    data: Sequence[Encoded] = _read_members(root, path, members)
+                except ShardError as error:
+                    data = [error] * len(members)
+                yield list(zip(members, data, strict=True))
+
+
+def _is_image(name: PurePosixPath) -> bool:
+    return name.suffix.lower() in EXTENSIONS and not name.name.startswith(".")
+
+
+def _members(entry: storage.Entry) -> Iterator[Row]:
+    """Every member but folders, in order: a row of MANIFEST, and its `name`; a link or the like is a failed row.
+
+    Headers are read ahead in small blocks, so large members are stepped over and small ones are not asked for singly.
+
+    Raises:
+        ShardError: the tar ends early, or a header is damaged.
+        StorageError: the storage does not answer, or refuses to.
+    """
+    described = listed(entry)
+    with (
+        opened(entry.uri, entry.version, "tar", _READ_AHEAD_BYTES) as stream,
+        tarfile.open(fileobj=stream, mode="r:") as archive,
+    ):
+        end = stream.seek(0, os.SEEK_END)
+        for member in archive:
+            archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has seen
+            if member.offset_data + member.size > end and not member.issparse():
+                raise tarfile.ReadError(f"it ends within {member.name}")
+            if not member.isdir():
+                yield described | _member(member)
+        stream.seek(archive.offset)  # a damaged header ends the archive as its mark does
+        if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"no header and no end of the archive at byte {archive.offset}")
+
+
+def _member(member: tarfile.TarInfo) -> Row:
+    """Name, key and span of a member; what is no plain file fails: its bytes do not lie there in one piece."""
+    path = PurePosixPath(member.name)
+    key = printable(str(path.with_suffix("") if path.name else path))
+    row = {"name": member.name, "key": key, "offset": member.offset_data, "length": member.size}
+    if member.isfile() and not member.issparse():
+        return row
+    message = f"{member.name} is a link, a device or a sparse file, and holds no image as it is; store the image itself"
+    return row | failure("list", ShardError(message))
+
+
+def _read_members(root: str, path: str, members: Sequence[Row]) -> list[bytes | StorageError]:
+    """The bytes of members of one tar; neighbours are fetched with one request."""
+    starts = [row["offset"] for row in members]
+    ends = [row["offset"] + row["length"] for row in members]
+    spans = merge_offset_ranges([path] * len(members), starts, ends, max_gap=_MAX_GAP_BYTES, max_block=_MAX_SPAN_BYTES)
+    spans_data = storage.read_ranges(root, *spans)
+
+    def cut(start: int, end: int) -> bytes | StorageError:
+        for first, last, data in zip(*spans[1:], spans_data, strict=True):
+            if first <= start and end <= last:
+                return data if isinstance(data, StorageError) else data[start - first : end - first]
+        raise AssertionError(f"no fetched span covers {path} {start}-{end}")
+
+    return [cut(start, end) for start, end in zip(starts, ends, strict=True)]

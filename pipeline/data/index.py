@@ -1,0 +1,95 @@
+"""Which images a file of the input holds, and where in it; of shards found once for each version, and kept."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.data import rows
+from pipeline.data.digests import identity
+from pipeline.data.formats.format import Format, Row
+from pipeline.errors import ConfigError, PipelineError, ShardError, StorageError
+
+
+def index_objects(entries: Iterable[storage.Entry], reader: Format) -> pa.Table:
+    """List objects that are images themselves, as a table of schema MANIFEST."""
+    listed: list[Row] = []
+    for entry in entries:
+        if (problem := _name_problem(entry)) is not None:
+            listed.append(_failed(entry, problem))
+        else:
+            listed.extend(row for some in reader.index(entry) for row in some)
+    return rows.table(listed, rows.MANIFEST)
+
+
+def index_shard(entry: storage.Entry, reader: Format, kept_at: str = "") -> Iterator[pa.Table]:
+    """List the images of one shard, in tables of schema MANIFEST that are best fetched together.
+
+    A shard that is damaged, gone, or cut in the middle gives what came before and one failed row named after it.
+
+    Args:
+        entry: the shard as it was listed.
+        reader: of its format.
+        kept_at: folder of the indexes made before, by which a rerun reads no shard again; empty to keep none.
+
+    Raises:
+        StorageError: a storage does not answer, or refuses to.
+    """
+    if (problem := _name_problem(entry)) is not None:
+        yield rows.table([_failed(entry, problem)], rows.MANIFEST)
+        return
+    kept = storage.join(kept_at, index_name(entry, reader)) if kept_at else ""
+    tables = _read(kept) if kept else None
+    if tables is not None:
+        yield from tables
+        return
+    tables = []
+    try:
+        for some in reader.index(entry):
+            tables.append(rows.table(some, rows.MANIFEST))
+            yield tables[-1]
+    except (ShardError, ConfigError) as error:
+        yield rows.table([_failed(entry, error)], rows.MANIFEST)
+        return
+    if kept:
+        _write(kept, tables)
+
+
+def index_name(entry: storage.Entry, reader: Format) -> str:
+    """Name the index of a shard after its URI, its version, and whatever else decides what is in it."""
+    decided = f"{entry.version}\0{reader.index_id}" if reader.index_id else entry.version
+    return f"{identity(entry.uri, decided).hex()}.parquet"
+
+
+def _name_problem(entry: storage.Entry) -> StorageError | None:
+    """What is wrong with a name that no manifest can hold."""
+    name = rows.printable(entry.key)
+    return None if name == entry.key else StorageError(f"the name {name} is not UTF-8; rename the file")
+
+
+def _failed(entry: storage.Entry, problem: PipelineError) -> Row:
+    return rows.listed(entry) | rows.failure("list", problem)
+
+
+def _read(kept: str) -> list[pa.Table] | None:
+    """The tables of an index; None where there is none, or none that can be used."""
+    data = storage.read_if_there(kept)
+    if data is None:
+        return None
+    try:
+        file = pq.ParquetFile(io.BytesIO(data))
+        if file.schema_arrow != rows.MANIFEST:
+            return None
+        return [file.read_row_group(group) for group in range(file.num_row_groups)]
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _write(kept: str, tables: Sequence[pa.Table]) -> None:
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, rows.MANIFEST, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(table.num_rows, 1))
+    storage.put_whole(kept, buffer.getvalue())

@@ -1,0 +1,34 @@
+"""Shards of one split, SPLIT-*.EXT in any folder or SPLIT/*.EXT, in any input format that reads labelled pictures."""
+
+from collections.abc import Callable, Iterator
+
+from pipeline import storage
+from pipeline.data.formats import format_of
+from pipeline.data.formats.format import Format, LabelledFormat, Pair
+from pipeline.data.labelled.splits import in_split
+
+
+def pairs(reader: Format, root: str, split: str, tell: Callable[[str], None]) -> Iterator[Pair]:
+    """List every picture of the split, with its mask. Masks are not opened here.
+
+    Args:
+        reader: of the shards.
+        root: folder or prefix of the data.
+        split: whose shards are taken.
+        tell: is given a line on how the first shard is read, where there is something to know.
+
+    Raises:
+        ShardError: a shard is damaged.
+        ConfigError: a shard holds no pictures, or no masks.
+        StorageError: the storage does not answer.
+    """
+    assert isinstance(reader, LabelledFormat)
+    first = True
+    for entry in storage.list_files(root):
+        own = format_of(entry.key)
+        if own is None or own.name != reader.name or not in_split(entry.key, split):
+            continue
+        if first and (reading := reader.check(entry, labelled=True)):
+            tell(reading)
+        first = False
+        yield from reader.pairs(entry)
