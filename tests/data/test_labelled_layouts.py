@@ -1,20 +1,27 @@
 """Labelled data in each layout: the same pairs come out, and splits are kept apart."""
 
+import io
+import os
+import tarfile
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline import storage
+from pipeline.data.formats import ColumnNames
 from pipeline.data.labelled import labels, list_pairs
 from pipeline.data.labelled.pairs import decode, fetch
 from pipeline.data.labelled.splits import in_split
-from pipeline.errors import ConfigError, StorageError
+from pipeline.data.source import open_source
+from pipeline.errors import ConfigError, ShardError, StorageError
 from pipeline.labels import VOC_CLASSES, Labels
 from tests.helpers.labelled import CLASSES, PUT, jpeg, pair, png, tar_bytes
-from tests.helpers.shards import parquet_bytes
+from tests.helpers.shards import fetched_rows, listed, parquet_bytes
 
 KNOWN = Labels(classes=CLASSES)
+ENDS = (".png", ".mask.png")
 
 
 @pytest.mark.parametrize("layout", PUT)
@@ -117,6 +124,71 @@ def test_damage_in_a_parquet_file_costs_the_pairs_it_holds(tmp_path):
     assert [found[f"train.parquet#{row}"] for row in (0, 1)] == [None, None]
     for row in (2, 3):
         assert "train.parquet is not a readable Parquet file: could not verify page" in found[f"train.parquet#{row}"]
+
+
+@pytest.mark.parametrize("damage", ["header", "truncated", "zeros"])
+def test_a_damaged_tar_is_an_error_that_names_it(tmp_path, damage):
+    """Not a listing that ends early and says nothing."""
+    members = [(f"{n}{end}", png(plane)) for n in range(3) for end, plane in zip(ENDS, pair(n), strict=True)]
+    whole = bytearray(tar_bytes(members))
+    middle = whole.index(b"1.mask.png")
+    if damage == "truncated":
+        del whole[middle + 700 :]
+    else:
+        whole[middle : middle + 100] = b"\xff" * 100 if damage == "header" else bytes(100)
+    (tmp_path / "train-0.tar").write_bytes(whole)
+    with pytest.raises(ShardError, match=r"train-0\.tar is not a readable tar: "):
+        list_pairs(str(tmp_path), "webdataset", "train")
+
+
+@pytest.mark.parametrize("layout", ["webdataset", "parquet"])
+def test_a_shard_that_changes_or_goes_after_the_listing_is_said(tmp_path, layout):
+    PUT[layout](str(tmp_path), "train", 2)
+    pairs = list_pairs(str(tmp_path), layout, "train")
+    for shard in tmp_path.rglob("train-*"):
+        shard.write_bytes(shard.read_bytes() + b"more")
+    for _ in ("changed", "gone"):
+        for row in fetch(pairs, KNOWN).to_pylist():
+            assert "is gone or has changed since it was listed" in row["problem"]
+        for shard in tmp_path.rglob("train-*"):
+            shard.unlink()
+
+
+def test_a_link_among_labelled_pictures_is_said(tmp_path):
+    mask = png(pair(0)[1])
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        link, target = tarfile.TarInfo("a.png"), tarfile.TarInfo("a.mask.png")
+        link.type, link.linkname, target.size = tarfile.SYMTYPE, "elsewhere.png", len(mask)
+        archive.addfile(link)
+        archive.addfile(target, io.BytesIO(mask))
+    (tmp_path / "train-0.tar").write_bytes(buffer.getvalue())
+    assert "a.png is a link" in problems(tmp_path, "webdataset")["train-0.tar/a"]
+
+
+def test_columns_may_be_chosen_and_the_choice_is_said(tmp_path):
+    image, mask = (png(plane) for plane in pair(0))
+    table = pa.table({"left": [image], "right": [image], "mask": [b"no"], "truth": [mask], "id": ["a"]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(ConfigError, match="2 columns that fit equally, left, right; choose one with --image-column"):
+        list_pairs(str(tmp_path), "parquet", "train", ColumnNames(mask="truth"))
+    lines = []
+    names = ColumnNames(image="right", mask="truth")
+    [found] = list_pairs(str(tmp_path), "parquet", "train", names, lines.append)
+    assert lines == [f"{tmp_path}/train.parquet: images from column `right`, keys from `id`, masks from column `truth`"]
+    assert found.key == "train.parquet#a"
+    assert fetch([found], KNOWN)["problem"].to_pylist() == [None]
+    with pytest.raises(ConfigError, match="choose among the columns of a table, and the input is images"):
+        list_pairs(str(tmp_path), "camvid", "train", names)
+
+
+@pytest.mark.parametrize("layout", ["camvid", "voc", "webdataset", "parquet"])
+def test_pictures_have_the_keys_that_the_job_gives_them(tmp_path, layout):
+    PUT[layout](f"{tmp_path}/in", "train", 3)
+    pairs = list_pairs(f"{tmp_path}/in", layout, "train")
+    source = open_source(os.path.dirname(pairs[0].image.uri), "auto")
+    keys = {row["key"] for row in fetched_rows(source, listed(source, tmp_path / "manifest"))}
+    assert {os.path.basename(p.image.key) for p in pairs} <= keys
 
 
 def test_a_mask_that_is_not_there_is_no_pair_less(tmp_path):

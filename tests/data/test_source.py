@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import storage
-from pipeline.data.formats import FORMATS
+from pipeline.data.formats import FORMATS, ColumnNames
 from pipeline.data.index import index_shard
 from pipeline.data.source import open_source
 from pipeline.errors import ConfigError, StorageError
@@ -103,6 +103,42 @@ def test_what_a_shard_holds_is_found_once(tmp_path: Path, name: str) -> None:
     kept.write_bytes(b"damaged")
     [gone] = index_shard(entry, reader, f"{tmp_path}/index")
     assert gone["stage"].to_pylist() == ["list"]
+
+
+def test_an_index_serves_no_other_choice_of_columns(tmp_path: Path) -> None:
+    table = pa.table({"key": ["1", "2"], "name": ["one", "two"], "image": [b"x", b"y"], "other": [b"z", b"z"]})
+    storage.put_whole(f"{tmp_path}/in/a.parquet", parquet_bytes(table, 2))
+    [entry] = storage.list_files(f"{tmp_path}/in")
+    choices = [ColumnNames(), ColumnNames(key="name"), ColumnNames(image="other")]
+    keys = []
+    for names in (*choices, *choices):
+        [part] = index_shard(entry, FORMATS["parquet"].with_columns(names), f"{tmp_path}/index")
+        keys.append(part["key"].to_pylist())
+    assert keys == [["1", "2"], ["one", "two"], ["1", "2"]] * 2
+    assert len(list((tmp_path / "index").iterdir())) == 3
+
+
+def test_how_a_table_is_read_is_said_and_may_be_chosen(tmp_path: Path) -> None:
+    table = pa.table({"left": [b"x"], "right": [b"y"], "id": ["a"], "note": ["b"]})
+    storage.put_whole(f"{tmp_path}/in/a.parquet", parquet_bytes(table, 2))
+    with pytest.raises(ConfigError, match=r"in/a.parquet has 2 columns that fit equally, left, right; .* --image-"):
+        open_source(f"{tmp_path}/in", "auto")
+    source = open_source(f"{tmp_path}/in", "auto", columns=ColumnNames(image="right", key="note"))
+    assert source.reading == f"{tmp_path}/in/a.parquet: images from column `right`, keys from `note`"
+    [row] = fetched_rows(source, listed(source, tmp_path / "manifest"))
+    assert (row["key"], row["image"]) == ("b", b"y")
+    storage.put_whole(f"{tmp_path}/pictures/a.jpg", b"x")
+    assert open_source(f"{tmp_path}/pictures", "auto").reading == ""
+    with pytest.raises(ConfigError, match="the columns of a table, and the input is images; leave them out"):
+        open_source(f"{tmp_path}/pictures", "auto", columns=ColumnNames(key="note"))
+
+
+def test_a_shard_whose_name_is_not_utf_8_fails_alone(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/a.tar", tar_bytes({"a.jpg": b"x"}))
+    (tmp_path / "in" / os.fsdecode(b"caf\xe9.tar")).write_bytes(tar_bytes({"b.jpg": b"x"}))
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert (found["a"]["image"], found[r"caf\udce9.tar"]["stage"]) == (b"x", "list")
+    assert "not UTF-8; rename" in found[r"caf\udce9.tar"]["message"]
 
 
 def test_images_keep_their_path_below_the_input(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def choose_columns(schema: pa.Schema, file: str, names: ColumnNames, *, labelled
     Raises:
         ConfigError: there is no such column, or two fit equally.
     """
-    image = _chosen(schema, file, "--image-column", names.image, _image_rank, _holds_images)
+    pictures = pa.schema([field for field in schema if field.name != names.mask])
+    image = _chosen(pictures, file, "--image-column", names.image, _image_rank, _holds_images)
     if image is None:
         raise ConfigError(
             f"{file} has no column of encoded images (binary, or a struct with `bytes`, and not named as a mask); "

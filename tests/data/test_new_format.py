@@ -1,0 +1,111 @@
+"""A format that this project does not have, zip: with one class and one line the job and training read it."""
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pytest
+
+from pipeline import storage
+from pipeline.batch.ledger import Ledger
+from pipeline.batch.listing import list_input
+from pipeline.data import formats, rows
+from pipeline.data.formats.format import Encoded, Fetched, Format, Pair, Row
+from pipeline.data.formats.pairing import paired_by_name
+from pipeline.data.formats.shard import opened
+from pipeline.data.labelled import list_pairs
+from pipeline.data.labelled.pairs import fetch
+from pipeline.data.source import open_source
+from pipeline.errors import ShardError
+from pipeline.images import EXTENSIONS
+from pipeline.labels import Labels
+from tests.helpers.labelled import CLASSES, pair, png
+from tests.helpers.shards import fetched
+
+
+@dataclass(frozen=True)
+class Zip(Format):
+    """Members of a zip, in the order of its directory; a key is a member's name without the extension."""
+
+    name = "zip"
+    suffixes = frozenset({".zip"})
+    files = "zip files"
+
+    def index(self, entry: storage.Entry) -> Iterator[list[Row]]:
+        with opened(entry.uri, entry.version, "zip") as stream:
+            try:
+                names = zipfile.ZipFile(stream).namelist()
+            except zipfile.BadZipFile as error:
+                raise ShardError(f"{storage.redact(entry.uri)} is not a readable zip: {error}") from error
+        images = [(n, PurePosixPath(name)) for n, name in enumerate(names) if name.lower().endswith(tuple(EXTENSIONS))]
+        yield [
+            rows.listed(entry) | {"name": str(path), "key": str(path.with_suffix("")), "row": n} for n, path in images
+        ]
+
+    def pairs(self, entry: storage.Entry) -> Iterator[Pair]:
+        return paired_by_name(self, entry, (row for some in self.index(entry) for row in some))
+
+    def fetch(self, root: str, rows: Sequence[Row]) -> Iterator[Fetched]:
+        for (path, version), group in groupby(rows, key=itemgetter("path", "version")):
+            with opened(storage.join(root, path), version, "zip") as stream, zipfile.ZipFile(stream) as archive:
+                for row in group:
+                    yield [(row, self._read(archive, row["row"]))]
+
+    def _read(self, archive: zipfile.ZipFile, number: int) -> Encoded:
+        try:
+            return archive.read(archive.infolist()[number])
+        except zipfile.BadZipFile as error:
+            return ShardError(str(error))
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(formats.FORMATS, "zip", Zip())
+
+
+def test_the_job_lists_and_fetches_it(tmp_path: Path) -> None:
+    good = zipped({"a.jpg": b"one", "b/c.PNG": b"two", "notes.txt": b"no"})
+    storage.put_whole(f"{tmp_path}/in/1.zip", good)
+    storage.put_whole(f"{tmp_path}/in/2.zip", zipped({"d.jpg": b"three" * 100}).replace(b"three" * 100, b"other" * 100))
+    storage.put_whole(f"{tmp_path}/in/3.zip", good[:-10])
+    storage.put_whole(f"{tmp_path}/in/notes.jpg", b"x")
+    assert open_source(f"{tmp_path}/in", "auto").format == Zip()
+    found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert {key: row["image"] for key, row in found.items()} == {"a": b"one", "b/c": b"two", "d": None, "3.zip": None}
+    assert (found["d"]["stage"], found["d"]["error"]) == ("fetch", "ShardError")
+    assert (found["3.zip"]["stage"], found["3.zip"]["error"]) == ("list", "ShardError")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_keys_that_repeat_are_marked_as_in_every_shard(tmp_path: Path) -> None:
+    for name in ("1.zip", "2.zip"):
+        storage.put_whole(f"{tmp_path}/{name}", zipped({"a.jpg": b"one"}))
+    _, tables = list_input(open_source(str(tmp_path), "zip"), Ledger().pending, limit=None)
+    listed = pa.concat_tables(tables).to_pylist()
+    assert [(row["key"], row["error"]) for row in listed] == [("a", None), ("2.zip#0", "ShardError")]
+
+
+def test_training_reads_pairs_from_it(tmp_path: Path) -> None:
+    members = {}
+    for seed in range(3):
+        image, mask = pair(seed)
+        members |= {f"street/{seed}.png": png(image), f"street/{seed}.mask.png": png(mask)}
+    storage.put_whole(f"{tmp_path}/train-0.zip", zipped(members))
+    pairs = list_pairs(str(tmp_path), "zip", "train")
+    table = fetch(pairs, Labels(classes=CLASSES))
+    assert table["key"].to_pylist() == [f"train-0.zip/street/{seed}" for seed in range(3)]
+    assert table["problem"].to_pylist() == [None] * 3
+    assert [p.image.key for p in pairs if p.image] == [f"street/{seed}" for seed in range(3)]
