@@ -14,6 +14,7 @@ from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.existing import count_existing
 from pipeline.evaluation.labelled import Labelled, fetch_labelled, labels_for
 from pipeline.evaluation.mask_counts import Counting, MaskCounts
+from pipeline.evaluation.picture_names import PictureNames
 from pipeline.evaluation.result import Evaluation
 from pipeline.evaluation.scorer import NETWORK, REFINED, kinds
 from pipeline.labels import Labels
@@ -119,7 +120,8 @@ def _of_masks(
 ) -> tuple[dict[str, MaskCounts], dict[str, Any]]:
     uri = str(ready.config.masks)
     kind = REFINED if info.crf else NETWORK
-    joined = count_existing(kind, masks.read(uri, info.generation), labelled, how)
+    names = PictureNames(ready.pairs, ready.config.data, info.input)
+    joined = count_existing(kind, masks.read_with_sources(uri, info.generation), labelled, names, how)
     for keys, what in ((joined.missing, "without a mask"), (joined.extra, "masks without a labelled image")):
         if keys:
             more = ", ..." if len(keys) > _SHOWN else ""

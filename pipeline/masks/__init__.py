@@ -1,7 +1,7 @@
 """The masks a run writes: schemas and their versions, palette PNGs, reading them back, recounting them."""
 
 from pipeline.masks.png import decode, encode, pascal_palette
-from pipeline.masks.reading import CommittedFile, committed_files, generations, read, read_columns
+from pipeline.masks.reading import CommittedFile, committed_files, generations, read, read_columns, read_with_sources
 from pipeline.masks.schema import (
     ERRORS_FOLDER,
     ERRORS_SCHEMA,
@@ -36,5 +36,6 @@ __all__ = [
     "quarantine",
     "read",
     "read_columns",
+    "read_with_sources",
     "verify",
 ]

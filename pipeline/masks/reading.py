@@ -43,7 +43,16 @@ def generations(uri: str) -> list[DatasetInfo]:
 
 
 def read(uri: str, generation: str | None = None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Stream the masks of one generation.
+    """Stream the masks of one generation with their keys; see `read_with_sources`.
+
+    Yields:
+        key, mask (H, W) uint8.
+    """
+    return ((key, mask) for key, _, mask in read_with_sources(uri, generation))
+
+
+def read_with_sources(uri: str, generation: str | None = None) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+    """Stream the masks of one generation with their keys, and the files that their pictures came from.
 
     Where runs of one generation met the same key, the newest row counts: a key whose newest row is in errors/ has no
     mask. Memory: a few dozen rows, and the keys seen so far where the generation has more than one run.
@@ -53,7 +62,7 @@ def read(uri: str, generation: str | None = None) -> Iterator[tuple[str, NDArray
         generation: as in DatasetInfo; by default the newest.
 
     Yields:
-        key, mask (H, W) uint8.
+        key, URI of the source, mask (H, W) uint8; the URI is redacted, and empty where the file has no such column.
 
     Raises:
         StorageError: no masks there, no such generation, or a file that cannot be read.
@@ -69,13 +78,14 @@ def read(uri: str, generation: str | None = None) -> Iterator[tuple[str, NDArray
     return _rows(chosen, repeats=len({file.info.run_id for file in chosen}) > 1)
 
 
-def _rows(files: Iterable[CommittedFile], repeats: bool) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def _rows(files: Iterable[CommittedFile], repeats: bool) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
     seen: set[str] = set()
     for file in files:
         if file.failed:
             seen.update(key for (key,) in read_columns(file.uri, ["key"]) if repeats)
             continue
-        for key, png in read_columns(file.uri, ["key", "mask.bytes"], _BATCH_ROWS):
+        columns = ["key", "source", "mask.bytes"]
+        for key, source, png in read_columns(file.uri, columns, _BATCH_ROWS, lacking=("source",)):
             if repeats:
                 if key in seen:
                     continue
@@ -84,11 +94,15 @@ def _rows(files: Iterable[CommittedFile], repeats: bool) -> Iterator[tuple[str, 
                 mask = decode(png)
             except ImageError as error:
                 raise StorageError(f"the mask of {key!r} in {storage.redact(file.uri)} is damaged: {error}") from error
-            yield key, mask
+            yield key, source or "", mask
 
 
-def read_columns(uri: str, columns: list[str], rows_at_once: int = 1024) -> Iterator[tuple[Any, ...]]:
+def read_columns(
+    uri: str, columns: list[str], rows_at_once: int = 1024, lacking: Sequence[str] = ()
+) -> Iterator[tuple[Any, ...]]:
     """Stream the values of `columns`, as dotted paths, in each row of one file; a buffer of the file at a time.
+
+    Columns in `lacking` are None where the file has none.
 
     Raises:
         StorageError: the file cannot be read.
@@ -96,13 +110,15 @@ def read_columns(uri: str, columns: list[str], rows_at_once: int = 1024) -> Iter
     try:
         with storage.opened(uri) as stream, pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES) as table:
             for batch in table.iter_batches(batch_size=rows_at_once, columns=columns):
-                yield from zip(*(_values(batch, column) for column in columns), strict=True)
+                yield from zip(*(_values(batch, column, lacking) for column in columns), strict=True)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise StorageError(f"cannot read the masks in {storage.redact(uri)}: {error}") from error
 
 
-def _values(batch: pa.RecordBatch, column: str) -> list[Any]:
+def _values(batch: pa.RecordBatch, column: str, lacking: Sequence[str]) -> list[Any]:
     name, _, field = column.partition(".")
+    if name in lacking and name not in batch.schema.names:
+        return [None] * batch.num_rows
     values = batch.column(name)
     return list((values.field(field) if field else values).to_pylist())
 
