@@ -10,17 +10,15 @@ from pipeline import storage
 from pipeline.data import rows
 from pipeline.data.digests import identity
 from pipeline.data.formats.format import Format, Row
-from pipeline.errors import ConfigError, PipelineError, ShardError, StorageError
+from pipeline.errors import ConfigError, ShardError, StorageError
 
 
 def index_objects(entries: Iterable[storage.Entry], reader: Format) -> pa.Table:
     """List objects that are images themselves, as a table of schema MANIFEST."""
     listed: list[Row] = []
     for entry in entries:
-        if (problem := _name_problem(entry)) is not None:
-            listed.append(_failed(entry, problem))
-        else:
-            listed.extend(row for some in reader.index(entry) for row in some)
+        problem = _name_problem(entry)
+        listed.extend(row | problem for some in reader.index(entry) for row in some)
     return rows.table(listed, rows.MANIFEST)
 
 
@@ -37,8 +35,9 @@ def index_shard(entry: storage.Entry, reader: Format, kept_at: str = "") -> Iter
     Raises:
         StorageError: a storage does not answer, or refuses to.
     """
-    if (problem := _name_problem(entry)) is not None:
-        yield rows.table([_failed(entry, problem)], rows.MANIFEST)
+    problem = _name_problem(entry)
+    if problem:
+        yield rows.table([rows.listed(entry) | problem], rows.MANIFEST)
         return
     kept = storage.join(kept_at, index_name(entry, reader)) if kept_at else ""
     tables = _read(kept) if kept else None
@@ -51,7 +50,7 @@ def index_shard(entry: storage.Entry, reader: Format, kept_at: str = "") -> Iter
             tables.append(rows.table(some, rows.MANIFEST))
             yield tables[-1]
     except (ShardError, ConfigError) as error:
-        yield rows.table([_failed(entry, error)], rows.MANIFEST)
+        yield rows.table([rows.listed(entry) | rows.failure("list", error)], rows.MANIFEST)
         return
     if kept:
         _write(kept, tables)
@@ -63,14 +62,12 @@ def index_name(entry: storage.Entry, reader: Format) -> str:
     return f"{identity(entry.uri, decided).hex()}.parquet"
 
 
-def _name_problem(entry: storage.Entry) -> StorageError | None:
-    """What is wrong with a name that no manifest can hold."""
+def _name_problem(entry: storage.Entry) -> dict[str, str]:
+    """Fill the failure columns for a name that no manifest can hold; empty for a good one."""
     name = rows.printable(entry.key)
-    return None if name == entry.key else StorageError(f"the name {name} is not UTF-8; rename the file")
-
-
-def _failed(entry: storage.Entry, problem: PipelineError) -> Row:
-    return rows.listed(entry) | rows.failure("list", problem)
+    if name == entry.key:
+        return {}
+    return rows.failure("list", StorageError(f"the name {name} is not UTF-8; rename the file"))
 
 
 def _read(kept: str) -> list[pa.Table] | None:
