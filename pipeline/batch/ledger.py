@@ -59,18 +59,29 @@ def load(output: str, info: masks.DatasetInfo) -> Ledger:
     """Read the keys and versions that the generation of `info` has committed below `output`.
 
     Raises:
-        ConfigError: they are of another input, whose images of the same name these would replace.
+        ConfigError: they are of another input or column, whose images of the same name these would replace.
         StorageError: a file cannot be read.
     """
     files = [file for file in masks.committed_files(output) if file.info.generation == info.generation]
-    other = next((file.info.input for file in files if file.info.input != info.input), None)
-    if other is not None:
-        raise ConfigError(
-            f"{storage.redact(output)} holds the masks of {other}, and the input is {info.input}: of images with the "
-            "same name one would replace the other; give each input an output, or a prefix they share as the input"
-        )
+    for file in files:
+        _check_same_input(storage.redact(output), file.info, info)
     with ThreadPoolExecutor(_READERS) as pool:
         return Ledger(pool.map(_read, files))
+
+
+def _check_same_input(output: str, earlier: masks.DatasetInfo, now: masks.DatasetInfo) -> None:
+    """Raise ConfigError where images of one key are not the same images."""
+    if earlier.input != now.input:
+        raise ConfigError(
+            f"{output} holds the masks of {earlier.input}, and the input is {now.input}: of images with the "
+            "same name one would replace the other; give each input an output, or a prefix they share as the input"
+        )
+    if earlier.image_column != now.image_column:
+        before, after = (f"--image-column {i.image_column}" if i.image_column else "no flag" for i in (earlier, now))
+        raise ConfigError(
+            f"{output} holds masks made with {before}, and this run has {after}: the image of a key would be another; "
+            "give each column an output, or the same flag again"
+        )
 
 
 def _read(committed: masks.CommittedFile) -> Committed:

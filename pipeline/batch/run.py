@@ -227,4 +227,5 @@ def dataset_info(ready: Preflight) -> DatasetInfo:
         run_id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
         created=now.isoformat(),
         input=storage.redact(ready.source.root),
+        image_column=ready.config.image_column or "",
     )

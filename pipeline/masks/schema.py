@@ -84,6 +84,7 @@ class DatasetInfo:
         run_id: the run that wrote the file.
         created: when, ISO 8601 in UTC, as datetime.now(UTC).isoformat() gives it.
         input: the folder or prefix that keys are below, without credentials; empty where there is none.
+        image_column: the column of images that a person chose; empty where there was no choice.
         schema_version: version of the file's columns, as SCHEMA_VERSION.
     """
 
@@ -96,6 +97,7 @@ class DatasetInfo:
     run_id: str
     created: str
     input: str = ""
+    image_column: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

@@ -60,3 +60,5 @@ def test_masks_of_another_input_are_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds the masks of s3://b/day1, and the input is s3://b/day2"):
         ledger.load(str(tmp_path), info(input="s3://b/day2"))
     assert len(ledger.load(str(tmp_path), info(input="s3://b/day2", generation="new"))) == 0
+    with pytest.raises(ConfigError, match=r"holds masks made with no flag, and this run has --image-column right: "):
+        ledger.load(str(tmp_path), info(input="s3://b/day1", image_column="right"))
