@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.batch.error_budget import ErrorBudget
-from pipeline.data.formats import ColumnNames, InputFormat
+from pipeline.data.formats import InputFormat
+from pipeline.data.formats.column_flags import ColumnFlags
 from pipeline.errors import ConfigError
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models.inference import Inference
@@ -19,7 +20,7 @@ DEFAULT_MODEL = Uri("scenes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(StorageConfig):
+class RunConfig(StorageConfig, ColumnFlags):
     """Segment every image of a bucket.
 
     Args:
@@ -27,8 +28,6 @@ class RunConfig(StorageConfig):
         output: folder or prefix for masks/, errors/ and _runs/; a run continues what is there.
         model: a built-in name, a name of the zoo, or the path or URI of a weights file.
         input_format: what the input holds; auto tells from the names.
-        image_column: of tables, that holds the images; without, told from the names and types of columns.
-        key_column: of tables, that names the images; without, told likewise.
         limit: take only the first N images of the listing.
         error_budget: share of failed images, 0 to 1, above which the exit code is 3; a run that exceeds it of all that
             is to do stops at once.
@@ -45,8 +44,6 @@ class RunConfig(StorageConfig):
     output: Uri
     model: Uri = DEFAULT_MODEL
     input_format: InputFormat = "auto"
-    image_column: str | None = None
-    key_column: str | None = None
     limit: int | None = None
     error_budget: float = 0.01
     max_pixels: int = DEFAULT_MAX_PIXELS
@@ -72,11 +69,6 @@ class RunConfig(StorageConfig):
     def budget(self) -> ErrorBudget:
         """How many images may fail. Raises ConfigError."""
         return ErrorBudget(share=self.error_budget)
-
-    @property
-    def columns(self) -> ColumnNames:
-        """The columns that were chosen."""
-        return ColumnNames(image=self.image_column, key=self.key_column)
 
     def resolved(self) -> "RunConfig":
         """The same run with paths that mean the same on every machine."""

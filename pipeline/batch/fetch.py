@@ -29,11 +29,11 @@ class ManifestDatasource(Datasource):
         self._source, self._manifest_uri, self._chunks, self._tracker = source, manifest_uri, chunks, tracker
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Unknown before anything is fetched."""
+        """Return None: it is unknown before anything is fetched."""
         return None
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
-        """One task a chunk, whatever parallelism is asked for: a chunk is what is best fetched together."""
+        """Make one task a chunk, whatever parallelism is asked for: a chunk is what is best fetched together."""
         return [
             ReadTask(
                 partial(_fetch_with_retries, self._source, self._manifest_uri, chunk, self._tracker),

@@ -1,4 +1,4 @@
-"""Which images a file of the input holds, and where in it; of shards found once for each version, and kept."""
+"""Which images a file of the input holds, and where in it. The index of a shard is made once a version, and kept."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence

@@ -25,7 +25,7 @@ class Source:
         format: what its files are.
         reading: what a person should know of how they are read; mostly empty.
         output: of the run; where it lies below the input, nothing in it is input.
-        index: folder of what shards were found to hold; empty to keep nothing.
+        index: folder of the indexes of shards; empty to keep none.
         storage_timeout: seconds for which a storage that does not answer is asked again.
         max_bytes: of an encoded image; a larger file is not fetched.
     """

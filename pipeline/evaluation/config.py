@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from pipeline import storage
-from pipeline.data.formats import ColumnNames
+from pipeline.data.formats.column_flags import LabelledColumnFlags
 from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.evaluation.trimap import Band
@@ -13,15 +13,12 @@ from pipeline.storage import StorageConfig, Uri
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(StorageConfig):
+class EvaluateConfig(StorageConfig, LabelledColumnFlags):
     """Score a model, or masks that the main job wrote, on labelled pictures.
 
     Args:
         data: folder or prefix of the labelled pictures; a path or URI.
         data_format: how they lie there.
-        image_column: of tables, that holds the pictures; without, told from the names and types of columns.
-        key_column: of tables, that names the pictures; without, told likewise.
-        mask_column: of tables, that holds the masks; without, told likewise.
         split: the pictures to score on.
         classes: names by class id; without, those of the data set that the format is named after, else the model's.
         model: a built-in name, a name of the zoo, or the path or URI of a weights file.
@@ -35,9 +32,6 @@ class EvaluateConfig(StorageConfig):
 
     data: Uri
     data_format: Layout
-    image_column: str | None = None
-    key_column: str | None = None
-    mask_column: str | None = None
     split: str = "val"
     classes: tuple[str, ...] | None = None
     model: Uri | None = None
@@ -59,11 +53,6 @@ class EvaluateConfig(StorageConfig):
     def band(self) -> Band:
         """Say what the trimap's bands grow from."""
         return self.trimap or ("void" if self.data_format == "voc" else "borders")
-
-    @property
-    def columns(self) -> ColumnNames:
-        """The columns that were chosen."""
-        return ColumnNames(image=self.image_column, key=self.key_column, mask=self.mask_column)
 
     def resolved(self) -> "EvaluateConfig":
         """Give the same evaluation with paths that mean the same on every machine."""

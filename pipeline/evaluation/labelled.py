@@ -34,7 +34,7 @@ class Labelled:
         return len(self.keys)
 
     def index(self) -> dict[str, int]:
-        """Where in `dataset` each key is."""
+        """Map each key to its index in `dataset`."""
         return {key: index for index, key in enumerate(self.keys)}
 
 
@@ -47,11 +47,11 @@ class LabelledDatasource(Datasource):
         self._labelled = labelled
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Unknown before anything is read."""
+        """Return None: it is unknown before anything is read."""
         return None
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
-        """One task for a few pictures, whatever parallelism is asked for."""
+        """Make one task for a few pictures, whatever parallelism is asked for."""
         parts = [range(len(self._labelled))[i : i + _ROWS_A_TASK] for i in range(0, len(self._labelled), _ROWS_A_TASK)]
         return [
             ReadTask(
@@ -63,13 +63,13 @@ class LabelledDatasource(Datasource):
 
 
 def _fetched(labelled: Labelled, part: range) -> Iterator[pa.Table]:
-    found = []
+    pictures = []
     for index in part:
         block, row = labelled.dataset.positions[index]
         image = ray.get(labelled.dataset.blocks[block])["image"][row].as_py()
         key = labelled.keys[index]
-        found.append({"key": key, "source": key, "version": "", "digest": "", "image": image})
-    yield rows.table(found, rows.FETCHED)
+        pictures.append({"key": key, "source": key, "version": "", "digest": "", "image": image})
+    yield rows.table(pictures, rows.FETCHED)
 
 
 def fetch_labelled(pairs: Sequence[Pair], labels: Labels) -> Labelled:
@@ -87,7 +87,7 @@ def fetch_labelled(pairs: Sequence[Pair], labels: Labels) -> Labelled:
 
 
 def labels_for(layout: labelled.Layout, given: Sequence[str] | None, predicted: Sequence[str]) -> Labels:
-    """What the masks of the data hold, where `predicted` are the classes of what is to be scored.
+    """Say what the masks of the data hold, where `predicted` are the classes of what is to be scored.
 
     Args:
         layout: of the data.
@@ -97,8 +97,8 @@ def labels_for(layout: labelled.Layout, given: Sequence[str] | None, predicted: 
     Raises:
         ConfigError: the data's classes are not those of what is to be scored.
     """
-    known = tuple(given) if given is not None else None
-    labels = labelled.labels(layout, known if known or labelled.has_classes(layout) else tuple(predicted))
+    named = tuple(given) if given is not None else None
+    labels = labelled.labels(layout, named if named or labelled.has_classes(layout) else tuple(predicted))
     if labels.classes != tuple(predicted):
         raise ConfigError(
             f"the data's classes are {', '.join(labels.classes)}; those of what is to be scored are "

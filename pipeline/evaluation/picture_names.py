@@ -1,4 +1,4 @@
-"""Which labelled picture a mask of the main job is of: told from the file that both are in, and the key there."""
+"""Which labelled picture a mask of the main job is of: by the file that both are in, and the key there."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class PictureNames:
         self._data, self._input = printable(redact(data)), job_input
         self._pictures: dict[tuple[str, str], list[_Picture]] = {}
         located = [(pair.image, index) for index, pair in enumerate(pairs) if pair.image is not None]
-        located.sort(key=lambda found: (found[0].uri, found[0].offset or 0, found[0].row or 0))
+        located.sort(key=lambda item: (item[0].uri, item[0].offset or 0, item[0].row or 0))
         for image, index in located:
             uri = printable(redact(image.uri))
             same_name = self._pictures.setdefault((_file_name(uri), _key_in_file(image.key, image.path)), [])
@@ -42,7 +42,7 @@ class PictureNames:
 
         Args:
             key: of the mask.
-            source: redacted URI of the file its picture came from; empty where that is not known.
+            source: redacted URI of the file its picture came from; empty where its file does not say.
 
         Raises:
             ConfigError: it could be of several.

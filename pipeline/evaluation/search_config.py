@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from pipeline import storage
-from pipeline.data.formats import ColumnNames
+from pipeline.data.formats.column_flags import LabelledColumnFlags
 from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.models.inference import Inference
@@ -20,15 +20,12 @@ Range = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig(StorageConfig):
+class SearchConfig(StorageConfig, LabelledColumnFlags):
     """Search the dense CRF's parameters for a model, coarse to fine, on labelled pictures.
 
     Args:
         data: folder or prefix of the labelled pictures; a path or URI.
         data_format: how they lie there.
-        image_column: of tables, that holds the pictures; without, told from the names and types of columns.
-        key_column: of tables, that names the pictures; without, told likewise.
-        mask_column: of tables, that holds the masks; without, told likewise.
         model: a built-in name, a name of the zoo, or the path or URI of a weights file.
         output: folder or prefix for crf.yaml, which --config of the other jobs takes, and crf.png.
         split: the pictures to search on: not those a result is to be measured on.
@@ -46,9 +43,6 @@ class SearchConfig(StorageConfig):
     data_format: Layout
     model: Uri
     output: Uri
-    image_column: str | None = None
-    key_column: str | None = None
-    mask_column: str | None = None
     split: str = "val"
     images: int = 100
     classes: tuple[str, ...] | None = None
@@ -90,11 +84,6 @@ class SearchConfig(StorageConfig):
             bilateral_xy=xy,
             bilateral_rgb=rgb,
         )
-
-    @property
-    def columns(self) -> ColumnNames:
-        """The columns that were chosen."""
-        return ColumnNames(image=self.image_column, key=self.key_column, mask=self.mask_column)
 
     def resolved(self) -> "SearchConfig":
         """Give the same search with paths that mean the same on every machine."""

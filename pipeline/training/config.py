@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from pipeline import storage
-from pipeline.data.formats import ColumnNames
+from pipeline.data.formats.column_flags import LabelledColumnFlags
 from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.models.architecture import ARCHITECTURES, full_name
@@ -12,15 +12,12 @@ from pipeline.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(StorageConfig):
+class TrainConfig(StorageConfig, LabelledColumnFlags):
     """Train a network on labelled pictures.
 
     Args:
         data: folder or prefix of the labelled pictures; a path or URI.
         data_format: how they lie there.
-        image_column: of tables, that holds the pictures; without, told from the names and types of columns.
-        key_column: of tables, that names the pictures; without, told likewise.
-        mask_column: of tables, that holds the masks; without, told likewise.
         output: folder or prefix; everything of this run goes to OUTPUT/NAME.
         name: of the run and of the model it makes. The same command resumes a run that is not finished.
         model: light, vgg16-aspp, resnet101-aspp, ..., or the full name of an architecture.
@@ -37,9 +34,6 @@ class TrainConfig(StorageConfig):
     data: Uri
     data_format: Layout
     output: Uri
-    image_column: str | None = None
-    key_column: str | None = None
-    mask_column: str | None = None
     name: str = "model"
     model: str = "light"
     init: Uri | None = None
@@ -79,11 +73,6 @@ class TrainConfig(StorageConfig):
     def folder(self) -> str:
         """Return the URI of OUTPUT/NAME."""
         return storage.join(self.output, self.name)
-
-    @property
-    def columns(self) -> ColumnNames:
-        """The columns that were chosen."""
-        return ColumnNames(image=self.image_column, key=self.key_column, mask=self.mask_column)
 
     def resolved(self) -> "TrainConfig":
         """Return the same run with paths that mean the same on every machine."""

@@ -24,7 +24,7 @@ else:
 def format_of(key: str) -> Format | None:
     """Tell the format of a file from its name."""
     suffix = PurePosixPath(key).suffix.lower()
-    return next((known for known in FORMATS.values() if suffix in known.suffixes), None)
+    return next((reader for reader in FORMATS.values() if suffix in reader.suffixes), None)
 
 
 def listed_names(words: list[str]) -> str:

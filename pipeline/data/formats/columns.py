@@ -32,7 +32,7 @@ class Column:
 
     @property
     def path(self) -> str:
-        """As Parquet and Arrow's readers call it."""
+        """Name it as the readers of Parquet and Arrow do."""
         return f"{self.name}.{self.field}" if self.field else self.name
 
     def of(self, batch: pa.RecordBatch) -> pa.Array:

@@ -156,7 +156,7 @@ class Location:
 
     @property
     def uri(self) -> str:
-        """Of the file."""
+        """Give the URI of the file."""
         return storage.join(self.root, self.path)
 
 

@@ -1,4 +1,4 @@
-"""Files of many images, opened as they were listed: what is wrong with one is told apart from its storage."""
+"""Files of many images, opened as they were listed: damage of a file is told apart from a failing storage."""
 
 import io
 import tarfile

@@ -24,8 +24,8 @@ LABELS = Labels(classes=_CLASSES, palette=_PALETTE, void=11)
 def pairs(root: str, split: str) -> Iterator[Pair]:
     """List the pictures of ROOT/SPLIT with the masks of ROOT/SPLITannot; a mask is named as its picture, in .png.
 
-    A file of another kind is a pair too where a mask has its name and no picture has: it will be said that it cannot be
-    used.
+    A file of another kind is a pair too where a mask has its name and no picture has: it is an error when it is
+    decoded, not left out.
     """
     annotated = storage.list_files(storage.join(root, f"{split}annot"))
     masks = {_stem(entry.key): _location(entry) for entry in annotated}
