@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from pipeline import masks, storage
-from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, Format, InputFormat, format_of, listed_names
+from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, Format, InputFormat, format_of
 from pipeline.errors import ShardError, StorageError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
 
@@ -68,9 +68,10 @@ def _opened(uri: str, input_format: InputFormat, output: str, columns: ColumnNam
     if not entries:
         raise StorageError(f"nothing is listed at {storage.redact(uri)}; check the bucket and the prefix")
     if not fitting:
-        sought = FORMATS.values() if input_format == "auto" else [FORMATS[input_format]]
+        *others, last = [r.files for r in FORMATS.values() if input_format in ("auto", r.name)]
+        sought = f"{', '.join(others)} or {last}" if others else last
         raise StorageError(
-            f"no {listed_names([reader.files for reader in sought])} among the first {len(entries)} names under "
+            f"no {sought} among the first {len(entries)} names under "
             f"{storage.redact(uri)}; the first name there is {entries[0].key!r}"
         )
     counts = Counter(name for name, _ in fitting)

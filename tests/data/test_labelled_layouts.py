@@ -17,8 +17,8 @@ from pipeline.data.labelled.splits import in_split
 from pipeline.data.source import open_source
 from pipeline.errors import ConfigError, ShardError, StorageError
 from pipeline.labels import VOC_CLASSES, Labels
-from tests.helpers.labelled import CLASSES, PUT, jpeg, pair, png, tar_bytes
-from tests.helpers.shards import fetched_rows, listed, parquet_bytes
+from tests.helpers.labelled import CLASSES, PUT, jpeg, pair, png
+from tests.helpers.shards import fetched_rows, listed, parquet_bytes, tar_bytes
 
 KNOWN = Labels(classes=CLASSES)
 ENDS = (".png", ".mask.png")

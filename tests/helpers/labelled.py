@@ -1,8 +1,6 @@
 """Small labelled data sets, in every layout."""
 
 import io
-import tarfile
-from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import storage
+from tests.helpers.shards import tar_bytes
 
 CLASSES = ("ground", "tree", "sky")
 
@@ -41,17 +40,6 @@ def palette_png(mask: NDArray[np.uint8]) -> bytes:
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
-
-
-def tar_bytes(members: Iterable[tuple[str, bytes]]) -> bytes:
-    """A tar of these members, in their order; a name may come twice."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, data in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
 
 

@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from pipeline.data.index import index_objects, index_shard
 from pipeline.data.source import Source, open_source
 
 
-def tar_bytes(members: dict[str, bytes], **options: Any) -> bytes:
+def tar_bytes(members: Mapping[str, bytes] | Sequence[tuple[str, bytes]], **options: Any) -> bytes:
+    """A tar of these members, in their order; in a sequence a name may come twice."""
+    pairs = members.items() if isinstance(members, Mapping) else members
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", **({"format": tarfile.PAX_FORMAT} | options)) as archive:
-        for name, data in members.items():
+        for name, data in pairs:
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))

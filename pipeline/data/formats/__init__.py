@@ -27,9 +27,4 @@ def format_of(key: str) -> Format | None:
     return next((reader for reader in FORMATS.values() if suffix in reader.suffixes), None)
 
 
-def listed_names(words: list[str]) -> str:
-    """Join words as a sentence does: a, b or c."""
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-
-
-__all__ = ["BY_RULE", "FORMATS", "ColumnNames", "Format", "InputFormat", "format_of", "listed_names"]
+__all__ = ["BY_RULE", "FORMATS", "ColumnNames", "Format", "InputFormat", "format_of"]
