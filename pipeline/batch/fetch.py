@@ -14,7 +14,8 @@ from pipeline import storage
 from pipeline.batch.manifest import Chunk, read_chunk
 from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
-from pipeline.data.formats.format import Encoded, Row
+from pipeline.data.formats.format import Encoded
+from pipeline.data.rows import Row
 from pipeline.data.source import Source
 from pipeline.errors import ImageError, PipelineError
 from pipeline.runtime.errors import carried

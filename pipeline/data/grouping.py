@@ -1,15 +1,13 @@
 """A few rows at a time, so that what they hold fits in memory together."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 from pipeline import images
+from pipeline.data.rows import Row
 
 MAX_DECODED_PIXELS = 32_000_000
 MAX_FETCHED_BYTES = 64 * 1024 * 1024
 _MAX_FETCHED_ROWS = 64
-
-Row = dict[str, Any]
 
 
 def decoded_together(fetched: Iterable[Row]) -> Iterator[list[Row]]:

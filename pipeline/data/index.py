@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.data import rows
 from pipeline.data.digests import identity
-from pipeline.data.formats.format import Format, Row
+from pipeline.data.formats.format import Format
+from pipeline.data.rows import Row
 from pipeline.errors import ConfigError, ShardError, StorageError
 
 

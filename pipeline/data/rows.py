@@ -11,6 +11,9 @@ import pyarrow as pa
 
 from pipeline import storage
 
+Row = dict[str, Any]
+"""A row of a table; columns that it does not name are null."""
+
 FAILURE_FIELDS = [
     pa.field("stage", pa.string()),
     pa.field("error", pa.string()),
@@ -43,7 +46,7 @@ FETCHED = pa.schema(
 )
 
 
-def listed(entry: storage.Entry) -> dict[str, Any]:
+def listed(entry: storage.Entry) -> Row:
     """Fill the columns of MANIFEST that any object has, under the key of an image that is the whole of it."""
     key = printable(entry.key)
     return {"key": key, "source": printable(storage.redact(entry.uri)), "version": entry.version, "path": key}
@@ -59,7 +62,7 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+def table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     """Make a table of `schema`; columns a row does not name are null, what it names beyond is left out."""
     return pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in schema}, schema=schema)
 

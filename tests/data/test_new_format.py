@@ -3,9 +3,8 @@
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -15,11 +14,13 @@ from pipeline import storage
 from pipeline.batch.ledger import Ledger
 from pipeline.batch.listing import list_input
 from pipeline.data import formats, rows
-from pipeline.data.formats.format import Encoded, Fetched, Format, Pair, Row
+from pipeline.data.formats.format import Encoded, Fetched, Format, Pair
 from pipeline.data.formats.pairing import paired_by_name
-from pipeline.data.formats.shard import opened
+from pipeline.data.formats.shard import by_file, opened
+from pipeline.data.grouping import fetched_together
 from pipeline.data.labelled import list_pairs
 from pipeline.data.labelled.pairs import fetch
+from pipeline.data.rows import Row
 from pipeline.data.source import open_source
 from pipeline.errors import ShardError
 from pipeline.images import EXTENSIONS
@@ -37,30 +38,38 @@ class Zip(Format):
     files = "zip files"
 
     def index(self, entry: storage.Entry) -> Iterator[list[Row]]:
-        with opened(entry.uri, entry.version, "zip") as stream:
-            try:
-                names = zipfile.ZipFile(stream).namelist()
-            except zipfile.BadZipFile as error:
-                raise ShardError(f"{storage.redact(entry.uri)} is not a readable zip: {error}") from error
-        images = [(n, PurePosixPath(name)) for n, name in enumerate(names) if name.lower().endswith(tuple(EXTENSIONS))]
+        with archive(entry.uri, entry.version) as members:
+            infos = list(enumerate(members.infolist()))
+        images = [(n, info) for n, info in infos if PurePosixPath(info.filename).suffix.lower() in EXTENSIONS]
         yield [
-            rows.listed(entry) | {"name": str(path), "key": str(path.with_suffix("")), "row": n} for n, path in images
+            rows.listed(entry)
+            | {"key": str(PurePosixPath(info.filename).with_suffix("")), "row": n, "length": info.file_size}
+            | {"name": info.filename}
+            for n, info in images
         ]
 
     def pairs(self, entry: storage.Entry) -> Iterator[Pair]:
         return paired_by_name(self, entry, (row for some in self.index(entry) for row in some))
 
     def fetch(self, root: str, rows: Sequence[Row]) -> Iterator[Fetched]:
-        for (path, version), group in groupby(rows, key=itemgetter("path", "version")):
-            with opened(storage.join(root, path), version, "zip") as stream, zipfile.ZipFile(stream) as archive:
-                for row in group:
-                    yield [(row, self._read(archive, row["row"]))]
+        for some in fetched_together(rows):
+            for path, version, group in by_file(some):
+                try:
+                    with archive(storage.join(root, path), version) as members:
+                        infos = members.infolist()
+                        data: list[Encoded] = [members.read(infos[row["row"]]) for row in group]
+                except ShardError as error:
+                    data = [error] * len(group)
+                yield list(zip(group, data, strict=True))
 
-    def _read(self, archive: zipfile.ZipFile, number: int) -> Encoded:
-        try:
-            return archive.read(archive.infolist()[number])
-        except zipfile.BadZipFile as error:
-            return ShardError(str(error))
+
+@contextmanager
+def archive(uri: str, version: str) -> Iterator[zipfile.ZipFile]:
+    try:
+        with opened(uri, version, "zip") as stream, zipfile.ZipFile(stream) as members:
+            yield members
+    except zipfile.BadZipFile as error:
+        raise ShardError(f"{storage.redact(uri)} is not a readable zip: {error}") from error
 
 
 def zipped(members: dict[str, bytes]) -> bytes:

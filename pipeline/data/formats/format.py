@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from pipeline import storage
+from pipeline.data.rows import Row
 from pipeline.errors import ConfigError, PipelineError
-
-Row = dict[str, Any]
-"""A row of MANIFEST."""
 
 Encoded = bytes | PipelineError
 """The encoded bytes of a picture, or why there are none."""
 
 Fetched = list[tuple[Row, Encoded]]
+"""Rows of MANIFEST, each with its bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)

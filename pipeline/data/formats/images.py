@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline import storage
-from pipeline.data.formats.format import Fetched, Format, Row
+from pipeline.data.formats.format import Fetched, Format
 from pipeline.data.grouping import fetched_together
-from pipeline.data.rows import listed
+from pipeline.data.rows import Row, listed
 from pipeline.images import EXTENSIONS
 
 

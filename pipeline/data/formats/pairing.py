@@ -6,7 +6,8 @@ The mask is NAME.mask.png, NAME.seg.png, NAME.label.png, or NAME.png beside a pi
 from collections.abc import Iterable, Iterator
 
 from pipeline import storage
-from pipeline.data.formats.format import Format, Location, Pair, Row
+from pipeline.data.formats.format import Format, Location, Pair
+from pipeline.data.rows import Row
 from pipeline.images import EXTENSIONS
 
 _MASKS = (".mask.png", ".seg.png", ".label.png")

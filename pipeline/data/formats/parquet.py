@@ -6,17 +6,15 @@ Where pages carry checksums they are verified. A file is read by exact ranges: k
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import itemgetter
 from typing import Self
 
 import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.data.formats.columns import Column, Columns, choose_columns
-from pipeline.data.formats.format import BY_RULE, ColumnNames, Encoded, Fetched, Format, Location, Pair, Row
-from pipeline.data.formats.shard import damage_as_shard_error, opened
-from pipeline.data.rows import listed
+from pipeline.data.formats.format import BY_RULE, ColumnNames, Encoded, Fetched, Format, Location, Pair
+from pipeline.data.formats.shard import by_file, damage_as_shard_error, opened
+from pipeline.data.rows import Row, listed
 from pipeline.errors import ConfigError, ShardError
 
 _KIND = "Parquet file"
@@ -71,7 +69,7 @@ class Parquet(Format):
 
     def fetch(self, root: str, rows: Sequence[Row]) -> Iterator[Fetched]:
         """See Format. Damage costs the rows of its row group; the others are read."""
-        for (path, version), group in groupby(rows, key=itemgetter("path", "version")):
+        for path, version, group in by_file(rows):
             by_number = {row["row"]: row for row in group}
             for images in self._images(storage.join(root, path), version, by_number):
                 yield [(by_number[number], image) for number, image in images.items()]

@@ -2,12 +2,15 @@
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 
 import pyarrow as pa
 
 from pipeline import storage
+from pipeline.data.rows import Row
 from pipeline.errors import MissingError, ShardError
 
 
@@ -40,6 +43,12 @@ def damage_as_shard_error(uri: str, kind: str) -> Iterator[None]:
     except (pa.ArrowException, tarfile.TarError, EOFError, UnicodeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ShardError(f"{storage.redact(uri)} is not a readable {kind}: {reason}") from error
+
+
+def by_file(rows: Iterable[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    """Group neighbouring rows of MANIFEST by the file that they are in: its path, its version, and the rows."""
+    for (path, version), group in groupby(rows, key=itemgetter("path", "version")):
+        yield path, version, list(group)
 
 
 def _changed(uri: str) -> str:

@@ -4,18 +4,16 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from pathlib import PurePosixPath
 
 from fsspec.utils import merge_offset_ranges
 
 from pipeline import storage
-from pipeline.data.formats.format import Encoded, Fetched, Format, Pair, Row
+from pipeline.data.formats.format import Encoded, Fetched, Format, Pair
 from pipeline.data.formats.pairing import paired_by_name
-from pipeline.data.formats.shard import check_unchanged, opened
+from pipeline.data.formats.shard import by_file, check_unchanged, opened
 from pipeline.data.grouping import fetched_together
-from pipeline.data.rows import failure, listed, printable
+from pipeline.data.rows import Row, failure, listed, printable
 from pipeline.errors import ShardError, StorageError
 from pipeline.images import EXTENSIONS
 
@@ -52,8 +50,7 @@ class WebDataset(Format):
     def fetch(self, root: str, rows: Sequence[Row]) -> Iterator[Fetched]:
         """See Format."""
         for some in fetched_together(rows):
-            for (path, version), group in groupby(some, key=itemgetter("path", "version")):
-                members = list(group)
+            for path, version, members in by_file(some):
                 try:
                     check_unchanged(storage.join(root, path), version)
                     data: Sequence[Encoded] = _read_members(root, path, members)
