@@ -79,8 +79,8 @@ class DatasetInfo:
         palette: (R, G, B) of each class.
         model: name of the model.
         model_digest: hex sha256 of its weights.
-        crf: the CRF's parameters, None for a run without it.
-        generation: hex digest of all that decides a mask: weights, inference settings and CRF.
+        crf: the dense CRF's parameters, None for the plain argmax, {name: parameters} for any other refiner.
+        generation: hex digest of all that decides a mask: weights, inference settings and refiner.
         run_id: the run that wrote the file.
         created: when, ISO 8601 in UTC, as datetime.now(UTC).isoformat() gives it.
         input: the folder or prefix that keys are below, without credentials; empty where there is none.
