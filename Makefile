@@ -16,7 +16,7 @@ demo: install
 	$(BIN)/python jobs/demo.py --output demo-output
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 sanitize: $(VENV)/.installed-test
 	$(BIN)/python tests/refine/sanitize.py

@@ -1,4 +1,4 @@
-"""Real parts for the tests: one Ray instance and one S3 server for the whole session."""
+"""Real parts for the tests: one Ray instance and one S3 server for each process that runs tests."""
 
 import os
 import subprocess
@@ -11,16 +11,9 @@ import pytest
 import s3fs
 
 from pipeline.storage import access
-from tests.helpers.ray_cluster import below, kill
+from tests.helpers.ray_cluster import AGENT_PORTS, below, kill
 from tests.helpers.s3_proxy import S3Proxy, s3_proxy
 from tests.helpers.servers import credentials, free_port, new_bucket, seaweedfs
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two processes share the tests, one has all that need the Ray instance; the others go by file name."""
-    for item in items:
-        alone = "cluster" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if alone else item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -71,8 +64,8 @@ def head() -> Iterator[str]:
     address = f"http://127.0.0.1:{(dashboard := free_port())}"
     command = [
         *(ray_command, "start", "--head", "--block", f"--port={free_port()}", "--num-cpus=1"),
-        *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"),
-        *(f"--ray-client-server-port={free_port()}", "--disable-usage-stats"),
+        *(f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}", "--disable-usage-stats"),
+        *(f"--{name}={free_port()}" for name in AGENT_PORTS),
     ]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     slow_start = {"RAY_raylet_start_wait_time_s": "300"}  # a busy machine starts it slowly

@@ -53,7 +53,7 @@ def test_ranges_and_a_missing_object_beside_good_ones(root: str) -> None:
     assert "gone" in str(missing)
 
 
-def test_what_is_not_there_is_told_apart_from_a_storage_that_fails(
+def test_a_missing_object_is_another_error_than_a_storage_that_fails(
     root: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.put_whole(f"{root}/a", b"x")
@@ -146,7 +146,7 @@ def test_missing_bucket_is_named(s3_endpoint: str) -> None:
             probe("s3://no-such-bucket/x")
 
 
-def test_denied_key_is_told_without_the_secret(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_denied_key_is_an_error_without_the_secret(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"wrong-{SECRET}")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     try:
@@ -194,13 +194,13 @@ def test_redaction(uri: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["s3://AKIA:hidden@bucket/x", "s3://AKIA:hid/den@bucket/x"])
-def test_credentials_in_a_uri_of_s3_are_refused_and_not_told(uri: str) -> None:
+def test_credentials_in_a_uri_of_s3_are_refused_and_not_shown(uri: str) -> None:
     with pytest.raises(StorageError, match=r"s3://\*\*\*@bucket/x holds credentials") as caught:
         first(uri)
     assert "AKIA" not in str(caught.value)
 
 
-def test_what_a_web_server_refuses_is_told_without_the_signature() -> None:
+def test_the_error_of_a_web_server_does_not_show_the_signature() -> None:
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # answers 501 to everything
         threading.Thread(target=server.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{server.server_port}/model.pt?X-Amz-Signature=hidden"

@@ -69,7 +69,7 @@ def test_a_mask_that_is_not_what_its_row_says(output: str, change: dict[str, obj
     assert message in wrong(output)
 
 
-def test_a_run_that_said_more_than_it_has(output: str) -> None:
+def test_a_summary_that_counts_more_images_than_have_rows(output: str) -> None:
     summary = {"listed": 4, "generation": "g"}
     storage.put_whole(f"{output}/_runs/run1/summary.json", json.dumps(summary).encode())
     assert wrong(output) == "says that 4 images are done; 3 have a row; run the job again"
@@ -85,7 +85,7 @@ def test_images_that_a_run_has_left_need_no_row(output: str) -> None:
     assert wrong(output) == "says that 4 images are done; 3 have a row; run the job again"
 
 
-def test_a_note_of_a_run_that_is_cut_off_is_told(output: str) -> None:
+def test_a_summary_that_is_cut_off_is_a_problem(output: str) -> None:
     storage.put_whole(f"{output}/_runs/run0/summary.json", b'{"listed": 4,')
     assert "cannot be read" in wrong(output)
 

@@ -16,7 +16,7 @@ from tests.helpers.servers import free_port
 
 _STORE_BYTES = 200 * 2**20
 _START_SECONDS = 300
-_AGENT_PORTS = (  # a raylet started without them ends itself where the agents take longer than 15 s to start
+AGENT_PORTS = (  # a raylet started without them ends itself where the agents take longer than 15 s to start
     *("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port"),
 )
 _AT_WORK = re.compile(r"ray::(?!IDLE|\w*Agent)")
@@ -97,7 +97,7 @@ class RayCluster:
         log = self._folder / f"node-{self._started}.log"
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", f"--num-cpus={self._cpus}"]
         command += [f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats", "--include-log-monitor=false"]
-        command += [*self._flags, *flags, *(f"--{name}={free_port()}" for name in _AGENT_PORTS)]
+        command += [*self._flags, *flags, *(f"--{name}={free_port()}" for name in AGENT_PORTS)]
         if self._hosts:
             host = self._hosts[self._started - 1]
             command = host.command(*command, f"--node-ip-address={host.address}")

@@ -30,15 +30,23 @@ READER_KEY, LISTER_KEY = "may-read-and-list", "may-only-list"
 """Further keys with the same secret."""
 
 _numbers = itertools.count()
+_given: set[int] = set()
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def free_port() -> int:
-    """Find a TCP port nobody listens on, of those that neither Linux nor Ray gives away before it is used."""
+    """Find a TCP port nobody listens on, of those that neither Linux nor Ray gives away before it is used.
+
+    No two calls return the same port, also not in the processes that share the tests.
+    """
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(20_000 + _PROCESS, 32_000, _PROCESSES)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def credentials(endpoint: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""infra/nightly/run_night.py against a running Ray cluster, whose dashboard comes and goes."""
+"""`ray job submit`, and infra/nightly/run_night.py, against a running Ray cluster, whose dashboard comes and goes."""
 
 import json
 import os
@@ -82,6 +82,24 @@ def test_a_failed_run_is_tried_once_more_and_a_later_start_goes_on(
     assert start(head, "another", "command") == 1
     assert "give this one a --night of its own" in capfd.readouterr().err
     assert submissions(head, night) == done
+
+
+def test_a_job_submitted_by_hand_gives_the_same_result(head: str, bucket: str) -> None:
+    for i in range(6):
+        storage.put_whole(f"{bucket}/in/{i}.jpg", jpeg(photo(i)))
+    variables = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    submit = [
+        *(str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", head, "--working-dir", "."),
+        *("--runtime-env-json", json.dumps({"env_vars": variables}), "--"),
+        *("python", "jobs/segment_bucket.py", "--input", f"{bucket}/in", "--output", f"{bucket}/out"),
+    ]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"}
+    done = subprocess.run(submit, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summaries = [line for line in done.stdout.splitlines() if line.startswith('{"run_id"')]
+    summary = json.loads(summaries[-1])
+    assert (summary["listed"], summary["segmented"], summary["failed"]) == (6, 6, 0)
+    assert sorted(key for key, _ in masks.read(f"{bucket}/out")) == [f"{i}.jpg" for i in range(6)]
 
 
 def script(head: str, night: str, *entrypoint: str) -> "subprocess.Popen[str]":

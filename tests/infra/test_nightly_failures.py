@@ -75,9 +75,7 @@ def test_a_webhook_that_fails_does_not_change_the_exit_code(
     assert "secret" not in errors
 
 
-def test_without_a_dashboard_the_webhook_is_told_so(
-    start: Any, webhook: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_dashboard_the_webhook_gets_that(start: Any, webhook: Any, capfd: pytest.CaptureFixture[str]) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     assert start(address, "job", retry_seconds=0) == 1
     assert f"no answer from {address} for 0 s" in capfd.readouterr().err
@@ -103,7 +101,7 @@ def test_a_second_sigterm_ends_the_script_while_it_stops_the_run(
     assert "ended at once" in capfd.readouterr().err
 
 
-def test_sigterm_while_the_webhook_is_told_ends_with_143(
+def test_sigterm_while_the_webhook_is_notified_ends_with_143(
     serve: Any, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def notified(method: str, path: str) -> tuple[int, Any]:
@@ -123,7 +121,7 @@ def test_a_head_that_never_answers_is_not_waited_for_for_ever(
     assert "timed out" in capfd.readouterr().err
 
 
-def test_a_refused_token_is_told_at_once(serve: Any, start: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_token_is_an_error_at_once(serve: Any, start: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert start(serve(lambda method, path: (401, {})).url, "job") == 1
     assert "set RAY_AUTH_MODE=token and the cluster's RAY_AUTH_TOKEN" in capfd.readouterr().err
 

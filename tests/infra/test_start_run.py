@@ -156,7 +156,7 @@ def test_a_run_that_never_ends_is_not_waited_for_for_ever(
     assert f"`kubectl delete rayjob {RUN}` ends it" in capsys.readouterr().err
 
 
-def test_without_the_template_it_is_told_what_to_apply(
+def test_without_the_template_the_error_says_what_to_apply(
     night: Any, api: FakeApi, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del api.rayjobs["segment-bucket"]

@@ -1,6 +1,5 @@
-"""jobs/segment_bucket.py as a person starts it: its messages, exit codes, interruption, and `ray job submit`."""
+"""jobs/segment_bucket.py as a person starts it: its messages, exit codes and interruption."""
 
-import json
 import os
 import signal
 import subprocess
@@ -165,20 +164,3 @@ def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:
     assert summary(*flags)["skipped"] == committed > 0
     keys = [key for key, _ in masks.read(f"{tmp_path}/out")]
     assert sorted(keys) == [f"{i:03d}.jpg" for i in range(48)]
-
-
-def test_job_submission_gives_the_same_result(head: str, bucket: str) -> None:
-    for i in range(6):
-        storage.put_whole(f"{bucket}/in/{i}.jpg", jpeg(photo(i)))
-    variables = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    submit = [
-        *(str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", head, "--working-dir", "."),
-        *("--runtime-env-json", json.dumps({"env_vars": variables}), "--"),
-        *("python", JOB, "--input", f"{bucket}/in", "--output", f"{bucket}/out"),
-    ]
-    done = subprocess.run(submit, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-    summaries = [line for line in done.stdout.splitlines() if line.startswith('{"run_id"')]
-    summary = json.loads(summaries[-1])
-    assert (summary["listed"], summary["segmented"], summary["failed"]) == (6, 6, 0)
-    assert sorted(key for key, _ in masks.read(f"{bucket}/out")) == [f"{i}.jpg" for i in range(6)]
