@@ -1,4 +1,4 @@
-"""What a run is told: the flags of jobs/segment_bucket.py and the fields of its YAML are these dataclasses."""
+"""The configuration of a run: the flags of jobs/segment_bucket.py and the fields of its YAML are these dataclasses."""
 
 import hashlib
 import json

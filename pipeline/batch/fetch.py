@@ -28,6 +28,7 @@ class ManifestDatasource(Datasource):
         """Read `chunks` of the manifest at `manifest_uri`, whose images lie in `source`."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._source, self._manifest_uri, self._chunks, self._tracker = source, manifest_uri, chunks, tracker
+        self._retry_seconds = storage.retry_seconds()
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Return None: it is unknown before anything is fetched."""
@@ -37,15 +38,19 @@ class ManifestDatasource(Datasource):
         """Make one task a chunk, whatever parallelism is asked for: a chunk is what is best fetched together."""
         return [
             ReadTask(
-                partial(_fetch_with_retries, self._source, self._manifest_uri, chunk, self._tracker),
+                partial(
+                    _fetch_with_retries, self._source, self._manifest_uri, chunk, self._tracker, self._retry_seconds
+                ),
                 BlockMetadata(num_rows=chunk.rows, size_bytes=None, input_files=None, exec_stats=None),
             )
             for chunk in self._chunks
         ]
 
 
-def _fetch_with_retries(source: Source, manifest_uri: str, chunk: Chunk, tracker: Tracker) -> Iterator[pa.Table]:
-    with carried(), storage.retrying(source.storage_timeout):
+def _fetch_with_retries(
+    source: Source, manifest_uri: str, chunk: Chunk, tracker: Tracker, retry_seconds: float
+) -> Iterator[pa.Table]:
+    with carried(), storage.retrying(retry_seconds):
         tables = fetch_chunk(source, manifest_uri, chunk)
         began = time.monotonic()
         for table in tables:

@@ -90,11 +90,12 @@ def _tables(source: Source, listing: Listing) -> Iterator[pa.Table]:
     entries = iter(sorted(entries, key=attrgetter("key")))  # which image of a key is the first must not change
     while page := list(islice(entries, _SHARDS_AT_ONCE)):
         listing.bytes += sum(entry.size for entry in page)
-        for tables in [_index_shard.remote(entry, source) for entry in page]:  # shards are opened on the cluster
+        # shards are opened on the cluster
+        for tables in [_index_shard.remote(entry, source, storage.retry_seconds()) for entry in page]:
             yield from map(repeats.marked, get(tables))
 
 
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
-def _index_shard(entry: storage.Entry, source: Source) -> list[pa.Table]:
-    with storage.retrying(source.storage_timeout):
+def _index_shard(entry: storage.Entry, source: Source, retry_seconds: float) -> list[pa.Table]:
+    with storage.retrying(retry_seconds):
         return list(index_shard(entry, source.format, source.index))

@@ -33,7 +33,6 @@ def check(config: RunConfig) -> Preflight:
     source = replace(
         open_source(config.input, config.input_format, config.output, config.columns),
         index="" if config.dry_run else storage.join(config.output, masks.INDEX_FOLDER),
-        storage_timeout=config.storage_timeout,
         max_bytes=max_encoded_bytes(config.max_pixels),
     )
     if source.reading:

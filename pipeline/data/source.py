@@ -26,7 +26,6 @@ class Source:
         reading: what a person should know of how they are read; mostly empty.
         output: of the run; where it lies below the input, nothing in it is input.
         index: folder of the indexes of shards; empty to keep none.
-        storage_timeout: seconds for which a storage that does not answer is asked again.
         max_bytes: of an encoded image; a larger file is not fetched.
     """
 
@@ -36,7 +35,6 @@ class Source:
     reading: str = ""
     output: str = ""
     index: str = ""
-    storage_timeout: float = 0.0
     max_bytes: int = max_encoded_bytes(DEFAULT_MAX_PIXELS)
 
     def entries(self) -> Iterator[storage.Entry]:

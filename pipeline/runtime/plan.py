@@ -75,7 +75,7 @@ def plan(nodes: Sequence[Node], refiner_memory: int, refine_on: RefineDevice = "
         refine_on: cuda, cpu, or auto: cuda where fewer than CPUS_TO_REFINE are left for each GPU.
 
     Raises:
-        RunError: the cluster has no CPU free, no room for one of each, or no GPU where one is asked for.
+        RunError: the cluster has no CPU free, too little for one of each, or no GPU where one is asked for.
     """
     gpus = sum(math.floor(node.gpus) for node in nodes)
     if not gpus:
@@ -124,9 +124,9 @@ def _with_gpus(nodes: Sequence[Node], memory: int) -> Plan:
     # at most half of a GPU machine's CPUs go to its segmenters, so that a small one still refines
     segmenter_cpus = _floor2(min(1.0, *(node.cpus / (2 * math.floor(node.gpus)) for node in gpu_nodes)))
     left = [node.cpus - segmenter_cpus * math.floor(node.gpus) for node in nodes]
-    room = [node.memory - _SEGMENTER_MEMORY * math.floor(node.gpus) for node in nodes]
+    memory_left = [node.memory - _SEGMENTER_MEMORY * math.floor(node.gpus) for node in nodes]
     refiners = sum(
-        max(0, min(math.floor(cpus), math.floor(free / memory))) for cpus, free in zip(left, room, strict=True)
+        max(0, min(math.floor(cpus), math.floor(free / memory))) for cpus, free in zip(left, memory_left, strict=True)
     )
     refiner_cpus = 1.0 if refiners else _floor2(max(left))
     if refiner_cpus <= 0:

@@ -25,7 +25,7 @@ class TrainConfig(StorageConfig, LabelledColumnFlags):
         classes: names by class id; without, those of the data set that the format is named after.
         split: the pictures to train on.
         validation_split: the pictures that choose the best checkpoint; without, it is the one with the lowest loss.
-        workers: processes that share each batch, or [min, max] to use as many as there is room for.
+        workers: processes that share each batch, or [min, max] to use as many as fit.
         max_failures: how often a run that loses a worker goes on from its last checkpoint by itself.
         recipe: how the network is trained.
         licence: on what terms the weights may be used, for the card.
