@@ -134,10 +134,15 @@ def test_a_failed_local_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_than_one_page_of_an_s3_listing(bucket: str) -> None:
+def test_more_than_one_page_of_an_s3_listing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fs, path = storage.filesystem(bucket)
-    fs.pipe({f"{path}/many/{i:05d}.jpg": b"x" for i in range(1203)})
-    assert [e.key for e in storage.list_files(f"{bucket}/many")] == [f"{i:05d}.jpg" for i in range(1203)]
+    fs.pipe({f"{path}/many/{i:05d}.jpg": b"x" for i in range(123)})
+    pages, call = [], type(fs).call_s3
+    monkeypatch.setattr(
+        type(fs), "call_s3", lambda self, *a, **k: (pages.append(a), call(self, *a, MaxKeys=50, **k))[1]
+    )
+    assert [e.key for e in storage.list_files(f"{bucket}/many")] == [f"{i:05d}.jpg" for i in range(123)]
+    assert pages == [("list_objects_v2",)] * 3
 
 
 def test_missing_bucket_is_named(s3_endpoint: str) -> None:
