@@ -67,15 +67,15 @@ class RunConfig(StorageConfig, ColumnFlags):
 
     @property
     def budget(self) -> ErrorBudget:
-        """How many images may fail. Raises ConfigError."""
+        """Give the error budget. Raises ConfigError for what is no share."""
         return ErrorBudget(share=self.error_budget)
 
     def resolved(self) -> "RunConfig":
-        """The same run with paths that mean the same on every machine."""
+        """Give the same run with paths that mean the same on every machine."""
         return replace(self, input=Uri(storage.normalize(self.input)), output=Uri(storage.normalize(self.output)))
 
     def redacted(self) -> dict[str, Any]:
-        """The run as plain values, fit to be written down: no URI in it holds a credential."""
+        """Give the run as plain values, fit to be written down: no URI in it holds a credential."""
         named = {name: getattr(self, name) for name in ("input", "output", "model", "prices")}
         uris = {name: storage.redact(uri) for name, uri in named.items() if uri is not None}
         return json.loads(json.dumps(asdict(self) | uris))  # type: ignore[no-any-return]

@@ -74,7 +74,7 @@ def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk) -> Iterator[pa.
 
 
 def _within_limit(row: Row, max_bytes: int) -> Row:
-    """The row as it was listed, or failed: what would fill a worker's memory is not fetched at all."""
+    """Give the row as it was listed, or failed: what would fill a worker's memory is not fetched at all."""
     if row["error"] is not None or (row["length"] or 0) <= max_bytes:
         return row
     message = f"the file has {row['length']} bytes; no image of at most max_pixels needs more than {max_bytes}"

@@ -72,7 +72,7 @@ def _name_problem(entry: storage.Entry) -> dict[str, str]:
 
 
 def _read(kept: str) -> list[pa.Table] | None:
-    """The tables of an index; None where there is none, or none that can be used."""
+    """Read the tables of an index; None where there is none, or none that can be used."""
     data = storage.read_if_there(kept)
     if data is None:
         return None

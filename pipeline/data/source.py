@@ -86,7 +86,7 @@ def _opened(uri: str, input_format: InputFormat, output: str, columns: ColumnNam
 def _sample(
     uri: str, input_format: InputFormat, output: str
 ) -> tuple[list[storage.Entry], list[tuple[str, storage.Entry]]]:
-    """The first names of the input, and those among them that are of the format sought, with its name."""
+    """List the first names of the input, and those among them that are of the format sought, with its name."""
     entries: list[storage.Entry] = []
     fitting: list[tuple[str, storage.Entry]] = []
     for entry in islice(_input(uri, output), _MOST_NAMES):
@@ -100,6 +100,6 @@ def _sample(
 
 
 def _input(uri: str, output: str) -> Iterator[storage.Entry]:
-    """What is listed, without what this pipeline has written there itself."""
+    """List the input, without what this pipeline has written there itself."""
     own = tuple(f"{storage.join(output, folder)}/" for folder in masks.FOLDERS) if output else ()
     return (entry for entry in storage.list_files(uri) if not entry.uri.startswith(own))

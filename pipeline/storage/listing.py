@@ -27,7 +27,7 @@ class Entry:
 
     @property
     def root(self) -> str:
-        """The URI that `key` is below."""
+        """Give the URI that `key` is below."""
         return self.uri[: len(self.uri) - len(self.key)].rstrip("/")
 
 

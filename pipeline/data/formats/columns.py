@@ -108,7 +108,7 @@ def _chosen(
     rank: Callable[[pa.Field], tuple[int, int] | None],
     fits: Callable[[pa.DataType], bool],
 ) -> pa.Field | None:
-    """The column called `name`, or else the one of the lowest rank, or None. Raises ConfigError."""
+    """Find the column called `name`, or else the one of the lowest rank, or None. Raises ConfigError."""
     if name is not None:
         field = next((field for field in schema if field.name == name), None)
         if field is None or not fits(field.type):
@@ -126,7 +126,7 @@ def _chosen(
 
 
 def _image_rank(field: pa.Field) -> tuple[int, int] | None:
-    """What speaks for a picture, the least first; None for what is named as a mask."""
+    """Rank a column by what speaks for a picture, the best lowest; None for what is named as a mask."""
     name, words = field.name.lower(), _words(field.name)
     if name in _IMAGE_NAMES:
         return 0, _IMAGE_NAMES.index(name)

@@ -78,7 +78,7 @@ class Parquet(Format):
         return choose_columns(file.schema_arrow, storage.redact(uri), self.names, labelled=labelled)
 
     def _images(self, uri: str, version: str, numbers: Collection[int]) -> Iterator[dict[int, Encoded]]:
-        """The rows of these numbers, some at a time, each exactly once: its image, or what was in the way."""
+        """Read the rows of these numbers, some at a time, each exactly once: its image, or what was in the way."""
         left = set(numbers)
         missing = ShardError(f"{storage.redact(uri)} no longer has this row; run again to list anew")
         try:
@@ -96,7 +96,7 @@ class Parquet(Format):
 
 
 def _index(file: pq.ParquetFile, entry: storage.Entry, columns: Columns) -> Iterator[list[Row]]:
-    """The rows of each row group. Raises ShardError where the column of keys is damaged or has another count."""
+    """List the rows of each row group. Raises ShardError where the column of keys is damaged or has another count."""
     described = listed(entry)
     for group, numbers in enumerate(_row_numbers(file, columns.image, entry.uri)):
         keys: list[str | None] = [None] * len(numbers)
@@ -113,7 +113,7 @@ def _index(file: pq.ParquetFile, entry: storage.Entry, columns: Columns) -> Iter
 def _group_images(
     file: pq.ParquetFile, uri: str, column: Column, group: int, numbers: range, chosen: set[int]
 ) -> Iterator[dict[int, Encoded]]:
-    """The chosen rows of one row group, as `_images` gives them."""
+    """Read the chosen rows of one row group, as `_images` gives them."""
     left, at = set(chosen), numbers.start
     bytes_a_row = _chunk(file, group, column).total_uncompressed_size // max(len(numbers), 1)
     at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(bytes_a_row, 1)))
@@ -142,7 +142,7 @@ def _file(uri: str, version: str) -> Iterator[pq.ParquetFile]:
 
 
 def _row_numbers(file: pq.ParquetFile, column: Column, uri: str) -> Iterator[range]:
-    """The numbers of the rows in each row group. A count that the image column contradicts raises ShardError."""
+    """Number the rows of each row group. A count that the image column contradicts raises ShardError."""
     first = 0
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
@@ -154,7 +154,7 @@ def _row_numbers(file: pq.ParquetFile, column: Column, uri: str) -> Iterator[ran
 
 
 def _chunk(file: pq.ParquetFile, group: int, column: Column) -> pq.ColumnChunkMetaData:
-    """What the file says of a column in a row group."""
+    """Find what the file says of a column in a row group."""
     paths = [file.schema.column(i).path for i in range(len(file.schema))]
     return file.metadata.row_group(group).column(paths.index(column.path))
 

@@ -64,7 +64,7 @@ def _is_image(name: PurePosixPath) -> bool:
 
 
 def _members(entry: storage.Entry) -> Iterator[Row]:
-    """Every member but folders, in order: a row of MANIFEST, and its `name`; a link or the like is a failed row.
+    """List every member but folders, in order: a row of MANIFEST, and its `name`; a link or the like is a failed row.
 
     Headers are read ahead in small blocks, so large members are stepped over and small ones are not asked for singly.
 
@@ -101,7 +101,7 @@ def _member(member: tarfile.TarInfo) -> Row:
 
 
 def _read_members(root: str, path: str, members: Sequence[Row]) -> list[bytes | StorageError]:
-    """The bytes of members of one tar; neighbours are fetched with one request."""
+    """Read members of one tar; neighbours are fetched with one request."""
     starts = [row["offset"] for row in members]
     ends = [row["offset"] + row["length"] for row in members]
     spans = merge_offset_ranges([path] * len(members), starts, ends, max_gap=_MAX_GAP_BYTES, max_block=_MAX_SPAN_BYTES)
