@@ -167,16 +167,16 @@ def run(config: ScaleBenchmark, folder: Path, answer: Connection) -> None:
 
 
 class StorePeak(threading.Thread):
-    """Looks once a second how many bytes lie in the cluster's object stores."""
+    """Measures once a second how many bytes lie in the cluster's object stores."""
 
     def __init__(self) -> None:
-        """Ready to start."""
+        """Prepare to start."""
         super().__init__(daemon=True)
         self._ended = threading.Event()
         self._peak = 0.0
 
     def run(self) -> None:
-        """Look until it is stopped."""
+        """Measure until it is stopped."""
         while not self._ended.wait(1):
             there, free = (
                 resources.get("object_store_memory", 0.0)

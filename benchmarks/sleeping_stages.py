@@ -19,8 +19,8 @@ from pipeline.data import rows
 LABELS, STRIDE = 21, 8
 
 
-class SleepingSegmenter(SegmentStage):
-    """Gives every image the same scores after a while."""
+class SleepingSegmentStage(SegmentStage):
+    """Gives every image the same logits after a while."""
 
     seconds: ClassVar[float]
     shape: ClassVar[tuple[int, int, int]]
@@ -31,14 +31,14 @@ class SleepingSegmenter(SegmentStage):
 
     def _segment(self, batch: pa.Table) -> pa.Table:
         time.sleep(self.seconds * batch.num_rows)
-        scores = np.zeros(self.shape, np.float16).tobytes()
-        constant = {"logits": [scores] * batch.num_rows, "shape": [self.shape] * batch.num_rows}
+        logits = np.zeros(self.shape, np.float16).tobytes()
+        constant = {"logits": [logits] * batch.num_rows, "shape": [self.shape] * batch.num_rows}
         for name, values in constant.items():
             batch = batch.append_column(LOGITS.field(name), pa.array(values, LOGITS.field(name).type))
         return batch
 
 
-class SleepingRefiner(RefineStage):
+class SleepingRefineStage(RefineStage):
     """Gives every image the same mask after a while."""
 
     seconds: ClassVar[float]
@@ -55,10 +55,10 @@ class SleepingRefiner(RefineStage):
 
 def stages(
     mask: NDArray[np.uint8], segment_seconds: float, refine_seconds: float
-) -> tuple[type[SleepingSegmenter], type[SleepingRefiner]]:
+) -> tuple[type[SleepingSegmentStage], type[SleepingRefineStage]]:
     """Make the two stages for images like `mask`, (H, W) uint8, each with the seconds it sleeps for an image."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call] # workers cannot import a benchmark
     height, width = (-(-side // STRIDE) + 1 for side in mask.shape)
-    SleepingSegmenter.seconds, SleepingSegmenter.shape = segment_seconds, (LABELS, height, width)
-    SleepingRefiner.seconds, SleepingRefiner.mask = refine_seconds, mask
-    return SleepingSegmenter, SleepingRefiner
+    SleepingSegmentStage.seconds, SleepingSegmentStage.shape = segment_seconds, (LABELS, height, width)
+    SleepingRefineStage.seconds, SleepingRefineStage.mask = refine_seconds, mask
+    return SleepingSegmentStage, SleepingRefineStage
