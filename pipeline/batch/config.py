@@ -29,8 +29,8 @@ class RunConfig(StorageConfig, ColumnFlags):
         model: a built-in name, a name of the zoo, or the path or URI of a weights file.
         input_format: what the input holds; auto tells from the names.
         limit: take only the first N images of the listing.
-        error_budget: share of failed images, 0 to 1, above which the exit code is 3; a run stops early, after a commit,
-            where its failures exceed it of all that is to do.
+        error_budget: share of failed images, 0 to 1, above which the exit code is 3; a run stops early where its
+            failures exceed it of all that is to do.
         max_pixels: refuse images with more pixels (width * height).
         commit_seconds: write finished masks at least this often, in seconds.
         retry_errors: do only what has its row in errors/, again; what has failed by its listing alone is left.

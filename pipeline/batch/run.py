@@ -37,6 +37,7 @@ _BLOCKS_WANTED = 64
 _IMAGES_A_BLOCK = 4  # in batches of a SegmentStage
 _SHOW_SECONDS = 0.5
 _CLUSTER_SECONDS = 10.0
+_JUDGE_SECONDS = 10.0
 
 
 def segment(ready: Preflight) -> Summary:
@@ -116,6 +117,8 @@ class _Run:
                     counts = tracker.counts()
                     progress.show(counts.finished, counts.failed)
                     self.metrics.update(self.manifest.rows, plan, counts, self.committer.receipts)
+                    if self._must_stop(counts.failed):
+                        self.committer.commit_if_due(_JUDGE_SECONDS)  # the tracker may count a lost worker's rows twice
 
             def check_cluster() -> None:
                 capacity.check()
@@ -130,7 +133,7 @@ class _Run:
                         raise_failure()
                         self.first_done = self.first_done or time.monotonic()
                         self.committer.add(block.ref, block.metadata.size_bytes)
-                        self.stopped = self._must_stop()
+                        self.stopped = self._must_stop(sum(receipt.failed for receipt in self.committer.receipts))
                         if self.stopped:
                             break
             finally:
@@ -138,12 +141,10 @@ class _Run:
             show()
         tracker.stop()
 
-    def _must_stop(self) -> bool:
-        """Tell whether too many images have failed. Images that are tried again stop no run: it would never end."""
-        failed = sum(receipt.failed for receipt in self.committer.receipts)
-        return not self.ready.config.retry_errors and self.ready.config.budget.is_exceeded_early(
-            failed, self.manifest.rows
-        )
+    def _must_stop(self, failed: int) -> bool:
+        """Tell whether so many failures are too many. Images tried again stop no run: it would never come to an end."""
+        config = self.ready.config
+        return not config.retry_errors and config.budget.is_exceeded_early(failed, self.manifest.rows)
 
     def summary(self) -> Summary:
         """Account for every image. Raises RunError where one is lost or has two rows."""

@@ -80,10 +80,11 @@ class Committer:
             if self._bytes >= FILE_BYTES:
                 self._commit()
 
-    def commit_if_due(self) -> None:
-        """Commit what has waited long enough, and take the receipts of what is committed by now."""
+    def commit_if_due(self, seconds: float | None = None) -> None:
+        """Commit what has waited `seconds`, by default the Committer's, and take the receipts of what is committed."""
+        seconds = self.seconds if seconds is None else seconds
         with self._lock:
-            if self._blocks and time.monotonic() - self._since >= self.seconds:
+            if self._blocks and time.monotonic() - self._since >= seconds:
                 self._commit()
             self._settle(allowed=len(self._writing))
 

@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline import masks, storage
+from pipeline.batch import run
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import last_line, run_job
 
@@ -11,13 +12,16 @@ pytestmark = pytest.mark.usefixtures("cluster")
 BROKEN, GOOD = 120, 80
 
 
-def test_a_run_that_exceeds_its_budget_stops_early_and_is_continued(bucket: str) -> None:
+def test_a_run_that_exceeds_its_budget_stops_early_and_is_continued(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_JUDGE_SECONDS", 0.1)
     for i in range(BROKEN):
         storage.put_whole(f"{bucket}/in/a-{i:03d}.jpg", b"not an image")
     for i in range(GOOD):
         storage.put_whole(f"{bucket}/in/b-{i:03d}.jpg", jpeg(photo(i, 150, 200)))
     flags = (f"--input={bucket}/in", f"--output={bucket}/out")
-    slowly = ("--refine.backend=pydensecrf", "--commit-seconds=0.1")  # enough to be stopped in the middle
+    slowly = ("--refine.backend=pydensecrf",)  # enough to be stopped in the middle
     code, out, err = run_job(*flags, *slowly)
     assert code == 3, err
     stopped = last_line(out)
