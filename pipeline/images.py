@@ -17,7 +17,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from pipeline.errors import ImageError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Lower-case suffixes of the formats that decode reads. The bytes decide, not the suffix."""
 
 DEFAULT_MAX_PIXELS = 200_000_000

@@ -218,7 +218,7 @@ def test_an_unknown_orientation_is_upright():
 
 
 def test_the_bytes_decide_and_not_the_name():
-    assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"} == images.EXTENSIONS
+    assert {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"} == images.EXTENSIONS
     assert images.decode(bytearray(encoded(plain(), "PNG"))).shape == (4, 5, 3)
 
 

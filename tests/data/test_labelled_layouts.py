@@ -126,7 +126,13 @@ def test_damage_in_a_parquet_file_costs_the_pairs_it_holds(tmp_path):
         assert "train.parquet is not a readable Parquet file: could not verify page" in found[f"train.parquet#{row}"]
 
 
-@pytest.mark.parametrize("damage", ["header", "truncated", "zeros"])
+def test_tars_one_after_the_other_are_all_read(tmp_path):
+    members = [[(f"{n}{end}", png(plane)) for end, plane in zip(ENDS, pair(n), strict=True)] for n in range(3)]
+    (tmp_path / "train-0.tar").write_bytes(b"".join(map(tar_bytes, members)))
+    assert problems(tmp_path, "webdataset") == {f"train-0.tar/{n}": None for n in range(3)}
+
+
+@pytest.mark.parametrize("damage", ["header", "truncated", "zeros", "block of zeros"])
 def test_a_damaged_tar_is_an_error_that_names_it(tmp_path, damage):
     """Not a listing that ends early and says nothing."""
     members = [(f"{n}{end}", png(plane)) for n in range(3) for end, plane in zip(ENDS, pair(n), strict=True)]
@@ -135,7 +141,8 @@ def test_a_damaged_tar_is_an_error_that_names_it(tmp_path, damage):
     if damage == "truncated":
         del whole[middle + 700 :]
     else:
-        whole[middle : middle + 100] = b"\xff" * 100 if damage == "header" else bytes(100)
+        size = 512 if damage == "block of zeros" else 100
+        whole[middle : middle + size] = b"\xff" * size if damage == "header" else bytes(size)
     (tmp_path / "train-0.tar").write_bytes(whole)
     with pytest.raises(ShardError, match=r"train-0\.tar is not a readable tar: "):
         list_pairs(str(tmp_path), "webdataset", "train")

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.data.formats import FORMATS, ColumnNames
-from pipeline.data.index import index_shard
+from pipeline.data.index import index_name, index_shard
 from pipeline.data.source import open_source
 from pipeline.errors import ConfigError, StorageError
 from tests.helpers.shards import fetched, fetched_rows, listed, parquet_bytes, tar_bytes
@@ -209,6 +209,42 @@ def test_a_tar_cut_in_the_middle_keeps_what_came_before(tmp_path: Path) -> None:
     assert [found[str(i)]["image"] for i in range(3)] == [bytes([i]) * 2000 for i in range(3)]
     assert found["cut.tar"]["stage"] == "list"
     assert "not a readable tar" in found["cut.tar"]["message"]
+
+
+def test_tars_one_after_the_other_are_all_read(tmp_path: Path) -> None:
+    """`cat a.tar b.tar > c.tar`: where zeros end an archive, another may follow."""
+    first = tar_bytes({f"a{n}.jpg": bytes([n]) * 700 for n in range(2)})
+    second = tar_bytes({f"b{n}.jpg": bytes([n]) * 900 for n in range(3)}, format=tarfile.GNU_FORMAT)
+    storage.put_whole(f"{tmp_path}/in/c.tar", first + second)
+    wanted = {f"a{n}": bytes([n]) * 700 for n in range(2)} | {f"b{n}": bytes([n]) * 900 for n in range(3)}
+    assert {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)} == wanted
+
+
+@pytest.mark.parametrize("zeros", [512, 1024, 10240, 10240 + 300])
+def test_zeros_may_follow_the_end_of_a_tar(tmp_path: Path, zeros: int) -> None:
+    whole = tar_bytes({"a.jpg": b"x"}).rstrip(b"\0")
+    whole += bytes(-len(whole) % 512)
+    storage.put_whole(f"{tmp_path}/in/a.tar", whole + bytes(zeros))
+    assert [row["key"] for row in fetched(f"{tmp_path}/in", tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize("what", ["header overwritten", "text behind the end"])
+def test_what_is_lost_in_a_tar_is_one_failed_row(tmp_path: Path, what: str) -> None:
+    whole = bytearray(tar_bytes({f"{n}.jpg": b"\1" * 2000 for n in range(5)}, format=tarfile.GNU_FORMAT))
+    if what == "text behind the end":
+        whole += b"checksum: none\n"
+    else:
+        whole[2560 * 2 : 2560 * 2 + 512] = bytes(512)
+    storage.put_whole(f"{tmp_path}/in/a.tar", bytes(whole))
+    rows = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert sorted(rows) == [str(n) for n in range(5 if what == "text behind the end" else 2)] + ["a.tar"]
+    assert "no header and no end of the archive at byte" in rows["a.tar"]["message"]
+
+
+def test_an_index_made_by_an_older_rule_is_not_used(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/a.tar", tar_bytes({"a.jpg": b"x"}))
+    [entry] = storage.list_files(f"{tmp_path}/in")
+    assert index_name(entry, FORMATS["webdataset"]) != index_name(entry, FORMATS["images"])
 
 
 def test_what_is_no_tar_is_one_failed_row(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """WebDataset tars: every image member is a picture, and members that share a name up to its first dot are a sample."""
 
+import io
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,9 @@ from pipeline.data.rows import Row, failure, listed, printable
 from pipeline.errors import ShardError, StorageError
 from pipeline.images import EXTENSIONS
 
+_RULE = 2
+"""Number of the rule by which members are found, counted up when it finds others in some file."""
+
 _READ_AHEAD_BYTES = 256 * 1024
 _MAX_GAP_BYTES = 256 * 1024
 _MAX_SPAN_BYTES = 32 * 1024 * 1024
@@ -29,6 +33,11 @@ class WebDataset(Format):
     name = "webdataset"
     suffixes = frozenset({".tar"})
     files = "tar files"
+
+    @property
+    def index_id(self) -> str:
+        """See Format."""
+        return f"rule {_RULE}"
 
     def index(self, entry: storage.Entry) -> Iterator[list[Row]]:
         """See Format. One list; where the tar is damaged, of the members before that."""
@@ -67,26 +76,44 @@ def _members(entry: storage.Entry) -> Iterator[Row]:
     """List every member but folders, in order: a row of MANIFEST, and its `name`; a link or the like is a failed row.
 
     Headers are read ahead in small blocks, so large members are stepped over and small ones are not asked for singly.
+    Archives that were written one after the other (`cat a.tar b.tar`) are all read.
 
     Raises:
-        ShardError: the tar ends early, or a header is damaged.
+        ShardError: the tar ends early, a header is damaged, or something else than archives follows its end.
         StorageError: the storage does not answer, or refuses to.
     """
     described = listed(entry)
-    with (
-        opened(entry.uri, entry.version, "tar", _READ_AHEAD_BYTES) as stream,
-        tarfile.open(fileobj=stream, mode="r:") as archive,
-    ):
+    with opened(entry.uri, entry.version, "tar", _READ_AHEAD_BYTES) as stream:
         end = stream.seek(0, os.SEEK_END)
-        for member in archive:
-            archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has seen
-            if member.offset_data + member.size > end and not member.issparse():
-                raise tarfile.ReadError(f"it ends within {member.name}")
-            if not member.isdir():
-                yield described | _member(member)
-        stream.seek(archive.offset)  # a damaged header ends the archive as its mark does
-        if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise tarfile.ReadError(f"no header and no end of the archive at byte {archive.offset}")
+        start: int | None = 0
+        while start is not None:
+            stream.seek(start)
+            with tarfile.open(fileobj=stream, mode="r:") as archive:
+                for member in archive:
+                    archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has seen
+                    if member.offset_data + member.size > end and not member.issparse():
+                        raise tarfile.ReadError(f"it ends within {member.name}")
+                    if not member.isdir():
+                        yield described | _member(member)
+                start = _next_archive(stream, archive.offset)
+
+
+def _next_archive(stream: io.RawIOBase, mark: int) -> int | None:
+    """Find what follows the end mark at byte `mark`, two or more blocks of zeros; None where the file ends with it.
+
+    Raises:
+        tarfile.ReadError: there is no such mark. A damaged header ends an archive too, and so does one that was
+            overwritten by zeros: a single block of them, before more data, is no end.
+    """
+    stream.seek(mark)
+    zeros, rest = 0, b""
+    while not rest and (data := stream.read(_READ_AHEAD_BYTES)):
+        rest = data.lstrip(tarfile.NUL)
+        zeros += len(data) - len(rest)
+    blocks = zeros // tarfile.BLOCKSIZE
+    if blocks < (2 if rest else 1):
+        raise tarfile.ReadError(f"no header and no end of the archive at byte {mark}")
+    return mark + blocks * tarfile.BLOCKSIZE if rest else None
 
 
 def _member(member: tarfile.TarInfo) -> Row:
