@@ -21,8 +21,8 @@ def main(argv: list[str] | None = None) -> int:
         "--repair", action="store_true", help="move bad files to URI/_quarantine; the next run does their images again"
     )
     flags = parser.parse_args(argv)
-    uri = storage.normalize(flags.uri)
     try:
+        uri = storage.normalize(storage.Uri(flags.uri))
         verification = masks.verify(uri)
         for problem in verification.problems:
             print(f"{storage.redact(problem.uri)}: {problem.what}", file=sys.stderr)

@@ -1,9 +1,10 @@
 """The one command line: flags and YAML from a config dataclass, and how every job on a cluster begins and ends."""
 
+import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import register_type
@@ -19,6 +20,34 @@ _Ready = TypeVar("_Ready")
 register_type(Uri, serializer=lambda uri: str(redact(uri)), deserializer=Uri)
 
 
+class _Parser(ArgumentParser):
+    """Read the values of flags as YAML, as jsonargparse does, but paths and URIs as they stand."""
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        value = super()._get_value(action, arg_string)
+        return _uri(action.dest, value) if _takes_uri(action) else value
+
+    def _check_value_key(self, action: argparse.Action, value: Any, *args: Any, **options: Any) -> Any:
+        if _takes_uri(action) and value is not None:
+            value = _uri(action.dest, value)
+        return super()._check_value_key(action, value, *args, **options)
+
+
+def _takes_uri(action: argparse.Action) -> bool:
+    hint = getattr(action, "_typehint", None)
+    return Uri in (hint, *get_args(hint))
+
+
+def _uri(flag: str, value: object) -> Uri:
+    """Return the value of a flag as a URI. Raises ConfigError."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{flag} is {value!r} to YAML, and no path; write it in quotes")
+    try:
+        return Uri(value)
+    except ConfigError as error:
+        raise ConfigError(f"{flag}: {error}") from None
+
+
 def parse(config: type[_Config], description: str, argv: Sequence[str] | None = None) -> _Config:
     """Read the configuration a person asks for, by flags, by --config file.yaml, or both; later ones win.
 
@@ -26,9 +55,9 @@ def parse(config: type[_Config], description: str, argv: Sequence[str] | None = 
     as argparse does.
 
     Raises:
-        ConfigError: a value that the dataclass refuses.
+        ConfigError: a value that the dataclass refuses, or a path that is none.
     """
-    parser = ArgumentParser(
+    parser = _Parser(
         description=description,
         epilog="Flags may be written with dashes (--input-format) or underscores. --config takes them as YAML.",
     )

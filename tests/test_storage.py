@@ -1,5 +1,6 @@
 """One URI, one filesystem: on local paths, in memory and on a real S3 server."""
 
+import os
 import resource
 import socket
 import threading
@@ -10,8 +11,9 @@ import fsspec
 import pytest
 
 from pipeline import storage
-from pipeline.errors import MissingError, StorageError
+from pipeline.errors import ConfigError, MissingError, StorageError
 from pipeline.storage import listing
+from pipeline.storage.globs import folder_matcher, split_glob
 from tests.helpers.servers import LISTER_KEY, SECRET
 
 AWKWARD = ["plain.jpg", "with space.jpg", "we ird#?[1].jpg", "ünï/çødé.jpg", "deep/er/still/x.JPG"]
@@ -108,7 +110,49 @@ def test_a_glob_lists_no_more_than_what_begins_like_it(bucket: str, monkeypatch:
 
 def test_a_folder_may_be_called_like_a_glob(root: str) -> None:
     storage.put_whole(f"{root}/out[1]*/a.jpg", b"x")
+    storage.put_whole(f"{root}/out1/b.jpg", b"x")
     assert [e.key for e in storage.list_folder(f"{root}/out[1]*")] == ["a.jpg"]
+    assert [e.key for e in storage.list_files(f"{root}/out[1]*/")] == ["a.jpg"]
+    assert [e.key for e in storage.list_files(f"{root}/out[1]/*")] == ["out1/b.jpg"]
+
+
+def test_a_glob_without_a_meaning_says_what_to_write(root: str) -> None:
+    with pytest.raises(ConfigError, match=r"\*\*\.jpg: .* write \*\*/\*\.jpg for the files of all folders"):
+        first(f"{root}/**.jpg")
+
+
+@pytest.mark.parametrize("uri", ["s3://photos-*/x", "s3://*", "https://*.host/x"])
+def test_buckets_are_not_searched_for(uri: str) -> None:
+    with pytest.raises(ConfigError, match="wildcard in the name of its bucket or host"):
+        split_glob(uri)
+
+
+def test_a_glob_may_begin_in_the_first_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    _, top, rest = f"{tmp_path}/a.jpg".split("/", 2)
+    entered, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (entered.append(path), scandir(path))[1])
+    for slashes in ("/", "file:///"):
+        [entry] = storage.list_files(f"{slashes}{top[:-1]}?/{rest}")
+        assert (entry.uri, entry.key) == (f"{slashes}{top}/{rest}", f"{top}/{rest}")
+        assert storage.read_ranges(entry.root, [entry.key], [None], [None]) == [b"x"]
+    names = {path.removeprefix("/").partition("/")[0] for path in entered}
+    assert all(len(name) == len(top) for name in names - {""})  # other folders hold no match, and are not entered
+
+
+@pytest.mark.parametrize(
+    ("pattern", "entered", "left_out"),
+    [
+        ("a*/b/*.jpg", ["a", "ax", "a/b"], ["b", "a/c", "a/b/c"]),
+        ("a*/**/b/*.jpg", ["a", "a/b", "a/x/y"], ["b", "b/a"]),
+        ("**/*.jpg", ["a", "a/b/c"], []),
+        ("*.jpg", [], ["a", "a/b"]),
+        ("", ["a", "a/b"], []),
+    ],
+)
+def test_folders_that_cannot_hold_a_match(pattern: str, entered: list[str], left_out: list[str]) -> None:
+    matches = folder_matcher(pattern)
+    assert [folder for folder in [*entered, *left_out] if matches(folder)] == entered
 
 
 def test_a_prefix_is_not_its_longer_namesake(root: str) -> None:

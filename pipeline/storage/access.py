@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import botocore.exceptions
@@ -12,9 +11,13 @@ import fsspec
 from s3fs.utils import FileExpired
 
 from pipeline.errors import MissingError, StorageError
-from pipeline.storage.uri import S3_SCHEMES, credentials, redact, scrubbed
+from pipeline.storage.uri import S3_SCHEMES, credentials, redact, scheme_of, scrubbed
 
 _ATTEMPTS = 4
+_ERRORS = (
+    *(OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError),
+    *(ValueError, NotImplementedError),  # of a filesystem that cannot take a name, or cannot write
+)
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -23,7 +26,7 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     Raises:
         StorageError: a scheme that is not installed, or an S3 URI with credentials, which nobody would use.
     """
-    scheme = urlsplit(uri).scheme if "://" in uri else "file"
+    scheme = scheme_of(uri) or "file"
     options = _s3_options() if scheme in S3_SCHEMES else {}
     if options and credentials(uri):
         raise StorageError(
@@ -35,7 +38,7 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
             kind = fsspec.get_filesystem_class(scheme)
             return kind(**options), str(kind._strip_protocol(uri))
         fs, path = fsspec.core.url_to_fs(uri, **options)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # whatever the library behind a scheme raises, such as TypeError for lack of an option
         raise StorageError(f"cannot open {redact(uri)}: {scrubbed(str(error), uri)}") from error
     return fs, str(path)
 
@@ -50,7 +53,7 @@ def explained(uri: str, action: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError) as error:
+    except _ERRORS as error:
         kind = MissingError if isinstance(error, FileNotFoundError | FileExpired) else StorageError
         raise kind(f"cannot {action} {redact(uri)}: {scrubbed(reason(error), uri)}") from error
 

@@ -1,7 +1,6 @@
 """Listing the files below a prefix, streamed: object listings are held a page at a time."""
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,11 +8,12 @@ from itertools import chain, islice
 from typing import Any
 
 import fsspec
-from fsspec.utils import glob_translate
 
 from pipeline.storage.access import explained, filesystem, scheme
+from pipeline.storage.globs import file_matcher, folder_matcher, literal_start, split_glob
+from pipeline.storage.objects import exists
 from pipeline.storage.outages import with_retries
-from pipeline.storage.uri import below, literal_start, split_glob
+from pipeline.storage.uri import base_name, below, parent, without_last_slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +28,38 @@ class Entry:
     @property
     def root(self) -> str:
         """Give the URI that `key` is below."""
-        return self.uri[: len(self.uri) - len(self.key)].rstrip("/")
+        return parent(self.uri, self.key)
 
 
 def list_files(uri: str) -> Iterator[Entry]:
     """Stream the files at `uri`: a folder or prefix (searched through), a glob, or one file. Hidden names are left out.
 
     Object listings are held a page at a time, so a bucket of millions of keys needs no more memory than a small one.
-    A prefix with nothing below it yields nothing; a local path that is not there raises StorageError.
+    What is called exactly like `uri` goes before what a glob matches. A prefix with nothing below it yields nothing.
+
+    Raises:
+        StorageError: a local path that is not there; a storage that does not answer or may not be read.
+        ConfigError: a glob that cannot be searched for.
     """
-    yield from _matching(uri, *split_glob(uri))
+    if literal_start(uri) != uri and exists(uri):
+        yield from list_folder(uri)
+    else:
+        yield from _matching(uri, *split_glob(uri))
 
 
 def list_folder(uri: str) -> Iterator[Entry]:
     """Stream the files at `uri` as list_files does, taking `*`, `?` and `[` in it as letters of the name."""
-    yield from _matching(uri, uri.rstrip("/") or "/", "")
+    yield from _matching(uri, without_last_slash(uri), "")
 
 
 def _matching(uri: str, root: str, pattern: str) -> Iterator[Entry]:
     fs, path = filesystem(root)
-    matches = re.compile(glob_translate(pattern)).match if pattern else None
+    matches = file_matcher(pattern)
     with explained(uri, "list"):
-        for file, size, version in walk(fs, path, literal_start(pattern)):
-            key = file[len(path) :].removeprefix("/") or file.rpartition("/")[2]
+        for file, size, version in walk(fs, path, pattern):
+            key = file[len(path) :].removeprefix("/") or base_name(file)
             hidden = any(part.startswith(".") for part in key.split("/"))
-            if not hidden and (matches is None or matches(key)):
+            if not hidden and matches(key):
                 yield Entry(uri=below(root, path, file), key=key, size=size, version=version)
 
 
@@ -73,15 +80,16 @@ def is_listed(uri: str, version: str) -> bool:
         return scheme(fs) != "s3" or _etag(info) == version
 
 
-def walk(fs: fsspec.AbstractFileSystem, path: str, start: str = "") -> Iterator[tuple[str, int, str]]:
+def walk(fs: fsspec.AbstractFileSystem, path: str, pattern: str = "") -> Iterator[tuple[str, int, str]]:
     """Yield (path, size, version) of each file below `path`, or of `path` itself when it is a file.
 
-    The caller needs only the files whose path below it begins with `start`; S3 leaves the others out.
+    The caller needs only the files that match `pattern`: S3 leaves out what begins otherwise, and local folders that
+    cannot hold a match are not entered.
     """
     if scheme(fs) == "file":
-        yield from _walk_local(path)
+        yield from _walk_local(path, pattern)
     elif scheme(fs) == "s3":
-        yield from _walk_s3(fs, path, start)
+        yield from _walk_s3(fs, path, literal_start(pattern))
     else:
         info = fs.info(path)
         if info["type"] == "file":
@@ -92,17 +100,19 @@ def walk(fs: fsspec.AbstractFileSystem, path: str, start: str = "") -> Iterator[
                 yield info["name"], int(info["size"] or 0), _version(info)
 
 
-def _walk_local(path: str) -> Iterator[tuple[str, int, str]]:
+def _walk_local(path: str, pattern: str) -> Iterator[tuple[str, int, str]]:
     status = os.stat(path)
     if not os.path.isdir(path):
         yield path, status.st_size, _local_version(status)
         return
+    enters = folder_matcher(pattern)
     folders = [path]
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
+                    if enters(entry.path[len(path) :].removeprefix("/")):
+                        folders.append(entry.path)
                 elif entry.is_file():
                     status = entry.stat()
                     yield entry.path, status.st_size, _local_version(status)

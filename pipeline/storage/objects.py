@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.errors import MissingError, StorageError
 from pipeline.storage.access import explained, filesystem, reason, scheme
 from pipeline.storage.outages import is_outage, with_retries
-from pipeline.storage.uri import redact, scrubbed
+from pipeline.storage.uri import join, redact, scrubbed
 
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 
@@ -43,7 +43,7 @@ def read_ranges(
         StorageError: the storage itself does not answer.
     """
     fs, path = filesystem(root)
-    paths = [f"{path}/{key}" if key else path for key in keys]
+    paths = [join(path, key) if key else path for key in keys]
 
     def fetch() -> list[bytes | Exception]:
         items: list[bytes | Exception] = fs.cat_ranges(paths, list(starts), list(ends), on_error="return")
@@ -54,7 +54,7 @@ def read_ranges(
 
     with explained(root, "read"):
         items = with_retries(fetch)
-    return [_bytes_or_error(f"{root}/{key}", item) for key, item in zip(keys, items, strict=True)]
+    return [_bytes_or_error(join(root, key), item) for key, item in zip(keys, items, strict=True)]
 
 
 class _Stream(io.RawIOBase):

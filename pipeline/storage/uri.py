@@ -4,7 +4,14 @@ import os
 import re
 from urllib.parse import urlsplit, urlunsplit
 
+from pipeline.errors import ConfigError
+
 S3_SCHEMES = ("s3", "s3a")
+WEB_SCHEMES = ("http", "https")
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://|::.*://)")
+_ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/(?!/).*)", re.DOTALL)
+_START = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?/?")
 
 
 class Uri(str):
@@ -12,15 +19,68 @@ class Uri(str):
 
     __slots__ = ()
 
+    def __new__(cls, text: str) -> "Uri":
+        """Take a path as it stands, and a URI with its scheme in small letters. Raises ConfigError for neither."""
+        _check(text)
+        scheme = scheme_of(text)
+        return super().__new__(cls, scheme + text[len(scheme) :])
 
-_GLOB = re.compile(r"[*?\[]")
+
+def _check(text: str) -> None:
+    """Raise ConfigError for text that is neither a path nor a URI."""
+    if not text:
+        raise ConfigError("it is empty; give a path or a URI, such as s3://bucket/folder")
+    if "\0" in text or _is_not_utf8(text):
+        raise ConfigError(f"{text!r} is not text in UTF-8 without null characters; rename the file or folder")
+    if one_slash := _ONE_SLASH.fullmatch(text):
+        scheme, path = one_slash.groups()
+        uri = f"{scheme}://{path}" if scheme == "file" else f"{scheme}:/{path}"
+        raise ConfigError(f"a URI has two slashes behind {scheme}:, here is one; write {redact(uri)}")
+    scheme = scheme_of(text)
+    try:
+        host = urlsplit(text).netloc if scheme else ""
+    except ValueError as error:
+        raise ConfigError(f"it is not a valid URI: {error}") from None
+    if scheme in (*S3_SCHEMES, *WEB_SCHEMES) and not host:
+        part = "bucket" if scheme in S3_SCHEMES else "host"
+        raise ConfigError(f"{text} names no {part}; write {scheme}://{part}/folder")
+
+
+def _is_not_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def scheme_of(uri: str) -> str:
+    """Return the scheme of a URI in small letters: s3, https ...; empty for a local path."""
+    scheme = _SCHEME.match(uri)
+    return scheme[0].lower() if scheme else ""
 
 
 def normalize(uri: str) -> str:
     """Make `uri` absolute, without a trailing slash, so that it means the same on every machine of a cluster."""
-    if "://" in uri:
-        return uri.rstrip("/")
+    if scheme_of(uri):
+        location, query = split_query(uri)
+        return without_last_slash(location) + query
     return os.path.abspath(os.path.expanduser(uri))
+
+
+def split_query(uri: str) -> tuple[str, str]:
+    """Split `https://host/x?a=b` into `https://host/x` and `?a=b`; any other URI has no query, but names with `?`."""
+    if scheme_of(uri) not in WEB_SCHEMES or "?" not in uri:
+        return uri, ""
+    start = uri.index("?")
+    return uri[:start], uri[start:]
+
+
+def without_last_slash(uri: str) -> str:
+    """Remove slashes at the end of `uri`, but for those that it begins with."""
+    start = _START.match(uri)
+    assert start is not None
+    return start[0] + uri[start.end() :].rstrip("/")
 
 
 def redact(uri: str) -> str:
@@ -28,8 +88,7 @@ def redact(uri: str) -> str:
     user = credentials(uri)
     if user:
         uri = uri.replace(f"://{user}@", "://***@", 1)
-    scheme, _, _ = uri.partition("://")
-    if scheme not in ("http", "https"):
+    if scheme_of(uri) not in WEB_SCHEMES:
         return uri
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(query=re.sub(r"=[^&]*", "=***", parts.query)))
@@ -37,7 +96,7 @@ def redact(uri: str) -> str:
 
 def credentials(uri: str) -> str:
     """Return user and password as they stand in `uri`, before the bucket or host; empty where there are none."""
-    scheme, _, rest = uri.partition("://")
+    scheme, rest = scheme_of(uri), uri.partition("://")[2]
     first = rest.partition("/")[0]
     if "@" in first:
         return first.rpartition("@")[0]
@@ -48,7 +107,7 @@ def credentials(uri: str) -> str:
 
 def scrubbed(text: str, uri: str) -> str:
     """Remove from `text`, which other code wrote about `uri`, all that `redact` removes from `uri`."""
-    secrets = [credentials(uri)] + (urlsplit(uri).query.split("&") if uri.startswith(("http://", "https://")) else [])
+    secrets = [credentials(uri)] + (urlsplit(uri).query.split("&") if scheme_of(uri) in WEB_SCHEMES else [])
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return text
@@ -56,22 +115,20 @@ def scrubbed(text: str, uri: str) -> str:
 
 def join(uri: str, *parts: str) -> str:
     """Append path components to `uri` as they are: in a bucket `a`, `/a` and `a/` are three names."""
-    return "/".join([uri.rstrip("/"), *parts])
+    location, query = split_query(uri)
+    location = without_last_slash(location)
+    return ("" if location.endswith("/") else "/").join([location, "/".join(parts)]) + query
 
 
-def split_glob(uri: str) -> tuple[str, str]:
-    """Split `s3://b/x/**/*.jpg` into `s3://b/x` and `**/*.jpg`, an empty pattern where there is no wildcard."""
-    wildcard = _GLOB.search(uri)
-    if not wildcard or ("://" not in uri and os.path.exists(uri)):
-        return uri.rstrip("/") or "/", ""
-    cut = uri.rfind("/", 0, wildcard.start())
-    return uri[:cut], uri[cut + 1 :]
+def parent(uri: str, key: str) -> str:
+    """Return the URI that `key` is below: `join` of both is `uri`."""
+    location, query = split_query(uri)
+    return without_last_slash(location[: len(location) - len(key)]) + query
 
 
-def literal_start(pattern: str) -> str:
-    """Return the part of a glob before its first wildcard."""
-    wildcard = _GLOB.search(pattern)
-    return pattern[: wildcard.start()] if wildcard else pattern
+def base_name(uri: str) -> str:
+    """Return the last component of a URI or path, without the query that it may have on the web."""
+    return split_query(uri)[0].rpartition("/")[2]
 
 
 def below(root: str, path: str, file: str) -> str:
