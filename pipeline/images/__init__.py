@@ -11,11 +11,12 @@ from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from pipeline.errors import ImageError
+from pipeline.images.bmp import without_empty_alpha
+from pipeline.images.png import PngFile, alpha_of_16_bits
+from pipeline.images.tiff import TiffFile
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Lower-case suffixes of the formats that decode reads. The bytes decide, not the suffix."""
@@ -24,14 +25,14 @@ DEFAULT_MAX_PIXELS = 200_000_000
 
 _DECODERS: tuple[tuple[bytes, Callable[[io.BytesIO], Image.Image]], ...] = (
     (b"\xff\xd8\xff", JpegImageFile),  # the first picture of a phone's multi-picture JPEG too
-    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngFile),
     (b"GIF8", GifImageFile),
     (b"RIFF", WebPImageFile),
     (b"BM", BmpImageFile),
-    (b"II*\0", TiffImageFile),
-    (b"MM\0*", TiffImageFile),
-    (b"II+\0", TiffImageFile),
-    (b"MM\0+", TiffImageFile),
+    (b"II*\0", TiffFile),
+    (b"MM\0*", TiffFile),
+    (b"II+\0", TiffFile),
+    (b"MM\0+", TiffFile),
 )
 
 _UPRIGHT = {
@@ -143,10 +144,15 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Convert to mode RGB: greys scaled to 8 bits, transparency composited on white."""
+    alpha = alpha_of_16_bits(image) if isinstance(image, PngFile) else None
+    if isinstance(image, BmpImageFile):
+        image = without_empty_alpha(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _grey_to_8_bits(image)
     elif image.mode == "La":  # grey with premultiplied alpha
         image = image.convert("LA")
+    if alpha is not None:
+        image.putalpha(alpha)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         canvas = Image.new("RGB", image.size, "white")
@@ -158,7 +164,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _grey_to_8_bits(image: Image.Image) -> Image.Image:
     """Scale grey of more than 8 bits or floating point to mode L: Pillow's own conversion clips instead."""
     grey = np.asarray(image)
-    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    tags = image.tag_v2 if isinstance(image, TiffFile) else {}
     white = 1.0 if image.mode == "F" else 4095.0 if tags.get(_BITS_PER_SAMPLE_TAG) == (12,) else 65535.0
     low, high = float(grey.min()), float(grey.max())
     if not (low >= 0 and high <= white):
