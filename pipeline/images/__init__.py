@@ -8,13 +8,12 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from pipeline.errors import ImageError
-from pipeline.images.bmp import without_empty_alpha
+from pipeline.images.bmp import BmpFile, without_empty_alpha
 from pipeline.images.png import PngFile, alpha_of_16_bits
 from pipeline.images.tiff import TiffFile
 
@@ -28,7 +27,7 @@ _DECODERS: tuple[tuple[bytes, Callable[[io.BytesIO], Image.Image]], ...] = (
     (b"\x89PNG\r\n\x1a\n", PngFile),
     (b"GIF8", GifImageFile),
     (b"RIFF", WebPImageFile),
-    (b"BM", BmpImageFile),
+    (b"BM", BmpFile),
     (b"II*\0", TiffFile),
     (b"MM\0*", TiffFile),
     (b"II+\0", TiffFile),
@@ -59,7 +58,8 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
     EXIF orientation is applied, and ignored where the EXIF block is damaged. Transparent parts are composited on white,
     whatever colour is stored below them. 16-bit samples become 8 bits, value / 257 for grey, the high byte for RGB.
     Floating-point grey must lie in [0, 1] and is scaled by 255. Colour profiles are not applied; CMYK is converted
-    by (255 - ink) * (255 - black) / 255.
+    by (255 - ink) * (255 - black) / 255. Texts and profiles of a PNG that unpack to more than 1 MiB are passed over.
+    A BMP is opaque where its alpha is 0 everywhere, and where a pixel has 16 bits.
 
     Args:
         data: the encoded image.
@@ -145,7 +145,7 @@ def _orientation(image: Image.Image) -> int:
 def _rgb(image: Image.Image) -> Image.Image:
     """Convert to mode RGB: greys scaled to 8 bits, transparency composited on white."""
     alpha = alpha_of_16_bits(image) if isinstance(image, PngFile) else None
-    if isinstance(image, BmpImageFile):
+    if isinstance(image, BmpFile):
         image = without_empty_alpha(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _grey_to_8_bits(image)

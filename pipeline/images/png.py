@@ -36,13 +36,10 @@ def alpha_of_16_bits(image: PngFile) -> Image.Image | None:
     colour = image.info.get("transparency")
     if colour is None or image.depth != 16 or image.colour_type not in (_GREY, _RGB):
         return None
-    samples = np.asarray(image)
     if image.colour_type == _GREY:
-        return Image.fromarray(_opaque(samples, np.uint16(colour)))
-    high, low = (np.array(colour) >> 8).astype(np.uint8), (np.array(colour) & 255).astype(np.uint8)
-    opaque = _opaque(samples, high)
-    opaque |= _opaque(np.asarray(_low_bytes(image)), low)
-    return Image.fromarray(opaque)
+        return Image.fromarray(_opaque(image, np.array(colour)))
+    high, low = np.divmod(np.array(colour), 256)
+    return Image.fromarray(_opaque(image, high) | _opaque(_low_bytes(image), low))
 
 
 def _low_bytes(image: PngFile) -> Image.Image:
@@ -53,12 +50,14 @@ def _low_bytes(image: PngFile) -> Image.Image:
     return low
 
 
-def _opaque(samples: NDArray[np.generic], colour: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Mark each pixel of (H, W) or (H, W, 3) samples: 0 where it has the colour, else 255."""
-    alpha = np.empty(samples.shape[:2], np.uint8)
-    for top in range(0, len(samples), _BAND_ROWS):
-        differs = samples[top : top + _BAND_ROWS] != colour
-        alpha[top : top + _BAND_ROWS] = (differs.any(axis=2) if differs.ndim == 3 else differs) * np.uint8(255)
+def _opaque(image: Image.Image, colour: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Make (H, W) alpha: 0 where a pixel has the colour, else 255; a band of rows at a time, for the memory's sake."""
+    width, height = image.size
+    alpha = np.empty((height, width), np.uint8)
+    for top in range(0, height, _BAND_ROWS):
+        bottom = min(top + _BAND_ROWS, height)
+        differs = np.asarray(image.crop((0, top, width, bottom))) != colour
+        alpha[top:bottom] = (differs.any(axis=2) if differs.ndim == 3 else differs) * np.uint8(255)
     return alpha
 
 
