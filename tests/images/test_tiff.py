@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import struct
 from typing import Any
 
 import imagecodecs
@@ -221,3 +222,15 @@ def test_the_limit_comes_before_the_planes(bits: int) -> None:
     data = written(np.moveaxis(noise(3, bits), -1, 0), photometric="rgb", planarconfig="separate")
     with pytest.raises(ImageError, match="the limit is 1000"):
         images.decode(data, max_pixels=1000)
+
+
+@pytest.mark.parametrize(
+    ("planes", "compression"), [("contig", "deflate"), ("separate", "deflate"), ("separate", None)]
+)
+def test_tiles_far_larger_than_the_picture_are_an_error(planes: str, compression: str | None) -> None:
+    pixels = noise(3, 16) if planes == "contig" else np.moveaxis(noise(3, 16), -1, 0)
+    data = written(pixels, photometric="rgb", planarconfig=planes, tile=(16, 32), compression=compression)
+    length = struct.pack("<HHII", 323, 4, 1, 16)
+    assert data.count(length) == 1
+    with pytest.raises(ImageError, match="in tiles of 32x16000000"):
+        images.decode(data.replace(length, struct.pack("<HHII", 323, 4, 1, 16_000_000)))
