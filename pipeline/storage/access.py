@@ -11,7 +11,8 @@ import fsspec
 from s3fs.utils import FileExpired
 
 from pipeline.errors import MissingError, StorageError
-from pipeline.storage.uri import S3_SCHEMES, credentials, redact, scheme_of, scrubbed
+from pipeline.storage.uri import S3_SCHEMES, WEB_SCHEMES, credentials, redact, scheme_of, scrubbed
+from pipeline.storage.web import WebFileSystem
 
 _ATTEMPTS = 4
 _ERRORS = (
@@ -37,6 +38,8 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         if scheme in (*S3_SCHEMES, "file"):  # whose names may hold what fsspec chains filesystems by, `::`
             kind = fsspec.get_filesystem_class(scheme)
             return kind(**options), str(kind._strip_protocol(uri))
+        if scheme in WEB_SCHEMES:
+            return WebFileSystem(), uri
         fs, path = fsspec.core.url_to_fs(uri, **options)
     except Exception as error:  # whatever the library behind a scheme raises, such as TypeError for lack of an option
         raise StorageError(f"cannot open {redact(uri)}: {scrubbed(str(error), uri)}") from error

@@ -15,6 +15,13 @@ from pipeline.storage.objects import exists
 from pipeline.storage.outages import with_retries
 from pipeline.storage.uri import base_name, below, parent, without_last_slash
 
+_VERSION_FIELDS = (
+    *("etag", "ETag", "md5Hash", "mtime", "updated", "last_modified", "LastModified", "created"),
+    *("generation", "content_md5", "Content-MD5", "Digest", "md5", "sha256", "sha", "checksum", "crc32c", "blob_id"),
+    *("Last-Modified", "modified", "modify", "modificationTime", "last_write_time"),
+)
+"""What filesystems call a digest, a generation or a time of an object, in the order in which they are believed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -66,8 +73,7 @@ def _matching(uri: str, root: str, pattern: str) -> Iterator[Entry]:
 def is_listed(uri: str, version: str) -> bool:
     """Tell whether the object at `uri` is there and still has the `version` it was listed with. Raises StorageError.
 
-    Only local files and S3 objects give the same version by themselves as in a listing; elsewhere an object that is
-    there counts as unchanged.
+    Where the listing told neither size nor version, an object that is there counts as unchanged.
     """
     fs, path = filesystem(uri)
     with explained(uri, "read"):
@@ -77,7 +83,9 @@ def is_listed(uri: str, version: str) -> bool:
             info = with_retries(lambda: fs.info(path))
         except FileNotFoundError:
             return False
-        return scheme(fs) != "s3" or _etag(info) == version
+        if scheme(fs) == "s3":
+            return _etag(info) == version
+        return version in (*_versions(info), "None")
 
 
 def walk(fs: fsspec.AbstractFileSystem, path: str, pattern: str = "") -> Iterator[tuple[str, int, str]]:
@@ -95,7 +103,7 @@ def walk(fs: fsspec.AbstractFileSystem, path: str, pattern: str = "") -> Iterato
         if info["type"] == "file":
             yield path, int(info["size"] or 0), _version(info)
             return
-        for _, _, files in fs.walk(path, detail=True):
+        for _, _, files in fs.walk(path, detail=True, on_error="raise"):
             for info in files.values():
                 yield info["name"], int(info["size"] or 0), _version(info)
 
@@ -151,7 +159,10 @@ def _s3_items(fs: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterat
 
 def _version(info: dict[str, Any]) -> str:
     """Return a text that changes when the object does, as far as this filesystem tells."""
-    for field in ("etag", "ETag", "md5Hash", "mtime", "updated", "last_modified", "LastModified", "created"):
-        if info.get(field):
-            return f"{info['size']}-{info[field]}".replace('"', "")
-    return str(info["size"])
+    return _versions(info)[0]
+
+
+def _versions(info: dict[str, Any]) -> list[str]:
+    """Return all texts that change when the object does; the last is its size alone, the least that is told."""
+    fields = [f"{info['size']}-{info[field]}".replace('"', "") for field in _VERSION_FIELDS if info.get(field)]
+    return [*fields, str(info["size"])]

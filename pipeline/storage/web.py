@@ -1,0 +1,76 @@
+"""Web servers as a storage: ranges are checked, and outages told apart from what is not there."""
+
+from typing import Any
+
+import aiohttp
+from fsspec.asyn import _run_coros_in_chunks
+from fsspec.implementations.http import HTTPFileSystem
+from fsspec.spec import AbstractBufferedFile
+
+
+class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """Read from a web server as fsspec does, without what it takes for granted there."""
+
+    async def _cat_file(self, url: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        """Read an object, or the bytes from `start` to `end`. Raises OSError where the server sends others."""
+        if start is None or end is None:
+            return bytes(await super()._cat_file(url, start, end, **options))
+        if start >= end:
+            return b""
+        session = await self.set_session()
+        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        async with session.get(self.encode_url(url), headers=headers) as response:
+            if response.status == 416:  # they lie behind the end
+                return b""
+            self._raise_not_found_for_status(response, url)
+            first = response.headers.get("Content-Range", "").removeprefix("bytes").strip().partition("-")[0]
+            if response.status != 206 or first != str(start):
+                raise OSError(
+                    f"asked for bytes {start} to {end - 1}, the server answers {response.status} with others; "
+                    "copy the file to a storage that serves ranges"
+                )
+            return bytes(await response.read())
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> AbstractBufferedFile:
+        """Open an object, read by ranges. Raises OSError where the server does not say how long it is."""
+        info = self.info(path)
+        if info["size"] is None:
+            raise OSError("the server does not say how long the file is; copy it to a storage that serves ranges")
+        return _WebFile(self, path, mode, size=info["size"], **options)
+
+    async def _info(self, url: str, **options: Any) -> dict[str, Any]:
+        """Ask for size and version. What a server redirects to a name ending in a slash, or has there, is a folder."""
+        try:
+            info: dict[str, Any] = await super()._info(url, **options)
+        except FileNotFoundError as error:  # fsspec raises it for every failure
+            cause = error.__cause__
+            if cause is None or (isinstance(cause, aiohttp.ClientResponseError) and cause.status in (404, 410)):
+                raise
+            raise cause from None
+        is_folder = info.get("mimetype") == "text/html" and info["url"].partition("?")[0].endswith("/")
+        return info | {"type": "directory" if is_folder else "file"}
+
+    async def _exists(self, path: str, strict: bool = True, **options: Any) -> bool:
+        """Tell whether an object is there. Raises aiohttp.ClientError where the server does not say."""
+        return bool(await super()._exists(path, strict=strict, **options))
+
+    async def _ls(self, url: str, detail: bool = True, **options: Any) -> list[Any]:
+        """List the links of a page; their sizes and versions are asked for one by one. A dead link has neither."""
+        links: list[dict[str, Any]] = await super()._ls(url, detail=True, **options)
+        files = [link for link in links if link["type"] == "file"]
+        infos = await _run_coros_in_chunks(
+            [self._info(link["name"]) for link in files], batch_size=self.batch_size, return_exceptions=True
+        )
+        for link, info in zip(files, infos, strict=True):
+            if isinstance(info, dict):
+                link |= info
+            elif not isinstance(info, FileNotFoundError):
+                raise info
+        return links if detail else sorted(link["name"] for link in links)
+
+
+class _WebFile(AbstractBufferedFile):  # type: ignore[misc]
+    """An object on a web server, read by ranges that the filesystem checks."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return bytes(self.fs.cat_file(self.path, start, end))
