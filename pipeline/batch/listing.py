@@ -1,7 +1,7 @@
 """From the input's listing to the manifest: ids only, streamed, what is done already left out."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 from typing import Any
@@ -13,6 +13,7 @@ import ray
 from pipeline import storage
 from pipeline.data import rows
 from pipeline.data.digests import DigestSet
+from pipeline.data.ignored import Ignored
 from pipeline.data.index import index_objects, index_shard
 from pipeline.data.source import Source
 from pipeline.errors import ShardError
@@ -26,11 +27,12 @@ _SHARDS_AT_ONCE = 32
 
 @dataclass(kw_only=True)
 class Listing:
-    """What was listed: images, how many of them are done already, and the bytes of the listed objects."""
+    """What was listed: images, how many of them are done already, the bytes of the listed objects, what is no input."""
 
     listed: int = 0
     skipped: int = 0
     bytes: int = 0
+    ignored: Ignored = field(default_factory=Ignored)
 
 
 class Repeats:
@@ -80,7 +82,7 @@ def list_input(source: Source, to_do: Callable[[pa.Table], pa.Table], limit: int
 
 
 def _tables(source: Source, listing: Listing) -> Iterator[pa.Table]:
-    entries = source.entries()
+    entries = source.entries(listing.ignored)
     if not source.format.is_shard:
         while page := list(islice(entries, _PAGE)):
             listing.bytes += sum(entry.size for entry in page)

@@ -98,6 +98,8 @@ class _Run:
     def do(self, tables: Tables) -> None:
         """List into the manifest, plan, and work."""
         self.manifest.write(tables, whole=self.ready.source.format.whole_lists)
+        for line in self.listing.ignored.lines():
+            say(line)
         say(f"{self.listing.listed} images listed, {self.listing.skipped} done already, {self.manifest.rows} to do")
         if self.manifest.rows:
             memory = self.ready.refiner.memory(len(self.ready.model.classes))
@@ -158,6 +160,7 @@ class _Run:
             skipped=self.listing.skipped,
             segmented=segmented,
             failed=failed,
+            ignored=dict(self.listing.ignored.counts),
             left=self.manifest.rows - segmented - failed if self.stopped else 0,
             seconds=round(ended - self.started, 3),
             startup_seconds=round(begun - self.started, 3),
@@ -177,10 +180,13 @@ def forecast(ready: Preflight) -> Forecast:
         for table in tables:
             for key in table.column("key").to_pylist():
                 say(f"to do: {key!r}")
+        for line in listing.ignored.lines():
+            say(line)
     return Forecast(
         listed=listing.listed,
         skipped=listing.skipped,
         to_do=listing.listed - listing.skipped,
+        ignored=dict(listing.ignored.counts),
         generation=info.generation,
         output=storage.redact(ready.config.output),
     )

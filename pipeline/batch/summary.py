@@ -20,6 +20,7 @@ class Summary:
         skipped: of these, images that had their row in the output before the run.
         segmented: rows the run added to masks/.
         failed: rows the run added to errors/.
+        ignored: what lies in the input and is not read: how many of each kind of file, suffix or name.
         left: images that a run which stopped early has not done; the same command does them.
         seconds: wall time of the whole run.
         startup_seconds: of these, before the first image was done: listing, loading weights, starting actors.
@@ -36,6 +37,7 @@ class Summary:
     skipped: int
     segmented: int
     failed: int
+    ignored: Mapping[str, int]
     left: int
     seconds: float
     startup_seconds: float
@@ -83,6 +85,7 @@ class Forecast:
     listed: int
     skipped: int
     to_do: int
+    ignored: Mapping[str, int]
     generation: str
     output: str
 

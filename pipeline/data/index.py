@@ -11,14 +11,14 @@ from pipeline.data import rows
 from pipeline.data.digests import identity
 from pipeline.data.formats.format import Format
 from pipeline.data.rows import Row
-from pipeline.errors import ConfigError, ShardError, StorageError
+from pipeline.errors import ConfigError, ShardError
 
 
 def index_objects(entries: Iterable[storage.Entry], reader: Format) -> pa.Table:
     """List objects that are images themselves, as a table of schema MANIFEST."""
     listed: list[Row] = []
     for entry in entries:
-        problem = _name_problem(entry)
+        problem = _failed_name(entry)
         listed.extend(row | problem for some in reader.index(entry) for row in some)
     return rows.table(listed, rows.MANIFEST)
 
@@ -36,7 +36,7 @@ def index_shard(entry: storage.Entry, reader: Format, kept_at: str = "") -> Iter
     Raises:
         StorageError: a storage does not answer, or refuses to.
     """
-    problem = _name_problem(entry)
+    problem = _failed_name(entry)
     if problem:
         yield rows.table([rows.listed(entry) | problem], rows.MANIFEST)
         return
@@ -63,12 +63,10 @@ def index_name(entry: storage.Entry, reader: Format) -> str:
     return f"{identity(entry.uri, decided).hex()}.parquet"
 
 
-def _name_problem(entry: storage.Entry) -> dict[str, str]:
+def _failed_name(entry: storage.Entry) -> dict[str, str]:
     """Fill the failure columns for a name that no manifest can hold; empty for a good one."""
-    name = rows.printable(entry.key)
-    if name == entry.key:
-        return {}
-    return rows.failure("list", StorageError(f"the name {name} is not UTF-8; rename the file"))
+    problem = rows.name_problem(entry)
+    return rows.failure("list", problem) if problem else {}
 
 
 def _read(kept: str) -> list[pa.Table] | None:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import storage
+from pipeline.errors import StorageError
 
 Row = dict[str, Any]
 """A row of a table; columns that it does not name are null."""
@@ -55,6 +56,12 @@ def listed(entry: storage.Entry) -> Row:
 def failure(stage: str, error: Exception) -> dict[str, str]:
     """Fill the failure columns for what `stage` raised."""
     return {"stage": stage, "error": type(error).__name__, "message": printable(str(error))[:2000]}
+
+
+def name_problem(entry: storage.Entry) -> StorageError | None:
+    """Say what is wrong with a name that no table can hold; None for a good one."""
+    name = printable(entry.key)
+    return None if name == entry.key else StorageError(f"the name {name} is not UTF-8; rename the file")
 
 
 def printable(text: str) -> str:

@@ -8,6 +8,9 @@ from itertools import islice
 
 from pipeline import masks, storage
 from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, Format, InputFormat, format_of
+from pipeline.data.formats.parquet import Parquet
+from pipeline.data.formats.webdataset import WebDataset
+from pipeline.data.ignored import Ignored
 from pipeline.errors import ShardError, StorageError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
 
@@ -37,12 +40,15 @@ class Source:
     index: str = ""
     max_bytes: int = max_encoded_bytes(DEFAULT_MAX_PIXELS)
 
-    def entries(self) -> Iterator[storage.Entry]:
-        """Stream the objects that hold images."""
-        for entry in _input(self.uri, self.output):
+    def entries(self, ignored: Ignored | None = None) -> Iterator[storage.Entry]:
+        """Stream the objects that hold images; what else is listed is counted in `ignored`."""
+        ignored = ignored or Ignored()
+        for entry in _input(self.uri, self.output, ignored):
             reader = format_of(entry.key)
             if reader is not None and reader.name == self.format.name:
                 yield entry
+            else:
+                ignored.add_file(entry, reader)
 
 
 def open_source(uri: str, input_format: InputFormat, output: str = "", columns: ColumnNames = BY_RULE) -> Source:
@@ -62,20 +68,20 @@ def open_source(uri: str, input_format: InputFormat, output: str = "", columns: 
 
 
 def _opened(uri: str, input_format: InputFormat, output: str, columns: ColumnNames) -> Source:
-    entries, fitting = _sample(uri, input_format, output)
+    ignored = Ignored()
+    entries, fitting = _sample(uri, input_format, output, ignored)
     if not entries:
-        raise StorageError(f"nothing is listed at {storage.redact(uri)}; check the bucket and the prefix")
+        passed = "; ".join(["", *ignored.lines()])
+        raise StorageError(f"nothing is listed at {storage.redact(uri)}; check the bucket and the prefix{passed}")
     if not fitting:
         *others, last = [r.files for r in FORMATS.values() if input_format in ("auto", r.name)]
         sought = f"{', '.join(others)} or {last}" if others else last
         raise StorageError(
             f"no {sought} among the first {len(entries)} names under "
-            f"{storage.redact(uri)}; the first name there is {entries[0].key!r}"
+            f"{storage.redact(uri)}; the first name there is {entries[0].key!r}{'; '.join(['', *ignored.lines()])}"
         )
-    counts = Counter(name for name, _ in fitting)
-    name = max(FORMATS, key=lambda name: counts[name])
+    name, first = _most(fitting)
     reader = FORMATS[name].with_columns(columns)
-    first = next(entry for fits, entry in fitting if fits == name)
     storage.probe_object(first.uri)  # a key that may list but not read would otherwise show only once actors run
     reading = ""
     with suppress(ShardError):  # one damaged file among many is a failed row, and no reason to refuse the rest
@@ -84,22 +90,44 @@ def _opened(uri: str, input_format: InputFormat, output: str, columns: ColumnNam
 
 
 def _sample(
-    uri: str, input_format: InputFormat, output: str
+    uri: str, input_format: InputFormat, output: str, ignored: Ignored
 ) -> tuple[list[storage.Entry], list[tuple[str, storage.Entry]]]:
     """List the first names of the input, and those among them that are of the format sought, with its name."""
     entries: list[storage.Entry] = []
     fitting: list[tuple[str, storage.Entry]] = []
-    for entry in islice(_input(uri, output), _MOST_NAMES):
+    for entry in islice(_input(uri, output, ignored), _MOST_NAMES):
         entries.append(entry)
         reader = format_of(entry.key)
         if reader is not None and input_format in ("auto", reader.name):
             fitting.append((reader.name, entry))
             if len(fitting) == _SAMPLED:
                 break
+        else:
+            ignored.add_file(entry, reader)
     return entries, fitting
 
 
-def _input(uri: str, output: str) -> Iterator[storage.Entry]:
+def _most(fitting: list[tuple[str, storage.Entry]]) -> tuple[str, storage.Entry]:
+    """Choose the format of which there are most, and the first file of it.
+
+    A table beside a tar of the same name describes what the tar holds, as img2dataset writes them; how many of each are
+    among the first names is chance.
+    """
+    counts = Counter(name for name, _ in fitting)
+    name = max(FORMATS, key=lambda name: counts[name])
+    first = dict(reversed(fitting))
+    described = first[name].uri.removesuffix(".parquet") + ".tar"
+    if name == Parquet.name and counts[WebDataset.name] and storage.exists(described):
+        name = WebDataset.name
+    return name, first[name]
+
+
+def _input(uri: str, output: str, ignored: Ignored) -> Iterator[storage.Entry]:
     """List the input, without what this pipeline has written there itself."""
     own = tuple(f"{storage.join(output, folder)}/" for folder in masks.FOLDERS) if output else ()
-    return (entry for entry in storage.list_files(uri) if not entry.uri.startswith(own))
+
+    def count(why: storage.Skipped, skipped: str) -> None:
+        if not f"{skipped}/".startswith(own):
+            ignored.add(why, skipped)
+
+    return (entry for entry in storage.list_files(uri, count) if not entry.uri.startswith(own))

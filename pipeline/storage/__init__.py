@@ -7,6 +7,7 @@ is addressed path-style.
 
 from pipeline.storage.access import filesystem
 from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
+from pipeline.storage.local import OnSkip, Skipped
 from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_if_there, read_ranges
 from pipeline.storage.outages import StorageConfig, retry_seconds, retrying, with_retries
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
@@ -15,6 +16,8 @@ from pipeline.storage.uri import Uri, join, normalize, redact
 __all__ = [
     "PROBE_SECONDS",
     "Entry",
+    "OnSkip",
+    "Skipped",
     "StorageConfig",
     "Uri",
     "delete",

@@ -10,7 +10,8 @@ from typing import Any
 import fsspec
 
 from pipeline.storage.access import explained, filesystem, scheme
-from pipeline.storage.globs import file_matcher, folder_matcher, literal_start, split_glob
+from pipeline.storage.globs import file_matcher, literal_start, split_glob
+from pipeline.storage.local import OnSkip, Skipped, local_version, walk_local
 from pipeline.storage.objects import exists
 from pipeline.storage.outages import with_retries
 from pipeline.storage.uri import base_name, below, parent, without_last_slash
@@ -21,6 +22,8 @@ _VERSION_FIELDS = (
     *("Last-Modified", "modified", "modify", "modificationTime", "last_write_time"),
 )
 """What filesystems call a digest, a generation or a time of an object, in the order in which they are believed."""
+
+_HIDDEN = ("_", ".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,35 +41,47 @@ class Entry:
         return parent(self.uri, self.key)
 
 
-def list_files(uri: str) -> Iterator[Entry]:
-    """Stream the files at `uri`: a folder or prefix (searched through), a glob, or one file. Hidden names are left out.
+def list_files(uri: str, on_skip: OnSkip | None = None) -> Iterator[Entry]:
+    """Stream the files at `uri`: a folder or prefix (searched through), a glob, or one file.
+
+    Names that begin with `_` or `.` are left out, with what is below them: other tools keep there what is not data, or
+    not yet. One that is part of `uri` itself is read, as is one that a glob spells out. Links are followed.
 
     Object listings are held a page at a time, so a bucket of millions of keys needs no more memory than a small one.
     What is called exactly like `uri` goes before what a glob matches. A prefix with nothing below it yields nothing.
+
+    Args:
+        uri: to list.
+        on_skip: is told of what is left out, by its URI. A file that vanishes while it is listed is none.
 
     Raises:
         StorageError: a local path that is not there; a storage that does not answer or may not be read.
         ConfigError: a glob that cannot be searched for.
     """
     if literal_start(uri) != uri and exists(uri):
-        yield from list_folder(uri)
+        yield from list_folder(uri, on_skip)
     else:
-        yield from _matching(uri, *split_glob(uri))
+        yield from _matching(uri, *split_glob(uri), on_skip)
 
 
-def list_folder(uri: str) -> Iterator[Entry]:
+def list_folder(uri: str, on_skip: OnSkip | None = None) -> Iterator[Entry]:
     """Stream the files at `uri` as list_files does, taking `*`, `?` and `[` in it as letters of the name."""
-    yield from _matching(uri, without_last_slash(uri), "")
+    yield from _matching(uri, without_last_slash(uri), "", on_skip)
 
 
-def _matching(uri: str, root: str, pattern: str) -> Iterator[Entry]:
+def _matching(uri: str, root: str, pattern: str, on_skip: OnSkip | None) -> Iterator[Entry]:
     fs, path = filesystem(root)
     matches = file_matcher(pattern)
+    hidden = tuple(sign for sign in _HIDDEN if not any(part.startswith(sign) for part in pattern.split("/")))
+
+    def skip(why: Skipped, file: str) -> None:
+        if on_skip:
+            on_skip(why, below(root, path, file))
+
     with explained(uri, "list"):
-        for file, size, version in walk(fs, path, pattern):
+        for file, size, version in walk(fs, path, pattern, hidden, skip):
             key = file[len(path) :].removeprefix("/") or base_name(file)
-            hidden = any(part.startswith(".") for part in key.split("/"))
-            if not hidden and matches(key):
+            if matches(key):
                 yield Entry(uri=below(root, path, file), key=key, size=size, version=version)
 
 
@@ -79,7 +94,7 @@ def is_listed(uri: str, version: str) -> bool:
     with explained(uri, "read"):
         try:
             if scheme(fs) == "file":
-                return _local_version(os.stat(path)) == version
+                return local_version(os.stat(path)) == version
             info = with_retries(lambda: fs.info(path))
         except FileNotFoundError:
             return False
@@ -88,46 +103,70 @@ def is_listed(uri: str, version: str) -> bool:
         return version in (*_versions(info), "None")
 
 
-def walk(fs: fsspec.AbstractFileSystem, path: str, pattern: str = "") -> Iterator[tuple[str, int, str]]:
+def walk(
+    fs: fsspec.AbstractFileSystem,
+    path: str,
+    pattern: str = "",
+    hidden: tuple[str, ...] = _HIDDEN,
+    on_skip: OnSkip | None = None,
+) -> Iterator[tuple[str, int, str]]:
     """Yield (path, size, version) of each file below `path`, or of `path` itself when it is a file.
 
     The caller needs only the files that match `pattern`: S3 leaves out what begins otherwise, and local folders that
-    cannot hold a match are not entered.
+    cannot hold a match are not entered. Names below `path` that begin with one of `hidden` are left out, with what is
+    below them; `on_skip` is told of those.
     """
+    on_skip = on_skip or _not_told
     if scheme(fs) == "file":
-        yield from _walk_local(path, pattern)
+        yield from walk_local(path, pattern, hidden, on_skip)
     elif scheme(fs) == "s3":
-        yield from _walk_s3(fs, path, literal_start(pattern))
+        yield from _unhidden(_walk_s3(fs, path, literal_start(pattern)), path, hidden, on_skip)
     else:
-        info = fs.info(path)
-        if info["type"] == "file":
-            yield path, int(info["size"] or 0), _version(info)
-            return
-        for _, _, files in fs.walk(path, detail=True, on_error="raise"):
-            for info in files.values():
-                yield info["name"], int(info["size"] or 0), _version(info)
+        yield from _unhidden(_walk_any(fs, path), path, hidden, on_skip)
 
 
-def _walk_local(path: str, pattern: str) -> Iterator[tuple[str, int, str]]:
-    status = os.stat(path)
-    if not os.path.isdir(path):
-        yield path, status.st_size, _local_version(status)
+def _not_told(why: Skipped, path: str) -> None:
+    """Tell nobody."""
+
+
+def _unhidden(
+    files: Iterator[tuple[str, int, str]], path: str, hidden: tuple[str, ...], on_skip: OnSkip
+) -> Iterator[tuple[str, int, str]]:
+    """Leave out the files with a hidden name on their way below `path`; the files of a folder follow each other."""
+    last = ""
+    for file in files:
+        parts = file[0][len(path) :].split("/")
+        n = next((n for n, part in enumerate(parts) if part.startswith(hidden)), None) if hidden else None
+        if n is None:
+            yield file
+            continue
+        name = path + "/".join(parts[: n + 1])
+        if name != last:
+            on_skip(Skipped.HIDDEN, name)
+        last = name
+
+
+def _walk_any(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, int, str]]:
+    """Walk by `ls`: fsspec's own walk leaves out in silence what it cannot list. A folder may vanish meanwhile."""
+    info = fs.info(path)
+    if info["type"] == "file":
+        yield path, int(info["size"] or 0), _version(info)
         return
-    enters = folder_matcher(pattern)
     folders = [path]
     while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    if enters(entry.path[len(path) :].removeprefix("/")):
-                        folders.append(entry.path)
-                elif entry.is_file():
-                    status = entry.stat()
-                    yield entry.path, status.st_size, _local_version(status)
-
-
-def _local_version(status: os.stat_result) -> str:
-    return f"{status.st_size}-{status.st_mtime_ns}"
+        folder = folders.pop()
+        try:
+            entries = with_retries(partial(fs.ls, folder, detail=True))
+        except FileNotFoundError:
+            if folder == path:
+                raise
+            continue
+        for info in entries:
+            name = info["name"].rstrip("/")
+            if info["type"] != "directory":
+                yield info["name"], int(info["size"] or 0), _version(info)
+            elif name != folder:
+                folders.append(name)
 
 
 def _walk_s3(fs: fsspec.AbstractFileSystem, path: str, start: str) -> Iterator[tuple[str, int, str]]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import aiohttp
-from fsspec.asyn import _run_coros_in_chunks
+from fsspec.asyn import _run_coros_in_chunks, sync_wrapper
 from fsspec.implementations.http import HTTPFileSystem
 from fsspec.spec import AbstractBufferedFile
 
@@ -67,6 +67,8 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
             elif not isinstance(info, FileNotFoundError):
                 raise info
         return links if detail else sorted(link["name"] for link in links)
+
+    ls = sync_wrapper(_ls)  # fsspec has bound its own
 
 
 class _WebFile(AbstractBufferedFile):  # type: ignore[misc]

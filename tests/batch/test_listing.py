@@ -1,5 +1,6 @@
 """What is listed: keys that repeat are told, and which image of a key comes first does not depend on chance."""
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,3 +39,15 @@ def test_a_row_named_after_its_place_does_not_hide_a_repeat(tmp_path: Path) -> N
     found = listed(tmp_path)
     assert [key for key, _, _ in found] == ["x", "part.parquet#2", "part.parquet#2'", "part.parquet#3"]
     assert [message is None for _, _, message in found] == [True, True, False, False]
+
+
+def test_odd_names_and_what_is_not_read(tmp_path: Path) -> None:
+    """A shard whose name is no UTF-8 costs a row, and nothing of the good shard beside it."""
+    storage.put_whole(f"{tmp_path}/in/good.tar", tar_bytes({"x.jpg": b"1"}))
+    (tmp_path / "in" / os.fsdecode(b"caf\xe9.tar")).write_bytes(tar_bytes({"y.jpg": b"2"}))
+    (tmp_path / "in" / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"")
+    (tmp_path / "in" / "gone.tar").symlink_to("nowhere")
+    listing, tables = list_input(open_source(f"{tmp_path}/in", "auto"), Ledger().pending, limit=None)
+    rows = {row["key"]: row["stage"] for table in tables for row in table.to_pylist()}
+    assert rows == {"x": None, r"caf\udce9.tar": "list"}
+    assert listing.ignored.counts == {".txt": 1, "broken links": 1}

@@ -15,7 +15,13 @@ PLAN = Plan(segmenters=2, segmenter_cpus=0.5, segmenter_gpus=0, refiners=1, refi
 
 
 def summary(**counts: int) -> Summary:
-    rest: dict[str, Any] = {"seconds": 1.0, "startup_seconds": 0.5, "images_per_second": 2.0, "cost": None}
+    rest: dict[str, Any] = {
+        "seconds": 1.0,
+        "startup_seconds": 0.5,
+        "images_per_second": 2.0,
+        "cost": None,
+        "ignored": {},
+    }
     return Summary(run_id="r", generation="g", output="o", node_seconds={}, plan=PLAN, **rest, **{"left": 0} | counts)
 
 
@@ -53,7 +59,18 @@ def test_nothing_to_do_is_within_any_budget() -> None:
 
 
 def test_json_names_what_the_job_promises() -> None:
-    promised = {"run_id", "listed", "skipped", "segmented", "failed", "left", "seconds", "images_per_second", "output"}
+    promised = {
+        "run_id",
+        "listed",
+        "skipped",
+        "segmented",
+        "failed",
+        "ignored",
+        "left",
+        "seconds",
+        "images_per_second",
+        "output",
+    }
     written = json.loads(summary(listed=1, skipped=0, segmented=1, failed=0).to_json())
     assert promised <= set(written)
     assert Plan(**written["plan"]) == PLAN

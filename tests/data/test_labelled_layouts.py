@@ -126,6 +126,27 @@ def test_damage_in_a_parquet_file_costs_the_pairs_it_holds(tmp_path):
         assert "train.parquet is not a readable Parquet file: could not verify page" in found[f"train.parquet#{row}"]
 
 
+@pytest.mark.parametrize("layout", ["camvid", "webdataset"])
+def test_a_name_that_is_not_utf_8_and_a_broken_link_cost_no_other_pair(tmp_path, layout):
+    odd = os.fsdecode(b"caf\xe9")
+    if layout == "camvid":
+        PUT["camvid"](str(tmp_path), "train", 2)
+        odd, folder, wanted = f"{odd}.png", tmp_path / "train", {"train/000.png": None, "train/001.png": None}
+    else:
+        members = [(f"0{end}", png(plane)) for end, plane in zip(ENDS, pair(0), strict=True)]
+        storage.put_whole(f"{tmp_path}/train/0.tar", tar_bytes(members))
+        odd, folder, wanted = f"{odd}.tar", tmp_path / "train", {"train/0.tar/0": None}
+    (folder / odd).write_bytes(b"x")
+    (folder / f"gone.{odd[-3:]}").symlink_to("nowhere")
+    name = rf"caf\udce9.{odd[-3:]}"
+    key = name if layout == "camvid" else f"train/{name}"
+    told = []
+    found = fetch(list_pairs(str(tmp_path), layout, "train", tell=told.append), KNOWN).to_pylist()
+    problem = f"the name {key} is not UTF-8; rename the file"
+    assert {row["key"]: row["problem"] for row in found} == wanted | {f"train/{name}": problem}
+    assert f"ignored: {folder}/gone.{odd[-3:]}: a link that leads nowhere, or to itself" in told
+
+
 def test_tars_one_after_the_other_are_all_read(tmp_path):
     members = [[(f"{n}{end}", png(plane)) for end, plane in zip(ENDS, pair(n), strict=True)] for n in range(3)]
     (tmp_path / "train-0.tar").write_bytes(b"".join(map(tar_bytes, members)))

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.data.formats import FORMATS, ColumnNames
+from pipeline.data.ignored import Ignored
 from pipeline.data.index import index_name, index_shard
 from pipeline.data.source import open_source
 from pipeline.errors import ConfigError, StorageError
@@ -63,6 +64,89 @@ def test_what_was_written_below_the_input_is_none(tmp_path: Path, output: str) -
         storage.put_whole(f"{tmp_path}{output}/{folder}/x.parquet", table)
     source = open_source(str(tmp_path), "auto", f"{tmp_path}{output}")
     assert [entry.key for entry in source.entries()] == ["z/part.parquet"]
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(request.getfixturevalue("bucket")) if request.param == "s3" else f"{tmp_path}/in"
+
+
+def test_another_output_below_the_input_is_none(place: str) -> None:
+    """Its tables of masks would be read under the keys of the photographs."""
+    table = parquet_bytes(pa.table({"key": ["a"], "image": [b"x"]}), 1)
+    storage.put_whole(f"{place}/z/part.parquet", table)
+    name = "20261128T093005-f8ff59-00000.parquet"
+    for key in (f"masks/{name}", f"errors/{name}", "_runs/r/manifest/0.parquet", "_index/0.parquet"):
+        storage.put_whole(f"{place}/day/out/{key}", table)
+    source, ignored = open_source(place, "auto", f"{place}/out"), Ignored()
+    assert [entry.key for entry in source.entries(ignored)] == ["z/part.parquet"]
+    assert ignored.counts == {"output files": 2, "hidden names": 2}
+    with pytest.raises(StorageError, match="ignored: 1 output file"):
+        open_source(f"{place}/day/out/masks", "auto")
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_of_what_img2dataset_writes_the_tars_are_the_data(place: str, more: int) -> None:
+    """However many tables are listed among the first names."""
+    table = parquet_bytes(pa.table({"url": ["u"], "sha256": [b"x"]}), 1)
+    for n in range(3):
+        storage.put_whole(f"{place}/{n:05d}.tar", tar_bytes({"000.jpg": b"x", "000.json": b"{}"}))
+        storage.put_whole(f"{place}/{n:05d}.parquet", table)
+        storage.put_whole(f"{place}/{n:05d}_stats.json", b"{}")
+    for n in range(more):
+        storage.put_whole(f"{place}/{n + 3:05d}.parquet", table)
+    source, ignored = open_source(place, "auto"), Ignored()
+    assert sorted(entry.key for entry in source.entries(ignored)) == [f"{n:05d}.tar" for n in range(3)]
+    assert ignored.counts == {"Parquet files": 3 + more, ".json": 3}
+
+
+def test_what_is_not_read_is_counted_and_said(place: str) -> None:
+    names = [
+        "a.jpg",
+        "b.JFIF",
+        "c.jpe",
+        "t.parquet",
+        "1.txt",
+        "2.TXT",
+        "3.txt",
+        "README",
+        "x.tar.gz",
+        "y.tgz",
+        "_log/x",
+    ]
+    for name in [*names, "sub/photo.3f9c2b7e1d"]:
+        storage.put_whole(f"{place}/{name}", b"x")
+    source, ignored = open_source(place, "auto"), Ignored()
+    assert sorted(entry.key for entry in source.entries(ignored)) == ["a.jpg", "b.JFIF", "c.jpe"]
+    counts = {"Parquet files": 1, ".txt": 3, "other files": 2, ".tar.gz": 1, ".tgz": 1, "hidden names": 1}
+    assert ignored.counts == counts
+    *refused, told = ignored.lines()
+    remedy = "a compressed tar cannot be read in parts; unpack it to .tar"
+    assert sorted(refused) == [f"ignored: {place}/{name}: {remedy}" for name in ("x.tar.gz", "y.tgz")]
+    assert told.startswith("ignored: 3 .txt, 2 other files, ")
+    assert "1 Parquet file, " in told + ", "
+    assert "1 hidden name" in told
+    assert told.endswith("; a run reads files of one format")
+    assert Ignored().lines() == []
+
+
+def test_a_compressed_tar_alone_is_refused_by_name(place: str) -> None:
+    storage.put_whole(f"{place}/x.tar.gz", b"x")
+    with pytest.raises(
+        StorageError, match=r"no images, .*x\.tar\.gz: a compressed tar cannot be read in parts; unpack"
+    ):
+        open_source(place, "auto")
+
+
+def test_the_kinds_and_names_of_what_is_not_read_stay_few() -> None:
+    ignored = Ignored()
+    for n in range(300):
+        ignored.add(storage.Skipped.BROKEN_LINK, f"in/{n}.jpg")
+        ignored.add_file(storage.Entry(uri=f"in/{n}.{n}", key=f"{n}.{n}", size=1, version=""), None)
+    assert sum(ignored.counts.values()) == 600
+    assert len(ignored.counts) <= 51
+    assert ignored.lines()[0] == "ignored: in/0.jpg: a link that leads nowhere, or to itself"
+    assert len(ignored.lines()) == 11
 
 
 def test_a_file_larger_than_any_image_is_not_fetched(tmp_path: Path) -> None:

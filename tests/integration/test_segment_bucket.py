@@ -134,6 +134,19 @@ def test_without_the_crf_and_with_a_limit(bucket: str) -> None:
     assert info.crf is None
 
 
+def test_what_lies_beside_the_images_is_said_and_counted(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source = put(bucket, "images", pictures(2))
+    for name in ("notes.txt", "more.tar.gz", "_temporary/0.jpg", "_temporary/1.jpg"):
+        storage.put_whole(f"{source}/{name}", b"")
+    summary = run(source, f"{bucket}/out", refine=RefineConfig(backend="none"))
+    assert (summary.listed, summary.segmented, summary.failed) == (2, 2, 0)
+    assert summary.ignored == {".txt": 1, ".tar.gz": 1, "hidden names": 1}
+    lines = capsys.readouterr().err.splitlines()
+    assert f"ignored: {source}/more.tar.gz: a compressed tar cannot be read in parts; unpack it to .tar" in lines
+    [counted] = [line for line in lines if line.startswith("ignored: 1 ")]
+    assert sorted(counted.removeprefix("ignored: ").split(", ")) == ["1 .tar.gz", "1 .txt", "1 hidden name"]
+
+
 def test_an_image_that_kills_its_worker_becomes_an_error_row(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SegmentStage's process really dies, by a signal, whenever it decodes the poison image."""
     from pipeline.batch import graph, segment_stage

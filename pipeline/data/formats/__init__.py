@@ -1,5 +1,6 @@
 """The input formats, a file for each. To add one: a class like those below in a file of its own, and a line here."""
 
+import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -21,10 +22,20 @@ else:
     InputFormat = Literal[("auto", *FORMATS)]
 
 
+_OUTPUT_FILE = re.compile(r"(.*/)?\d{8}T\d{6}-[0-9a-f]{6}-\d{5,}\.parquet", re.DOTALL)
+
+
 def format_of(key: str) -> Format | None:
-    """Tell the format of a file from its name."""
+    """Tell the format of a file from its name; None for one of no format, and for what this pipeline wrote."""
+    if is_output_file(key):
+        return None
     suffix = PurePosixPath(key).suffix.lower()
     return next((reader for reader in FORMATS.values() if suffix in reader.suffixes), None)
 
 
-__all__ = ["BY_RULE", "FORMATS", "ColumnNames", "Format", "InputFormat", "format_of"]
+def is_output_file(key: str) -> bool:
+    """Tell whether a file is called as a run calls its masks and errors: RUN_ID-NNNNN.parquet."""
+    return _OUTPUT_FILE.fullmatch(key) is not None
+
+
+__all__ = ["BY_RULE", "FORMATS", "ColumnNames", "Format", "InputFormat", "format_of", "is_output_file"]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal
 from pipeline import storage
 from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames
 from pipeline.data.formats.format import LabelledFormat, Pair
+from pipeline.data.ignored import Ignored
 from pipeline.data.labelled import camvid, shards, voc
 from pipeline.errors import ConfigError, StorageError
 from pipeline.labels import IGNORE, Labels
 
-_FOLDERS: dict[str, Callable[[str, str], Iterator[Pair]]] = {"voc": voc.pairs, "camvid": camvid.pairs}
+_FOLDERS: dict[str, Callable[[str, str, Ignored], Iterator[Pair]]] = {"voc": voc.pairs, "camvid": camvid.pairs}
 _LABELS = {"voc": voc.LABELS, "camvid": camvid.LABELS}
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def list_pairs(
         layout: how it lies there: a data set's own, or the name of an input format.
         split: which pictures.
         columns: of tables, that are chosen already.
-        tell: is given a line on how the first shard is read, where there is something to know.
+        tell: is given a line on how the first shard is read, and lines on what is left out.
 
     Raises:
         StorageError: the data cannot be read, or there is no picture in that split.
@@ -43,8 +44,14 @@ def list_pairs(
         ConfigError: a shard has no pictures or no masks, or several columns that could be either.
     """
     reader = FORMATS["images" if layout in _FOLDERS else layout].with_columns(columns)
-    listed = _FOLDERS[layout](root, split) if layout in _FOLDERS else shards.pairs(reader, root, split, tell)
+    ignored = Ignored()
+    if layout in _FOLDERS:
+        listed = _FOLDERS[layout](root, split, ignored)
+    else:
+        listed = shards.pairs(reader, root, split, ignored, tell)
     pairs = sorted(listed, key=lambda pair: pair.key)
+    for line in ignored.lines():
+        tell(line)
     if not pairs:
         raise StorageError(f"no pictures of the split {split!r} at {storage.redact(root)} in the layout {layout}")
     counts = Counter(pair.key for pair in pairs)

@@ -7,6 +7,8 @@ from pathlib import PurePosixPath
 from pipeline import storage
 from pipeline.data.formats.format import Location, Pair
 from pipeline.data.formats.images import Images
+from pipeline.data.ignored import Ignored
+from pipeline.data.rows import name_problem, printable
 from pipeline.errors import StorageError
 from pipeline.images import EXTENSIONS
 from pipeline.labels import Labels
@@ -21,21 +23,23 @@ _PALETTE = (
 LABELS = Labels(classes=_CLASSES, palette=_PALETTE, void=11)
 
 
-def pairs(root: str, split: str) -> Iterator[Pair]:
+def pairs(root: str, split: str, ignored: Ignored) -> Iterator[Pair]:
     """List the pictures of ROOT/SPLIT with the masks of ROOT/SPLITannot; a mask is named as its picture, in .png.
 
     A file of another kind is a pair too where a mask has its name and no picture has: it is an error when it is
     decoded, not left out.
     """
-    annotated = storage.list_files(storage.join(root, f"{split}annot"))
+    annotated = storage.list_files(storage.join(root, f"{split}annot"), ignored.add)
     masks = {_stem(entry.key): _location(entry) for entry in annotated}
     if not masks:
         raise StorageError(f"no masks at {storage.redact(storage.join(root, f'{split}annot'))}")
-    entries = list(storage.list_files(storage.join(root, split)))
+    entries = list(storage.list_files(storage.join(root, split), ignored.add))
     pictures = Counter(_stem(entry.key) for entry in entries if _is_picture(entry.key))
     for entry in entries:
         name = _stem(entry.key)
-        if _is_picture(entry.key) or (name in masks and not pictures[name]):
+        if unreadable := name_problem(entry):
+            yield Pair(printable(f"{split}/{entry.key}"), None, None, str(unreadable))
+        elif _is_picture(entry.key) or (name in masks and not pictures[name]):
             problem = f"{pictures[name]} pictures are called {name!r}, for one mask" if pictures[name] > 1 else None
             yield Pair(f"{split}/{entry.key}", _location(entry), masks.get(name), problem)
 

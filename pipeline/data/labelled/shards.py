@@ -5,16 +5,19 @@ from collections.abc import Callable, Iterator
 from pipeline import storage
 from pipeline.data.formats import format_of
 from pipeline.data.formats.format import Format, LabelledFormat, Pair
+from pipeline.data.ignored import Ignored
 from pipeline.data.labelled.splits import in_split
+from pipeline.data.rows import name_problem, printable
 
 
-def pairs(reader: Format, root: str, split: str, tell: Callable[[str], None]) -> Iterator[Pair]:
+def pairs(reader: Format, root: str, split: str, ignored: Ignored, tell: Callable[[str], None]) -> Iterator[Pair]:
     """List every picture of the split, with its mask. Masks are not opened here.
 
     Args:
         reader: of the shards.
         root: folder or prefix of the data.
         split: whose shards are taken.
+        ignored: counts the files of the split that are no such shards.
         tell: is given a line on how the first shard is read, where there is something to know.
 
     Raises:
@@ -24,9 +27,15 @@ def pairs(reader: Format, root: str, split: str, tell: Callable[[str], None]) ->
     """
     assert isinstance(reader, LabelledFormat)
     first = True
-    for entry in storage.list_files(root):
+    for entry in storage.list_files(root, ignored.add):
+        if not in_split(entry.key, split):
+            continue
         own = format_of(entry.key)
-        if own is None or own.name != reader.name or not in_split(entry.key, split):
+        if own is None or own.name != reader.name:
+            ignored.add_file(entry, own)
+            continue
+        if problem := name_problem(entry):
+            yield Pair(printable(entry.key), None, None, str(problem))
             continue
         if first and (reading := reader.check(entry, labelled=True)):
             tell(reading)

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pipeline import storage
 from pipeline.data.formats.format import Location, Pair
 from pipeline.data.formats.images import Images
+from pipeline.data.ignored import Ignored
 from pipeline.labels import VOC_CLASSES, Labels
 
 LABELS = Labels(classes=VOC_CLASSES)
 
 
-def pairs(root: str, split: str) -> Iterator[Pair]:
+def pairs(root: str, split: str, ignored: Ignored) -> Iterator[Pair]:  # noqa: ARG001  # lists no folder
     """List the pictures that the split's list names. One that is not there is missed when it is fetched."""
     names = storage.read_bytes(storage.join(root, "ImageSets", "Segmentation", f"{split}.txt")).decode().split()
     masks = "SegmentationClassAug" if split.endswith("aug") else "SegmentationClass"

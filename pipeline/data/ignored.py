@@ -1,0 +1,63 @@
+"""What lies in an input and is not read: counted by kind, and named where a person may want to mend it."""
+
+from collections import Counter
+from pathlib import PurePosixPath
+
+from pipeline import storage
+from pipeline.data.formats import FORMATS, Format, is_output_file
+from pipeline.data.rows import printable
+
+_OTHERS = "other files"
+_MOST_KINDS = 50
+_MOST_SUFFIX = 6
+_MOST_NAMED = 10
+_REMEDIES = {
+    storage.Skipped.BROKEN_LINK: "a link that leads nowhere, or to itself",
+    storage.Skipped.LOOPING_LINK: "a link to a folder that it lies in",
+    storage.Skipped.FORBIDDEN: "access denied; check its permissions",
+    storage.Skipped.SPECIAL: "a pipe, a socket or a device",
+    ".tar.gz": "a compressed tar cannot be read in parts; unpack it to .tar",
+    ".tgz": "a compressed tar cannot be read in parts; unpack it to .tar",
+}
+
+
+class Ignored:
+    """Counts what is not read. Kinds are plural, and end in s, or are suffixes."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self.counts: Counter[str] = Counter()
+        self._named: list[str] = []
+
+    def add(self, kind: str, uri: str) -> None:
+        """Count one file or folder of `kind`."""
+        known = kind in self.counts or len(self.counts) < _MOST_KINDS
+        self.counts[kind if known else _OTHERS] += 1
+        if kind in _REMEDIES and self.counts[kind] <= _MOST_NAMED:
+            self._named.append(f"ignored: {printable(storage.redact(uri))}: {_REMEDIES[kind]}")
+
+    def add_file(self, entry: storage.Entry, reader: Format | None) -> None:
+        """Count a file that is not of the format that is read, but of `reader` or of none."""
+        self.add(reader.files if reader else _kind(entry.key), entry.uri)
+
+    def lines(self) -> list[str]:
+        """Say what was ignored: a line on each of a few that can be mended, and how many there are of each kind."""
+        if not self.counts:
+            return []
+        told = ", ".join(f"{count} {_singular(kind, count)}" for kind, count in self.counts.most_common())
+        several = any(reader.files in self.counts for reader in FORMATS.values())
+        remedy = "; a run reads files of one format" if several else ""
+        return [*self._named, f"ignored: {told}{remedy}"]
+
+
+def _kind(key: str) -> str:
+    """Name the kind of a file of no format."""
+    if is_output_file(key):
+        return "output files"
+    suffixes = [suffix.lower() for suffix in PurePosixPath(key).suffixes]
+    kind = "".join(suffixes[-2:] if suffixes[-2:-1] == [".tar"] else suffixes[-1:])
+    return kind if suffixes and len(suffixes[-1]) <= _MOST_SUFFIX and printable(kind) == kind else _OTHERS
+
+
+def _singular(kind: str, count: int) -> str:
+    return kind.removesuffix("s") if count == 1 and not kind.startswith(".") else kind
