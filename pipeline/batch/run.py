@@ -135,13 +135,18 @@ class _Run:
                         raise_failure()
                         self.first_done = self.first_done or time.monotonic()
                         self.committer.add(block.ref, block.metadata.size_bytes)
-                        self.stopped = self._must_stop(sum(receipt.failed for receipt in self.committer.receipts))
+                        self.stopped = self._must_stop(self._failed)
                         if self.stopped:
                             break
             finally:
                 self.committer.finish()
             show()
         tracker.stop()
+
+    @property
+    def _failed(self) -> int:
+        """Count the rows of errors/ that are committed."""
+        return sum(receipt.failed for receipt in self.committer.receipts)
 
     def _must_stop(self, failed: int) -> bool:
         """Tell whether so many failures are too many. Images tried again stop no run: it would never come to an end."""
@@ -152,7 +157,7 @@ class _Run:
         """Account for every image. Raises RunError where one is lost or has two rows."""
         ended, begun = time.monotonic(), self.first_done or self.started
         segmented = sum(receipt.segmented for receipt in self.committer.receipts)
-        failed = sum(receipt.failed for receipt in self.committer.receipts)
+        failed = self._failed
         return Summary(
             run_id=self.info.run_id,
             generation=self.info.generation,

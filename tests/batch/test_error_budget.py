@@ -55,4 +55,4 @@ def test_a_run_stops_by_what_it_has_committed_but_not_where_it_tries_errors_agai
         started=0.0,
         **parts,
     )
-    assert run._must_stop() is stops
+    assert run._must_stop(run._failed) is stops
