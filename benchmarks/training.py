@@ -75,7 +75,7 @@ class Training:
         there = os.cpu_count() or 1
         if self.cores and not self.workers <= self.cores <= there:
             raise ConfigError(f"cores is {self.cores}; give one for each worker, at most {there}, or 0 for all")
-        self.job("")  # refuses what the job would
+        self.job("output")  # refuses what the job would
         ahead = AHEAD * loaders_beside(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         if self.recipe.iterations < STEPS_A_BATCH_AHEAD * ahead:
             raise ConfigError(
