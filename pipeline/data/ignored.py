@@ -31,8 +31,8 @@ class Ignored:
 
     def add(self, kind: str, uri: str) -> None:
         """Count one file or folder of `kind`."""
-        known = kind in self.counts or len(self.counts) < _MOST_KINDS
-        self.counts[kind if known else _OTHERS] += 1
+        has_place = kind in self.counts or len(self.counts) < _MOST_KINDS
+        self.counts[kind if has_place else _OTHERS] += 1
         if kind in _REMEDIES and self.counts[kind] <= _MOST_NAMED:
             self._named.append(f"ignored: {printable(storage.redact(uri))}: {_REMEDIES[kind]}")
 
@@ -44,10 +44,10 @@ class Ignored:
         """Say what was ignored: a line on each of a few that can be mended, and how many there are of each kind."""
         if not self.counts:
             return []
-        told = ", ".join(f"{count} {_singular(kind, count)}" for kind, count in self.counts.most_common())
+        counts = ", ".join(f"{count} {_singular(kind, count)}" for kind, count in self.counts.most_common())
         several = any(reader.files in self.counts for reader in FORMATS.values())
         remedy = "; a run reads files of one format" if several else ""
-        return [*self._named, f"ignored: {told}{remedy}"]
+        return [*self._named, f"ignored: {counts}{remedy}"]
 
 
 def _kind(key: str) -> str:

@@ -8,8 +8,6 @@ from itertools import islice
 
 from pipeline import masks, storage
 from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, Format, InputFormat, format_of
-from pipeline.data.formats.parquet import Parquet
-from pipeline.data.formats.webdataset import WebDataset
 from pipeline.data.ignored import Ignored
 from pipeline.errors import ShardError, StorageError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
@@ -110,15 +108,17 @@ def _sample(
 def _most(fitting: list[tuple[str, storage.Entry]]) -> tuple[str, storage.Entry]:
     """Choose the format of which there are most, and the first file of it.
 
-    A table beside a tar of the same name describes what the tar holds, as img2dataset writes them; how many of each are
-    among the first names is chance.
+    Files that only describe others beside them give way to those: how many of each are among the first names is chance.
     """
     counts = Counter(name for name, _ in fitting)
     name = max(FORMATS, key=lambda name: counts[name])
     first = dict(reversed(fitting))
-    described = first[name].uri.removesuffix(".parquet") + ".tar"
-    if name == Parquet.name and counts[WebDataset.name] and storage.exists(described):
-        name = WebDataset.name
+    suffix = FORMATS[name].describes
+    described = format_of(suffix and f"file{suffix}")
+    if described is not None and described.name in first:
+        stem = first[name].uri.rpartition(".")[0]
+        if storage.exists(f"{stem}{suffix}"):
+            name = described.name
     return name, first[name]
 
 

@@ -46,6 +46,9 @@ class Format(Protocol):
     whole_lists: ClassVar[bool] = False
     """Whether a list that `index` gives is fetched by one task: where a part of it costs as much as all of it."""
 
+    describes: ClassVar[str] = ""
+    """Suffix of files that a file of the same name only describes, where both are there; mostly none."""
+
     @property
     def index_id(self) -> str:
         """Name what decides an index besides the file's version; an index of another id is not used."""

@@ -35,6 +35,7 @@ class Parquet(Format):
     suffixes = frozenset({".parquet"})
     files = "Parquet files"
     whole_lists = True
+    describes = ".tar"  # as img2dataset writes a table beside each tar
 
     @property
     def index_id(self) -> str:
