@@ -122,6 +122,17 @@ def best_label(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], N
     return best, winning
 
 
+def native_floats(array: Floats) -> Floats:
+    """Return floats as this machine's own float16, float32 or float64, which compiled code takes; a copy if need be."""
+    kind = np.dtype(np.float64) if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+    return array.astype(kind, copy=False)
+
+
+def all_finite(array: Floats) -> bool:
+    """Tell whether no value is a NaN, or infinite once it is a float32."""
+    return bool((np.abs(array) <= np.finfo(np.float32).max).all())
+
+
 def to_bytes(logits: Floats) -> bytes:
     """Pack logits (C, h, w) as little-endian float16 bytes, C-contiguous; values beyond float16 saturate."""
     return np.clip(logits, -_FLOAT16_MAX, _FLOAT16_MAX).astype("<f2").tobytes()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CRFError
-from pipeline.logits import Floats, grid_size
+from pipeline.logits import Floats, all_finite, grid_size
 from pipeline.refine.refinement import Labelling, Refinement
 from pipeline.refine.refiner import Refiner
 
@@ -135,14 +135,15 @@ def _check(image: NDArray[np.uint8], logits: Floats, stride: int) -> None:
         raise CRFError(f"refine takes an image (H, W, 3) uint8, not {image.shape} {image.dtype}")
     height, width = image.shape[:2]
     grid = (grid_size(height, stride), grid_size(width, stride))
-    if logits.ndim != 3 or logits.shape[1:] != grid or not 1 <= logits.shape[0] <= 256:
+    shape_is_right = logits.ndim == 3 and logits.shape[1:] == grid and 1 <= logits.shape[0] <= 256
+    if not shape_is_right or logits.dtype.kind != "f":
         raise CRFError(
-            f"a {height}x{width} image at stride {stride} takes logits (C, {grid[0]}, {grid[1]}) of 1 to 256 labels, "
-            f"not {logits.shape}"
+            f"a {height}x{width} image at stride {stride} takes logits (C, {grid[0]}, {grid[1]}) float of 1 to 256 "
+            f"labels, not {logits.shape} {logits.dtype}"
         )
-    if not np.isfinite(logits).all():
-        label, row, column = (int(i) for i in np.argwhere(~np.isfinite(logits))[0])
+    if not all_finite(logits):
+        label, row, column = (int(i) for i in np.argwhere(~(np.abs(logits) <= np.finfo(np.float32).max))[0])
         raise CRFError(
             f"the logit of label {label} at grid row {row}, column {column} is {logits[label, row, column]}; "
-            "the network's output must be finite"
+            "the network's output must be finite in float32"
         )

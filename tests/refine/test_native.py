@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import CRFError
 from pipeline.logits import grid_size, softmax, upsample
-from pipeline.refine import refine_in_tiles
+from pipeline.refine import Argmax, refine_in_tiles
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.refine.crf.native import NativeCRF
 from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, logits_for, picture, probabilities_for
@@ -115,6 +115,48 @@ def test_the_interpreter_lock_is_released():
         working.join()
     finally:
         sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("backend", ["native", "pydensecrf"])
+@pytest.mark.parametrize("kind", ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8", np.longdouble])
+def test_floats_of_every_width_and_byte_order_are_read_as_the_numbers_they_are(kind, backend):
+    image = picture(height=30, width=40)
+    logits, probabilities = logits_for(image, 5), probabilities_for(image, 5).astype(np.float16)
+    crf = DenseCRF(CRFParams(iterations=2), backend)
+    expected = crf.label(image, logits, 8)
+    np.testing.assert_array_equal(crf.label(image, logits.astype(kind), 8).best, expected.best)
+    found, wanted = (crf(image, values) for values in (probabilities.astype(kind), probabilities))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(refine_in_tiles(image, logits.astype(kind), 8, crf).mask, expected.best)
+    np.testing.assert_array_equal(
+        refine_in_tiles(image, logits.astype(kind), 8, Argmax()).mask, refine_in_tiles(image, logits, 8, Argmax()).mask
+    )
+
+
+@pytest.mark.parametrize("backend", ["native", "pydensecrf"])
+@pytest.mark.parametrize("kind", ["?", "u1", "<i4", ">i8", "<c8", "O", "V2", "M8[s]", "S4"])
+def test_what_is_no_float_is_refused(kind, backend):
+    image = picture(height=30, width=40)
+    crf, grid, full = DenseCRF(backend=backend), np.zeros((2, 5, 6), kind), np.zeros((2, 30, 40), kind)
+    with pytest.raises(CRFError, match="the CRF takes logits"):
+        crf.label(image, grid, 8)
+    with pytest.raises(CRFError, match="the CRF takes probabilities"):
+        crf(image, full)
+    for refiner in (crf, Argmax()):
+        with pytest.raises(CRFError, match=r"takes logits \(C, 5, 6\) float"):
+            refine_in_tiles(image, grid, 8, refiner)
+
+
+@pytest.mark.parametrize("value", [1e39, np.longdouble("1e400"), np.inf, np.nan])
+def test_what_float32_cannot_hold_is_refused(value):
+    image = picture(height=30, width=40)
+    for shape, call in (((2, 30, 40), DenseCRF()), ((2, 5, 6), lambda i, x: DenseCRF().label(i, x, 8))):
+        values = np.full(shape, 0.5, np.longdouble)
+        values[1, 2, 3] = value
+        with pytest.raises(CRFError, match="finite in float32"):
+            call(image, values)
+    with pytest.raises(CRFError, match="finite in float32"):
+        refine_in_tiles(image, values, 8, Argmax())
 
 
 def test_what_the_lattice_cannot_number_is_refused():

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, CRFError
-from pipeline.logits import Floats, window
+from pipeline.logits import Floats, all_finite, native_floats, window
 from pipeline.refine.crf.backend import Backend
 from pipeline.refine.crf.native import NativeCRF
 from pipeline.refine.crf.params import CRFParams
@@ -70,7 +70,7 @@ class DenseCRF(TiledRefiner):
         """
         _check_image(image)
         _check_probabilities(probabilities, image.shape[:2])
-        return self._backend.posterior(image, probabilities)
+        return self._backend.posterior(image, native_floats(probabilities))
 
     def label(self, image: NDArray[np.uint8], logits: Floats, stride: int, top: int = 0, left: int = 0) -> Labelling:
         """Upsample the logits, turn them into probabilities, refine these and take the best label, in one call.
@@ -95,9 +95,9 @@ class DenseCRF(TiledRefiner):
             raise CRFError(
                 f"the CRF takes logits (C, h, w) float of 1 to 256 labels, not {logits.shape} {logits.dtype}"
             )
-        if not np.isfinite(grid).all():
-            raise CRFError("the CRF takes finite logits; in these there is a NaN or an infinity")
-        return self._backend.label(image, grid, stride, top, left)
+        if not all_finite(grid):
+            raise CRFError("the CRF takes logits that are finite in float32; in these there is a NaN or an infinity")
+        return self._backend.label(image, native_floats(grid), stride, top, left)
 
     def margin(self, tile: int) -> int:
         """Give the reach of the widest kernel; see CRFParams.margin."""
@@ -129,10 +129,11 @@ def _check_probabilities(probabilities: Floats, size: tuple[int, ...]) -> None:
             f"probabilities are {probabilities.shape[1:]} pixels (H, W), the image is {size}; sizes must agree"
         )
     low, high = probabilities.min(), probabilities.max()  # a NaN anywhere makes both NaN
-    if not (low >= 0 and high < np.inf):
-        bad = ~(np.isfinite(probabilities) & (probabilities >= 0))
+    largest = np.finfo(np.float32).max
+    if not (low >= 0 and high <= largest):
+        bad = ~((probabilities >= 0) & (probabilities <= largest))
         label, row, column = (int(i) for i in np.argwhere(bad)[0])
         raise CRFError(
             f"the probability of label {label} at row {row}, column {column} is {probabilities[label, row, column]}; "
-            f"{int(bad.sum())} of {bad.size} values are not finite or are negative"
+            f"{int(bad.sum())} of {bad.size} values are not finite in float32, or are negative"
         )
