@@ -1,6 +1,7 @@
 """The one command line: flags and YAML from a config dataclass, and how every job on a cluster begins and ends."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import register_type
 
+from pipeline import storage, text
 from pipeline.errors import BudgetError, ConfigError, PipelineError
 from pipeline.runtime.cluster import connected
 from pipeline.storage import Uri, redact
@@ -31,6 +33,13 @@ class _Parser(ArgumentParser):
         if _takes_uri(action) and value is not None:
             value = _uri(action.dest, value)
         return super()._check_value_key(action, value, *args, **options)
+
+    def parse_path(self, path: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return super().parse_path(path, *args, **options)
+        except UnicodeDecodeError:  # it reads UTF-8 alone
+            content = text.decode(storage.read_bytes(os.path.abspath(path)), str(path))
+            return self.parse_string(content, path, *args, **options)
 
 
 def _takes_uri(action: argparse.Action) -> bool:
@@ -63,8 +72,13 @@ def parse(config: type[_Config], description: str, argv: Sequence[str] | None = 
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
     parser.add_class_arguments(config)
-    options = parser.parse_args([_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)])
-    chosen = parser.instantiate(options).as_dict()
+    try:
+        options = parser.parse_args([_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)])
+        chosen = parser.instantiate(options).as_dict()
+    except UnicodeDecodeError as error:
+        raise ConfigError("a file that another configuration names is not text in UTF-8; save it as UTF-8") from error
+    except RecursionError as error:
+        raise ConfigError("a value, or a configuration file, is nested too deeply to be read") from error
     chosen.pop("config")
     return config(**chosen)
 

@@ -1,9 +1,16 @@
 """The labels of an index mask, and the class names of the data sets that public weights were trained on."""
 
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from pipeline.errors import ConfigError
 
 IGNORE = 255
 """Label of pixels in a ground truth that no loss and no score counts."""
+
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, halves of characters, ends of lines and paragraphs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +26,31 @@ class Labels:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...] | None = None
     void: int = IGNORE
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for names that are none, or a class that nothing would count."""
+        check_class_names(self.classes)
+        if len(self.classes) > IGNORE:
+            raise ConfigError(
+                f"there are {len(self.classes)} classes; labelled data holds at most {IGNORE}, since the value "
+                f"{IGNORE} marks pixels that are not counted"
+            )
+
+
+def check_class_names(names: Sequence[object]) -> None:
+    """Raise ConfigError unless `names` is a list of names in the order of the class ids, each one different."""
+    if not isinstance(names, list | tuple):
+        raise ConfigError(f"classes are {names!r}; give a list of names, in the order of their class ids")
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip() or any(map(_is_unprintable, name)):
+            raise ConfigError(f"the name of class {index} is {name!r}; give text of one line")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ConfigError(f"{count} classes are called {name!r}; give each a name of its own")
+
+
+def _is_unprintable(character: str) -> bool:
+    return unicodedata.category(character) in _UNPRINTABLE
 
 
 _VOC = """

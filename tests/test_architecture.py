@@ -27,6 +27,8 @@ FROM_THE_TOP_DOWN = (
     "images",
     "storage",
     "labels",
+    "numbers",
+    "text",
     "errors",
 )
 FLOORS = {room: floor for floor, room in enumerate(reversed(FROM_THE_TOP_DOWN))}

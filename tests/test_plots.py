@@ -29,6 +29,15 @@ def test_bars_are_as_long_as_the_scores():
     assert all(pixels_of(both, colour) > 1000 for colour in COLOURS)
 
 
+def test_names_are_drawn_as_they_are():
+    """Matplotlib would take what is between two dollars for a formula, and fail over what is none."""
+    names = ("$$", "$x$", "a_b^c")
+    assert drawn(class_bars(names, {"network": np.full(3, 50.0)})).size
+    plain, formula = (drawn(class_bars((name,), {"network": np.array([50.0])})) for name in ("x", "$x$"))
+    assert plain.shape == formula.shape
+    assert (plain != formula).any()
+
+
 @pytest.mark.parametrize("band", ["void", "borders"])
 def test_a_line_for_each_curve(band):
     curves = {"network": np.linspace(30, 60, 40), "with the CRF": np.linspace(40, 65, 40)}
@@ -42,6 +51,12 @@ def test_the_best_cell_is_outlined_and_untried_panels_stay_blank():
     red = np.argwhere((image == (0xD1, 0x24, 0x2F)).all(axis=2))
     assert len(red) > 50
     assert (red.mean(axis=0) / image.shape[:2]).round().tolist() == [1, 0]  # the third panel, lower left
+
+
+def test_of_equal_cells_the_first_tried_is_outlined():
+    image = drawn(heat_map({(4.0, 40.0, 3.0): 70.0, (3.0, 30.0, 3.0): 70.0}, ([3.0, 4.0], [30.0, 40.0], [3.0])))
+    red = np.argwhere((image == (0xD1, 0x24, 0x2F)).all(axis=2))
+    assert (red.mean(axis=0) / image.shape[:2] > 0.5).all()  # the lower right
 
 
 def test_one_point_is_a_heat_map():

@@ -1,5 +1,6 @@
 """The search of the CRF's parameters: the network's logits once, then a Ray task for each point and picture."""
 
+import operator
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ import yaml
 from pipeline import models, storage
 from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import list_pairs
-from pipeline.evaluation.coarse_to_fine import Point, coarse_to_fine
+from pipeline.evaluation.coarse_to_fine import Point, best_point, coarse_to_fine
 from pipeline.evaluation.graph import BLOCK_BYTES
 from pipeline.evaluation.labelled import fetch_labelled, labels_for
 from pipeline.evaluation.network_logits import NetworkLogits, network_logits
@@ -86,7 +87,7 @@ def search(ready: SearchInputs) -> dict[str, Any]:
 def _search(ready: SearchInputs) -> dict[str, Any]:
     begin = time.monotonic()
     config = ready.config
-    labelled = fetch_labelled(ready.pairs, ready.labels)
+    labelled = fetch_labelled(ready.pairs, ready.labels, config.split)
     result = best_parameters(config, network_logits(labelled, ready.model, config.inference))
     params = storage.join(config.output, _PARAMS_FILE)
     refined = max(result.tried.values())
@@ -127,12 +128,13 @@ def best_parameters(config: SearchConfig, logits: NetworkLogits) -> SearchResult
     def score(points: Sequence[Point]) -> list[float]:
         say(f"trying {len(points)} parameters on {len(logits)} images each")
         scores = mean_ious(logits, [DenseCRF(config.params(point)) for point in points])
-        highest, at = max(zip(scores, points, strict=True))
+        highest, at = max(zip(scores, points, strict=True), key=operator.itemgetter(0))  # the first of equals
         say(f"the best of them: mean IoU {100 * highest:.2f} at {_described(at)}")
         return scores
 
     tried = coarse_to_fine(axes, score)
-    best = max(tried, key=lambda point: tried[point])
+    best = best_point(tried)
+    say(f"the best of all {len(tried)}: mean IoU {100 * tried[best]:.2f} at {_described(best)}")
     ends = zip(SEARCHED, best, axes, strict=True)
     return SearchResult(
         best=config.params(best),

@@ -72,18 +72,19 @@ def _fetched(labelled: Labelled, part: range) -> Iterator[pa.Table]:
     yield rows.table(pictures, rows.FETCHED)
 
 
-def fetch_labelled(pairs: Sequence[Pair], labels: Labels) -> Labelled:
+def fetch_labelled(pairs: Sequence[Pair], labels: Labels, split: str) -> Labelled:
     """Fetch and check pairs, on the cluster this process is connected to.
 
     Args:
         pairs: in the order of their keys.
         labels: what the masks hold.
+        split: the name of what the pairs are, for messages.
 
     Raises:
-        ConfigError: pairs that cannot be used, by name.
+        ConfigError: pairs that cannot be used, by name, or labels that make no sense.
         StorageError: the storage does not answer.
     """
-    return Labelled(dataset=load(pairs, labels), keys=tuple(pair.key for pair in pairs))
+    return Labelled(dataset=load(pairs, labels, split), keys=tuple(pair.key for pair in pairs))
 
 
 def labels_for(layout: labelled.Layout, given: Sequence[str] | None, predicted: Sequence[str]) -> Labels:

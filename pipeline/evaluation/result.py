@@ -65,7 +65,7 @@ class Evaluation:
             for counts in self.counts.values()
         ]
         names = [
-            *self.classes,
+            *map(_escaped, self.classes),
             "**mean IoU**",
             "pixel accuracy",
             *(f"mean IoU within {w} px of {self.band}" for w in _BANDS_SHOWN),
@@ -85,3 +85,8 @@ def _percents(shares: Sequence[float] | NDArray[np.float64]) -> list[float | Non
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+def _escaped(name: str) -> str:
+    """Write a name so that its signs do not end a cell of a Markdown table."""
+    return name.replace("\\", "\\\\").replace("|", "\\|")

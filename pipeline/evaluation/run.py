@@ -79,7 +79,7 @@ def evaluate(ready: EvaluationInputs) -> Evaluation:
 def _evaluate(ready: EvaluationInputs) -> Evaluation:
     begin = time.monotonic()
     config = ready.config
-    labelled = fetch_labelled(ready.pairs, ready.labels)
+    labelled = fetch_labelled(ready.pairs, ready.labels, config.split)
     how = Counting(classes=len(ready.labels.classes), band=config.band)
     if isinstance(ready.scored, DatasetInfo):
         counts, about = _of_masks(ready, ready.scored, labelled, how)
@@ -134,16 +134,15 @@ def _of_masks(
     counts = MaskCounts(how)
     for row in joined.rows:
         counts.add_row(row)
+    if not counts.score.matrix.any():
+        raise ConfigError(f"in the labelled images that have a mask at {storage.redact(uri)} no pixel is counted")
     about = {"model": info.model, "crf": info.crf, "missing": len(joined.missing), "extra": len(joined.extra)}
     return {kind: counts}, about
 
 
 def _put(evaluation: Evaluation, output: str) -> None:
-    files = {
-        "scores.json": evaluation.to_json().encode(),
-        "scores.md": evaluation.to_markdown().encode(),
-        "classes.png": class_bars(evaluation.classes, evaluation.iou()),
-        "trimap.png": trimap_curve(evaluation.trimap(), evaluation.band),
-    }
-    for name, data in files.items():
-        storage.put_whole(storage.join(output, name), data)
+    """Put the scores, and then what is drawn of them."""
+    storage.put_whole(storage.join(output, "scores.json"), evaluation.to_json().encode())
+    storage.put_whole(storage.join(output, "scores.md"), evaluation.to_markdown().encode())
+    storage.put_whole(storage.join(output, "classes.png"), class_bars(evaluation.classes, evaluation.iou()))
+    storage.put_whole(storage.join(output, "trimap.png"), trimap_curve(evaluation.trimap(), evaluation.band))

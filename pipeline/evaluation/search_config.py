@@ -15,6 +15,8 @@ from pipeline.storage import StorageConfig, Uri
 SEARCHED = ("bilateral_weight", "bilateral_xy", "bilateral_rgb")
 """The fields of CRFParams, and of SearchConfig, that are searched, in the order of a point's values."""
 
+_MOST_STEPS = 100
+
 Range = tuple[float, float, float]
 """The lowest value, the highest, and the step between them."""
 
@@ -63,6 +65,11 @@ class SearchConfig(StorageConfig, LabelledColumnFlags):
             if not (low <= high and step > 0):
                 raise ConfigError(
                     f"{name} is [{low:g}, {high:g}, {step:g}]; give the lowest value, the highest and the step between"
+                )
+            if (high - low) / step > _MOST_STEPS:
+                raise ConfigError(
+                    f"{name} is [{low:g}, {high:g}, {step:g}], which is {(high - low) / step:.3g} steps; "
+                    f"give a step that makes at most {_MOST_STEPS}"
                 )
         for corner in itertools.product(*((axis[0], axis[-1]) for axis in self.axes())):
             self.params(corner)

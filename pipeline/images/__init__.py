@@ -22,9 +22,12 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_EXIF = (b"eXIf", b"Raw profile type")  # the second as ImageMagick writes it
+
 _DECODERS: tuple[tuple[bytes, Callable[[io.BytesIO], Image.Image]], ...] = (
     (b"\xff\xd8\xff", JpegImageFile),  # the first picture of a phone's multi-picture JPEG too
-    (b"\x89PNG\r\n\x1a\n", PngFile),
+    (_PNG, PngFile),
     (b"GIF8", GifImageFile),
     (b"RIFF", WebPImageFile),
     (b"BM", BmpFile),
@@ -44,6 +47,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation (tag 0x0112) to the operation that turns the picture upright."""
+
+QUARTER_TURNS = (5, 6, 7, 8)
+"""The orientations that swap height and width."""
 
 _ORIENTATION_TAG = 0x0112
 _BITS_PER_SAMPLE_TAG = 258
@@ -80,6 +86,25 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
         raise
     except Exception as error:  # decoders raise whatever a damaged file makes them raise
         raise ImageError(f"the image cannot be decoded: {type(error).__name__}: {error}") from error
+
+
+def orientation(data: bytes) -> int:
+    """Read the EXIF orientation, 1 to 8, that decode applies; 1, upright, where there is none or it cannot be read."""
+    if data.startswith(_PNG) and not any(mark in data for mark in _PNG_EXIF):
+        return 1  # Pillow would decode all pixels to look behind them
+    try:
+        found = _orientation(_header(data))
+    except MemoryError:
+        raise
+    except Exception:  # as in decode, which says what is wrong
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
+def upright(mask: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn a mask (H, W) that is drawn on a picture as it is stored, as decode turns a picture of that orientation."""
+    turn = _UPRIGHT.get(orientation)
+    return mask if turn is None else np.array(Image.fromarray(mask).transpose(turn))
 
 
 def max_encoded_bytes(max_pixels: int) -> int:

@@ -19,7 +19,7 @@ def heat_map(mean_iou: Mapping[tuple[float, ...], float], axes: Sequence[Sequenc
     """Draw a panel for each sigma beta: w1 downwards, sigma alpha to the right, the best cell outlined, untried blank.
 
     Args:
-        mean_iou: in percent, by (w1, sigma alpha, sigma beta), of the points that were tried.
+        mean_iou: in percent, by (w1, sigma alpha, sigma beta), of the points that were tried, in that order.
         axes: all values of the three.
 
     Returns:
@@ -29,7 +29,8 @@ def heat_map(mean_iou: Mapping[tuple[float, ...], float], axes: Sequence[Sequenc
     table = np.full([len(axis) for axis in axes], np.nan)  # (w1, sigma alpha, sigma beta)
     for point, score in mean_iou.items():
         table[tuple(axis.index(value) for axis, value in zip(axes, point, strict=True))] = score
-    best = np.unravel_index(np.nanargmax(table), table.shape)
+    highest = max(mean_iou, key=lambda point: mean_iou[point])  # of equals the first that was tried
+    best = tuple(axis.index(value) for axis, value in zip(axes, highest, strict=True))
     across = min(len(colour), _PANELS_A_ROW)
     down = math.ceil(len(colour) / across)
     size = (across * (1.2 + 0.55 * len(spatial)), down * (1.0 + 0.4 * len(weights)))

@@ -30,7 +30,7 @@ def class_bars(classes: Sequence[str], iou: Mapping[str, Floats]) -> bytes:
         below = places + (n - (len(iou) - 1) / 2) * height
         axes.barh(below, np.nan_to_num(values), height, color=_colour(n, len(iou)), label=f"{title}, mean {mean:.1f}")
         axes.axvline(mean, color=_colour(n, len(iou)), linestyle=":", linewidth=1)
-    axes.set_yticks(places, classes)
+    axes.set_yticks(places, classes, parse_math=False)  # a name may have dollars in it
     axes.set_ylim(len(classes) - 0.5, -0.5)
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU, %")

@@ -12,9 +12,11 @@ import ray
 from pipeline import storage
 from pipeline.data.formats.format import Pair
 from pipeline.data.labelled.pairs import Pixels, decode, fetch
+from pipeline.data.labelled.sense import DrawnOn, check_classes, check_drawn_on
 from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.runtime.errors import get
+from pipeline.runtime.progress import say
 from pipeline.runtime.tasks import tables
 
 _PAIRS_A_TASK = 32
@@ -47,11 +49,11 @@ class LabelledDataset:
         return decode(table["image"][row].as_py(), table["mask"][row].as_py(), self.labels)
 
 
-def load(pairs: Sequence[Pair], labels: Labels) -> LabelledDataset:
-    """Fetch and check every pair.
+def load(pairs: Sequence[Pair], labels: Labels, split: str) -> LabelledDataset:
+    """Fetch and check every pair of a split, and say what is odd about all of them together.
 
     Raises:
-        ConfigError: pairs that cannot be trained on, by name, and what is wrong with each.
+        ConfigError: pairs that cannot be used, by name, and what is wrong with each; or labels that make no sense.
         StorageError: the storage stopped answering.
     """
     chunks = [pairs[i : i + _PAIRS_A_TASK] for i in range(0, len(pairs), _PAIRS_A_TASK)]
@@ -63,12 +65,13 @@ def load(pairs: Sequence[Pair], labels: Labels) -> LabelledDataset:
     if problems:
         shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
         raise ConfigError(f"{len(problems)} of {len(pairs)} labelled pictures cannot be used:\n  {shown}")
-    return LabelledDataset(
-        blocks=blocks,
-        positions=tuple((note.block, note.row) for note in notes),
-        pixels=tuple(map(sum, zip(*(note.pixels for note in notes), strict=True))),
-        labels=labels,
-    )
+    pixels = tuple(map(sum, zip(*(note.pixels for note in notes), strict=True)))
+    turned = [(note.key, note.drawn_on) for note in notes if note.drawn_on]
+    pictures = f"the split {split!r}"
+    for line in check_drawn_on(turned, pictures) + check_classes(pixels, labels, pictures):
+        say(line)
+    positions = tuple((note.block, note.row) for note in notes)
+    return LabelledDataset(blocks=blocks, positions=positions, pixels=pixels, labels=labels)
 
 
 def _fetch(pairs: Sequence[Pair], labels: Labels, retry_seconds: float) -> Iterator[pa.Table]:
@@ -83,13 +86,14 @@ class _Note(NamedTuple):
     block: int
     row: int
     pixels: list[int]
+    drawn_on: DrawnOn | None
     problem: str | None
 
 
 @ray.remote(num_cpus=0)
 def _notes(block: int, table: pa.Table) -> list[_Note]:
-    columns = (table[name].to_pylist() for name in ("key", "pixels", "problem"))
+    columns = (table[name].to_pylist() for name in ("key", "pixels", "drawn_on", "problem"))
     return [
-        _Note(key, block, row, pixels or [], problem)
-        for row, (key, pixels, problem) in enumerate(zip(*columns, strict=True))
+        _Note(key, block, row, pixels or [], drawn_on, problem)
+        for row, (key, pixels, drawn_on, problem) in enumerate(zip(*columns, strict=True))
     ]

@@ -11,6 +11,7 @@ import aiohttp
 import botocore.exceptions
 
 from pipeline.errors import ConfigError, StorageError
+from pipeline.numbers import check_finite
 
 _T = TypeVar("_T")
 _OUTAGES = (
@@ -40,7 +41,8 @@ class StorageConfig:
     storage_timeout: float = 300.0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a time below 0."""
+        """Raise ConfigError for a time below 0, and for a number of any job's that is not finite."""
+        check_finite(self)
         if self.storage_timeout < 0:
             raise ConfigError(f"storage_timeout is {self.storage_timeout}; it must be at least 0")
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pipeline.errors import ConfigError
 from pipeline.models.card import SINGLE_SCALE, check_scales
 from pipeline.models.multiscale import valid_step
+from pipeline.numbers import check_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,7 @@ class Recipe:
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
+        check_finite(self, "recipe.")
         for name in ("iterations", "batch", "accumulate", "checkpoint_every", "base_lr"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")

@@ -105,8 +105,8 @@ def run(ready: TrainingInputs) -> dict[str, Any]:
 def _run(ready: TrainingInputs) -> dict[str, Any]:
     begin = time.monotonic()
     config, model = ready.config, ready.model
-    training = load(ready.training, ready.labels)
-    validation = load(ready.validation, ready.labels) if ready.validation else None
+    training = load(ready.training, ready.labels, config.split)
+    validation = load(ready.validation, ready.labels, str(config.validation_split)) if ready.validation else None
     storage.put_whole(storage.join(config.folder, SETTINGS_FILE), ready.settings)
     trained = fit(
         model,

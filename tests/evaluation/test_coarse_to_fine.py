@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from pipeline.evaluation.coarse_to_fine import coarse_to_fine
+from pipeline.evaluation.coarse_to_fine import best_point, coarse_to_fine
 
 AXES = ([3, 4, 5, 6], [30, 40, 50, 60, 70, 80, 90, 100], [3, 4, 5, 6])
 
@@ -44,3 +44,8 @@ def test_all_neighbours_of_the_best_are_tried():
 
 def test_a_single_point_is_a_grid():
     assert coarse_to_fine(([1.0], [2.0], [3.0]), lambda points: [0.5 for _ in points]) == {(1.0, 2.0, 3.0): 0.5}
+
+
+def test_of_equals_the_first_that_was_tried_is_the_best():
+    tried = coarse_to_fine(([3, 4, 5], [30, 40], [3]), lambda points: [0.5 for _ in points])
+    assert best_point(tried) == next(iter(tried)) == (3, 30, 3)

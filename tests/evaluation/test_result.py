@@ -69,3 +69,9 @@ def test_counts_add_up_as_rows():
 def test_titles_name_the_kinds(kinds):
     found = evaluation(**{kind: counts(WRONG) for kind in kinds})
     assert list(found.iou()) == list(found.trimap()) == ["network", "with the CRF"][: len(kinds)]
+
+
+def test_names_with_signs_of_tables_and_formulas_stay_names():
+    found = Evaluation(classes=("$$", "a|b", "\\"), counts={NETWORK: counts(WRONG)}, band="void", about={})
+    assert json.loads(found.to_json())["iou"] == {"$$": 66.67, "a|b": 80.0, "\\": None}
+    assert found.to_markdown().splitlines()[2:5] == [r"| $$ | 66.67 |", r"| a\|b | 80.00 |", r"| \\ |  |"]

@@ -33,6 +33,8 @@ def test_steps_end_at_or_below_the_highest_value():
         ({"bilateral_rgb": (0, 6, 1)}, "bilateral_rgb must be in"),
         ({"gaussian_xy": 0}, "gaussian_xy must be in"),
         ({"images": 0}, "images is 0"),
+        ({"bilateral_xy": (1, float("inf"), 1)}, "bilateral_xy is .*; give a finite number"),
+        ({"bilateral_xy": (1, 2, 1e-9)}, r"which is 1e\+09 steps; give a step that makes at most 100"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(changes, message):

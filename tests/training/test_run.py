@@ -145,7 +145,7 @@ def test_a_run_waits_for_its_storage(config, monkeypatch):
         raise ReachedError(retry_seconds())
 
     loaded = []
-    monkeypatch.setattr(run, "load", lambda pairs, labels: loaded.append(retry_seconds()))
+    monkeypatch.setattr(run, "load", lambda pairs, labels, split: loaded.append(retry_seconds()))
     monkeypatch.setattr(run, "fit", fit)
     with pytest.raises(ReachedError) as reached:
         run.run(run.prepare(replace(config, storage_timeout=7.0)))

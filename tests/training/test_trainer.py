@@ -4,6 +4,7 @@ import re
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import ray
 import ray.train
@@ -16,7 +17,7 @@ from pipeline.runtime.tasks import tables
 from pipeline.training.distributed import trainer, worker
 from pipeline.training.recipe import Recipe
 from pipeline.training.workers import Share
-from tests.helpers.labelled import CLASSES, put_camvid
+from tests.helpers.labelled import CLASSES, png, put_camvid
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -121,4 +122,19 @@ def test_all_that_is_wrong_with_labelled_pictures_is_told_by_name(tmp_path):
         "2 of 3 labelled pictures cannot be used:\n  train/000.ppm: not a JPEG.*\n  train/001.png: there is no mask"
     )
     with pytest.raises(ConfigError, match=message):
-        labelled.load(list_pairs(str(tmp_path), "camvid", "train"), Labels(classes=CLASSES))
+        labelled.load(list_pairs(str(tmp_path), "camvid", "train"), Labels(classes=CLASSES), "train")
+
+
+def test_labels_that_make_no_sense_are_said_and_a_split_without_any_is_refused(tmp_path, capsys):
+    put_camvid(str(tmp_path), "train", 2)
+    pairs = list_pairs(str(tmp_path), "camvid", "train")
+    two = Labels(classes=("background", "road"))
+    for values, said in (((0, 255), "is of one class, 'background'"), ((255, 255), None)):
+        for seed, value in enumerate(values):
+            (tmp_path / "trainannot" / f"00{seed}.png").write_bytes(png(np.full((48, 64), value, np.uint8)))
+        if said:
+            assert labelled.load(pairs, two, "train").pixels == (48 * 64, 0)
+            assert f"warning: every counted pixel of the split 'train' {said}" in capsys.readouterr().err
+        else:
+            with pytest.raises(ConfigError, match="the masks of the split 'train' hold no pixel that is counted"):
+                labelled.load(pairs, two, "train")

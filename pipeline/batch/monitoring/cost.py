@@ -7,8 +7,9 @@ from typing import Any
 import ray
 import yaml
 
-from pipeline import storage
+from pipeline import storage, text
 from pipeline.errors import ConfigError
+from pipeline.numbers import is_number
 
 UNNAMED = "node"
 """Type of a node that neither KubeRay nor Ray's cluster launcher started."""
@@ -26,8 +27,8 @@ def read_prices(uri: str) -> Prices:
         StorageError: it cannot be read.
     """
     try:
-        content = yaml.safe_load(storage.read_bytes(uri))
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(text.decode(storage.read_bytes(uri), storage.redact(uri)))
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"prices: {storage.redact(uri)} is no YAML: {' '.join(str(error).split())}") from error
     prices = content if isinstance(content, dict) else {}
     wrong = [f"{name}: {price!r}" for name, price in prices.items() if not _is_price(price)]
@@ -40,7 +41,7 @@ def read_prices(uri: str) -> Prices:
 
 
 def _is_price(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return is_number(value) and value >= 0
 
 
 class NodeClock:

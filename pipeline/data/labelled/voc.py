@@ -5,7 +5,7 @@ The split `trainaug` (VOC with the annotations of Hariharan et al.) has its mask
 
 from collections.abc import Iterator
 
-from pipeline import storage
+from pipeline import storage, text
 from pipeline.data.formats.format import Location, Pair
 from pipeline.data.formats.images import Images
 from pipeline.data.ignored import Ignored
@@ -15,8 +15,13 @@ LABELS = Labels(classes=VOC_CLASSES)
 
 
 def pairs(root: str, split: str, ignored: Ignored) -> Iterator[Pair]:  # noqa: ARG001  # lists no folder
-    """List the pictures that the split's list names. One that is not there is missed when it is fetched."""
-    names = storage.read_bytes(storage.join(root, "ImageSets", "Segmentation", f"{split}.txt")).decode().split()
+    """List the pictures that the split's list names. One that is not there is missed when it is fetched.
+
+    Raises:
+        ConfigError: the list is no text.
+    """
+    listed = storage.join(root, "ImageSets", "Segmentation", f"{split}.txt")
+    names = text.decode(storage.read_bytes(listed), storage.redact(listed)).split()
     masks = "SegmentationClassAug" if split.endswith("aug") else "SegmentationClass"
     for name in names:
         yield Pair(
