@@ -1,14 +1,14 @@
 """Say what network it is: backbone, head, atrous rates, and the options that its weights were trained with."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any
 
 from pipeline.errors import ConfigError
 from pipeline.models.backbones import BACKBONES, Backbone, BackboneOptions, FeatureInfo
 from pipeline.models.backbones.resnet import CAFFE_RESNET, TORCHVISION_RESNET
 from pipeline.models.heads import HEADS, Head
+from pipeline.models.plain import build, plain_object
+from pipeline.models.stored_names import architecture_fields
 
 MAX_RATE = 1024
 
@@ -84,11 +84,14 @@ class Architecture:
         return self.head_type(self.features, classes, self.rates)
 
     @classmethod
-    def from_fields(cls, *, backbone: str, options: Mapping[str, Any] | None, **others: Any) -> "Architecture":
-        """Build from fields of plain JSON types. Raises ConfigError, and TypeError where one is missing or unknown."""
-        if options is None or backbone not in BACKBONES:
-            return cls(backbone=backbone, **others)
-        return cls(backbone=backbone, options=BACKBONES[backbone].options_type(**options), **others)
+    def from_plain(cls, plain: object) -> "Architecture":
+        """Build from plain JSON types under the stored names. Raises ConfigError for what is no architecture."""
+        fields = architecture_fields(plain_object(plain, "architecture"))
+        backbone, options = fields.get("backbone"), fields.get("options")
+        kind = BACKBONES[backbone].options_type if backbone in tuple(BACKBONES) else NoneType
+        if kind is not NoneType and options is not None:
+            fields["options"] = build(kind, options, "architecture.resnet")
+        return build(cls, fields, "architecture")
 
 
 LARGE_RATES = (6, 12, 18, 24)

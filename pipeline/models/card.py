@@ -8,9 +8,13 @@ from fractions import Fraction
 from typing import Any
 
 from pipeline.errors import ConfigError, WeightsError
+from pipeline.labels import check_class_names
 from pipeline.models.architecture import Architecture
+from pipeline.models.plain import build
 from pipeline.models.preprocessing import Preprocessing
-from pipeline.models.stored_names import architecture_fields, stored_architecture
+from pipeline.models.stored_names import stored_architecture
+from pipeline.numbers import is_number
+from pipeline.refine.crf.params import CRFParams
 
 _ROUNDING = 1e-5  # a third is written with six digits or more
 MAX_CLASSES = 256  # a mask is 8-bit
@@ -46,13 +50,21 @@ class ModelCard:
     scales: tuple[float, ...] = SINGLE_SCALE
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.classes) <= MAX_CLASSES:
-            raise ConfigError(f"a model has 1 to {MAX_CLASSES} classes, not {len(self.classes)}")
+        check_class_names(self.classes)
+        if not 2 <= len(self.classes) <= MAX_CLASSES:
+            raise ConfigError(
+                f"a model has 2 to {MAX_CLASSES} classes, not {len(self.classes)}; where one is told from all else, "
+                "name that too, as in: background, road"
+            )
         if len(self.palette) != len(self.classes):
             raise ConfigError(f"{len(self.palette)} palette colours for {len(self.classes)} classes")
         if any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in self.palette):
             raise ConfigError("each palette colour must be three numbers from 0 to 255")
         check_scales(self.scales)
+        build(CRFParams, self.crf, "crf")
+        for name, score in self.scores.items():
+            if not is_number(score):
+                raise ConfigError(f"the score {name!r} is {score}; give a finite number")
 
     def behaviour(self) -> dict[str, Any]:
         """Return the part that decides what the weights compute, as plain JSON types."""
@@ -66,14 +78,20 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "ModelCard":
-        """Read a card that `to_dict` wrote. Raises WeightsError when a field is missing, unknown or out of range."""
+        """Read a card that `to_dict` wrote, or a person.
+
+        Raises:
+            WeightsError: a field is missing, unknown, of another type or out of range.
+        """
         try:
-            fields = {key: _tuples(value) for key, value in plain.items()}
-            fields["architecture"] = Architecture.from_fields(**architecture_fields(fields["architecture"]))
-            fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
-            return cls(**fields)
-        except (ConfigError, KeyError, TypeError, AttributeError) as error:
-            raise WeightsError(f"this is not a model card: {type(error).__name__}: {error}") from error
+            check_class_names(plain.get("classes", ()))
+            parts = {
+                "architecture": Architecture.from_plain(plain.get("architecture")),
+                "preprocessing": build(Preprocessing, plain.get("preprocessing"), "preprocessing"),
+            }
+            return build(cls, {**plain, **parts}, "card")
+        except ConfigError as error:
+            raise WeightsError(f"this is not a model card: {error}") from error
 
 
 def check_scales(scales: tuple[float, ...]) -> None:
@@ -90,11 +108,3 @@ def check_scales(scales: tuple[float, ...]) -> None:
                 f"the scale {scale} is no fraction with a denominator up to {MAX_DENOMINATOR}; "
                 f"the nearest is {nearest}, {float(nearest):.6g}"
             )
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return value

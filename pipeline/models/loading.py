@@ -1,6 +1,7 @@
 """Load a model that can segment, or build one to train."""
 
 import dataclasses
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -13,11 +14,13 @@ from pipeline.models.architecture import ARCHITECTURES, Architecture, full_name
 from pipeline.models.card import ModelCard
 from pipeline.models.checkpoints import native
 from pipeline.models.checkpoints.reading import read
-from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, fill
+from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, fill, with_background
 from pipeline.models.deeplab import SegmentationModel
 
 BUILT_IN = Path(__file__).parent / "weights"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+log = logging.getLogger(__name__)
 
 
 def load(name_or_uri: str) -> SegmentationModel:
@@ -35,8 +38,17 @@ def load(name_or_uri: str) -> SegmentationModel:
             f"{storage.redact(name_or_uri)} holds a {weights.backbone} backbone without a head, which cannot segment; "
             "train one on it with pipeline.models.build(..., backbone_weights=...)"
         )
+    if not weights.names_classes:
+        classes = weights.card.classes
+        log.warning(
+            "%s does not name its classes: by their number, %d, they are called %s, %s, ...; README.md says under "
+            "'Models and your own weights' how to give them other names",
+            storage.redact(name_or_uri),
+            len(classes),
+            *classes[:2],
+        )
     model = SegmentationModel(weights.card)
-    fill(model, weights.state, name_or_uri)
+    fill(model, with_background(weights.state, model, model.head.classifiers()), name_or_uri)
     return model.eval()
 
 
@@ -108,7 +120,8 @@ def _read(name_or_uri: str) -> Checkpoint | BackboneWeights:
         weights = read(str(zoo.fetch(name_or_uri)))
         if isinstance(weights, BackboneWeights):
             return weights
-        return dataclasses.replace(weights, card=zoo.ZOO[name_or_uri].describe(weights.card, name_or_uri))
+        card = zoo.ZOO[name_or_uri].describe(weights.card, name_or_uri)
+        return dataclasses.replace(weights, card=card, names_classes=True)
     if _NAME.fullmatch(name_or_uri) and not storage.exists(name_or_uri):
         names = ", ".join([*built_in_names(), *zoo.ZOO])
         raise WeightsError(f"no model is called {name_or_uri!r} and there is no such file; known names: {names}")

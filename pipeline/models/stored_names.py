@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pipeline.errors import ConfigError
+
 _STORED_FIELDS = {"backbone": "trunk", "options": "resnet"}
 STORED_PREFIX = "trunk."  # of a backbone's weights
 _PREFIX = "backbone."
@@ -20,9 +22,12 @@ def stored_architecture(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def architecture_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Undo `stored_architecture`. Raises KeyError where one of the renamed fields is missing."""
+    """Undo `stored_architecture`. Raises ConfigError where one of the renamed fields is missing."""
     rest = dict(stored)
-    return {name: rest.pop(old) for name, old in _STORED_FIELDS.items()} | rest
+    for old in _STORED_FIELDS.values():
+        if old not in rest:
+            raise ConfigError(f"architecture has no field {old!r}")
+    return rest | {name: rest.pop(old) for name, old in _STORED_FIELDS.items()}
 
 
 def stored_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ def weights() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def model() -> SegmentationModel:
     name = "deeplabv2-efficientnet-lite0-aspp"
-    return models.build(name, ["a"], backbone_weights="efficientnet-lite0-imagenet").eval()
+    return models.build(name, ["a", "b"], backbone_weights="efficientnet-lite0-imagenet").eval()
 
 
 def same_conv(x: Tensor, kernel: Tensor, stride: int = 1, groups: int = 1) -> Tensor:

@@ -1,5 +1,7 @@
 """Finding weights by name or URI, naming classes, and telling what is wrong with a file."""
 
+import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,11 +60,12 @@ def without(name: str) -> Callable[[State], State]:
         (without("aspp"), "without its head"),
         (without("layer4.block6"), "5 blocks in layer4"),
         (without("layer1"), "no known layout"),
-        (lambda state: state | {"aspp.c0.weight": torch.zeros(())}, "another shape"),
+        (lambda state: state | {"aspp.c1.weight": torch.zeros(())}, "another shape"),
         (lambda state: state | {"aspp.c0.weight": torch.zeros(300, 2048, 3, 3)}, "300 classes"),
-        (lambda state: state | {7: torch.zeros(1)}, "not a plain state_dict"),
-        (lambda state: {"state_dict": state}, "not a plain state_dict"),
-        (lambda state: list(state.values()), "not a state_dict"),
+        (lambda state: state | {"aspp.c0.weight": torch.zeros(1, 2048, 3, 3)}, "one output channel, and the softmax"),
+        (lambda state: state | {7: torch.zeros(1)}, "no plain state_dict, and holds none as model, state_dict"),
+        (lambda state: {"net": state, "model": 3}, "holds none as model, .*; its keys are net, model"),
+        (lambda state: list(state.values()), "holds a list; it must be a state_dict, or hold one"),
     ],
 )
 def test_damage_is_named(keys: State, damage: Callable[[State], object], message: str, tmp_path: Path) -> None:
@@ -82,9 +85,36 @@ class Hostile:
 def test_no_code_is_run(zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"layer1.conv1.conv.weight": Hostile()}, "weights", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WeightsError, match="weights_only"):
+    with pytest.raises(WeightsError, match=r"this torch file holds an object io\.open, and to read that") as told:
         models.load("./weights")
     assert not Path("opened").exists()
+    assert "store the weights alone: torch.save(model.state_dict(), FILE)" in str(told.value)
+    assert not re.search(r"weights_only|add_safe_globals|trust|\n|\033", str(told.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [("model", ""), ("state_dict", "module."), ("model_state_dict", "model."), ("model_state", "_orig_mod.module.")],
+)
+def test_checkpoints_as_training_scripts_store_them(keys: State, name: str, prefix: str, tmp_path: Path) -> None:
+    """With flags in a Namespace, and what torch's wrappers put in front of keys."""
+    flags = argparse.Namespace(lr=0.1, data_path="coco", aux_loss=True, betas=(0.9, 0.99), resume=None)
+    optimizer = {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}
+    state = {prefix + key: value for key, value in keys.items()}
+    torch.save({name: state, "optimizer": optimizer, "epoch": 3, "args": flags}, tmp_path / "plain")
+    loaded = models.load(str(tmp_path / "plain"))
+    assert loaded.card.architecture.backbone == "resnet50"
+    assert argparse.Namespace not in torch.serialization.get_safe_globals()
+
+
+def test_names_by_number_are_said(keys: State, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(keys, tmp_path / "weights")
+    models.load(str(tmp_path / "weights"))
+    told = f"{tmp_path}/weights does not name its classes: by their number, 21, they are called background, aeroplane"
+    assert told in caplog.text
+    caplog.clear()
+    models.load("scenes")
+    assert caplog.text == ""
 
 
 def test_cut_and_garbled_torch_files(keys: State, tmp_path: Path) -> None:
@@ -104,12 +134,12 @@ def test_cut_and_garbled_torch_files(keys: State, tmp_path: Path) -> None:
 def test_another_backbones_weights_are_refused(keys: State, tmp_path: Path) -> None:
     torch.save(keys, tmp_path / "weights")
     with pytest.raises(WeightsError, match="holds a resnet50 backbone"):
-        models.build("deeplabv2-vgg16-largefov", ["a"], backbone_weights=str(tmp_path / "weights"))
+        models.build("deeplabv2-vgg16-largefov", ["a", "b"], backbone_weights=str(tmp_path / "weights"))
 
 
 def test_options_travel_with_the_backbone(tmp_path: Path) -> None:
     torch.save(hollow(torchvision_resnet_state("resnet50")), tmp_path / "weights")
-    model = models.build("deeplabv2-resnet50-aspp", ["a"], backbone_weights=str(tmp_path / "weights"))
+    model = models.build("deeplabv2-resnet50-aspp", ["a", "b"], backbone_weights=str(tmp_path / "weights"))
     assert model.card.architecture == Architecture(
         backbone="resnet50", head="aspp", rates=(6, 12, 18, 24), options=TORCHVISION_RESNET
     )

@@ -92,7 +92,7 @@ def test_a_new_backbone_and_head_are_stored_with_their_options(toy: Segmentation
     assert loaded.card.architecture.options == ToyOptions(gain=0.5)
     assert loaded.digest == toy.digest
     other = Architecture(backbone="toy", head="toy", rates=(1,), options=ToyOptions(gain=0.25))
-    begun = models.build(other, ["a"], backbone_weights=str(tmp_path / "toy.safetensors"))
+    begun = models.build(other, ["a", "b"], backbone_weights=str(tmp_path / "toy.safetensors"))
     assert begun.card.architecture.options == ToyOptions(gain=0.5)
     assert torch.equal(begun.backbone.second.weight, toy.backbone.second.weight)
 

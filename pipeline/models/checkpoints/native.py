@@ -56,12 +56,12 @@ def convert(state: State, data: bytes, uri: str) -> Checkpoint:
         fields = json.loads(storage.read_bytes(card_uri))
     except StorageError as error:
         raise WeightsError(f"the weights {storage.redact(uri)} need their card beside them: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"the card {storage.redact(card_uri)} is not JSON: {error}") from error
     if not isinstance(fields, dict) or fields.pop(_DIGEST, None) != hashlib.sha256(data).hexdigest():
         raise WeightsError(f"the card {storage.redact(card_uri)} belongs to other weights than those beside it")
     floats = {key: value.float() for key, value in network_state(state).items()}
-    return Checkpoint(card=ModelCard.from_dict(fields), state=floats)
+    return Checkpoint(card=ModelCard.from_dict(fields), state=floats, names_classes=True)
 
 
 def _card_uri(uri: str) -> str:

@@ -1,6 +1,8 @@
 """Read a weights file into weights and a card: the container by its first bytes, the layout by its keys."""
 
+import argparse
 import io
+import re
 from collections.abc import Callable
 
 import safetensors
@@ -15,6 +17,11 @@ from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, State
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80\x02"
+_KEPT_AS = ("model", "state_dict", "model_state_dict", "model_state")
+"""What training scripts call the state_dict in the checkpoints that they store."""
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""What is in front of every key: by torch's DataParallel, by torch.compile, and by Lightning."""
+_STRANGER = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
 _LAYOUTS: tuple[tuple[Callable[[State], bool], Callable[[State], Checkpoint | BackboneWeights]], ...] = (
     (kazuto.matches, kazuto.convert),
@@ -43,9 +50,9 @@ def parse(data: bytes, uri: str) -> Checkpoint | BackboneWeights:
     """Parse a file's bytes, which came from `uri`. Raises WeightsError."""
     try:
         if data.startswith((_ZIP, _PICKLE)):
-            return _convert(_torch_tensors(data), data, uri)
+            return _convert(_unwrapped(_torch_tensors(data)), data, uri)
         if data[8:9] == b"{":  # after the eight bytes of the header's length
-            return _convert(_safetensors(data), data, uri)
+            return _convert(_unwrapped(_safetensors(data)), data, uri)
         return _caffe(data)
     except (WeightsError, ConfigError) as error:
         raise WeightsError(f"{storage.redact(uri)}: {error}") from error
@@ -75,13 +82,47 @@ def _safetensors(data: bytes) -> dict[str, Tensor]:
 
 
 def _torch_tensors(data: bytes) -> dict[str, Tensor]:
-    """Read a state_dict that torch.save wrote, without running any code that it may contain."""
+    """Read the state_dict that torch.save wrote, without running any code that the file may contain.
+
+    It is the file, or what a training script keeps beside epochs and flags; these may be an argparse.Namespace, which
+    does nothing when it is made.
+    """
     try:
-        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can make the unpickler raise anything
-        raise WeightsError(f"torch cannot read this safely (weights_only): {error}") from error
+        raise WeightsError(_unreadable(str(error))) from error
+    if _is_state(loaded):
+        return dict(loaded)
     if not isinstance(loaded, dict):
-        raise WeightsError("this torch file is not a state_dict")
-    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()):
-        raise WeightsError("this torch file is not a plain state_dict: it holds more than named tensors")
-    return loaded
+        raise WeightsError(f"this torch file holds a {type(loaded).__name__}; it must be a state_dict, or hold one")
+    kept = next((loaded[name] for name in _KEPT_AS if _is_state(loaded.get(name))), None)
+    if kept is None:
+        raise WeightsError(
+            f"this torch file is no plain state_dict, and holds none as {', '.join(_KEPT_AS)}; "
+            f"its keys are {named(list(map(str, loaded)))}"
+        )
+    return dict(kept)
+
+
+def _is_state(loaded: object) -> bool:
+    return isinstance(loaded, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items())
+
+
+def _unreadable(reason: str) -> str:
+    """Say why torch does not read a file. What it says itself advises to read the file unsafely."""
+    if stranger := _STRANGER.search(reason):
+        return (
+            f"this torch file holds an object {stranger[1]}, and to read that could run code that the file brings; "
+            "where it was made, store the weights alone: torch.save(model.state_dict(), FILE)"
+        )
+    if "weights_only" in reason or not reason.strip():
+        return "this torch file is damaged, or holds more than tensors; store the state_dict alone"
+    return f"this torch file is damaged: {reason.strip().splitlines()[0]}"
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove what wrappers of a network put in front of every key."""
+    while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state

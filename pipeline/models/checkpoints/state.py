@@ -1,8 +1,9 @@
 """Hold what a loader hands over, and fill weights into a network: all of them or none."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from pipeline import storage
@@ -32,10 +33,14 @@ class BackboneWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Hold a whole model: its card, and its weights under the names of this project's own networks."""
+    """Hold a whole model: its card, and its weights under the names of this project's own networks.
+
+    names_classes: whether the file, or who published it, names the classes; else their number alone did.
+    """
 
     card: ModelCard
     state: State
+    names_classes: bool = False
 
     def backbone_weights(self) -> BackboneWeights:
         """Return the part of this model that is its backbone's."""
@@ -60,8 +65,13 @@ def card_of(
 
     The classes are named by their count, in the PASCAL VOC colours; the CRF is the one released with the backbone.
     """
-    if not 1 <= classes <= MAX_CLASSES:
-        raise WeightsError(f"the head has {classes} classes; masks can hold 1 to {MAX_CLASSES}")
+    if classes == 1:
+        raise WeightsError(
+            "the head has one output channel, and the softmax of one value is 1 everywhere; put zeros for a background "
+            "in front of its weight and bias along axis 0: the softmax of (0, z) is the sigmoid of z"
+        )
+    if not 2 <= classes <= MAX_CLASSES:
+        raise WeightsError(f"the head has {classes} classes; masks can hold 2 to {MAX_CLASSES}")
     palette = tuple((red, green, blue) for red, green, blue in pascal_palette(classes).tolist())
     return ModelCard(
         name=name,
@@ -77,6 +87,24 @@ def card_of(
 def below(state: State, prefix: str) -> dict[str, Tensor]:
     """Return the entries whose key starts with the prefix, under the rest of their key."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def with_background(state: State, network: nn.Module, classifiers: Iterable[nn.Module]) -> State:
+    """Make a sigmoid head one of two classes, where the network has two and the weights have one output channel.
+
+    The logits of the first class, the background, are 0: the softmax of (0, z) is the sigmoid of z.
+
+    Args:
+        state: of the whole network.
+        network: has been built for the classes of its card.
+        classifiers: its layers that give the logits.
+    """
+    giving_logits = {id(parameter) for layer in classifiers for parameter in layer.parameters()}
+    names = [name for name, parameter in network.named_parameters() if id(parameter) in giving_logits]
+    expected = network.state_dict()
+    if not all(len(expected[name]) == 2 and state[name].shape[:1] == (1,) for name in names if name in state):
+        return state
+    return {**state, **{n: torch.cat([torch.zeros_like(state[n]), state[n]]) for n in names if n in state}}
 
 
 def fill(network: nn.Module, state: State, origin: str) -> None:
