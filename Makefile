@@ -15,8 +15,9 @@ install: $(VENV)/.installed
 demo: install
 	$(BIN)/python jobs/demo.py --output demo-output
 
+# threads of two processes that wait for the same two cores spin, and take several times as long
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 sanitize: $(VENV)/.installed-test
 	$(BIN)/python tests/refine/sanitize.py
