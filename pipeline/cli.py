@@ -4,7 +4,10 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, get_args
 
 from jsonargparse import ArgumentParser
@@ -12,7 +15,7 @@ from jsonargparse.typing import register_type
 
 from pipeline import storage, text
 from pipeline.errors import BudgetError, ConfigError, PipelineError
-from pipeline.runtime.cluster import connected
+from pipeline.runtime.cluster import connected, named_cluster
 from pipeline.storage import Uri, redact
 
 _Config = TypeVar("_Config")
@@ -102,23 +105,40 @@ def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str
         anything else.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
-    unusable: type[PipelineError] = PipelineError
-    try:
+    said = partial(_said, name, interrupted)
+    with said(PipelineError) as preparing:
+        named_cluster()
         ready = prepare()
-        unusable = ConfigError
-        with connected():
-            done = work(ready)
+    if preparing.code:
+        return preparing.code
+    # what came of the work is said before Ray ends: a thread that still asks Ray for something then ends the process
+    with said(ConfigError) as connecting, connected(), said(ConfigError) as working:
+        print(work(ready), flush=True)
+    return connecting.code or working.code
+
+
+@dataclass
+class _Ending:
+    """The exit code that a part of a job ends with."""
+
+    code: int = 0
+
+
+@contextmanager
+def _said(name: str, interrupted: str, unusable: type[PipelineError]) -> Iterator[_Ending]:
+    """Say in a line of stderr what the block raises, and note its exit code: 2 for what is `unusable`."""
+    ending = _Ending()
+    try:
+        yield ending
     except KeyboardInterrupt:
-        return _fail(name, interrupted, code=1)
+        ending.code = _fail(name, interrupted, code=1)
     except BudgetError as error:
         print(error.summary, flush=True)
-        return _fail(name, error, code=3)
+        ending.code = _fail(name, error, code=3)
     except PipelineError as error:
-        return _fail(name, error, code=2 if isinstance(error, unusable) else 1)
-    print(done, flush=True)
-    return 0
+        ending.code = _fail(name, error, code=2 if isinstance(error, unusable) else 1)
 
 
 def _fail(name: str, reason: object, code: int) -> int:
-    print(f"{name}: {reason}", file=sys.stderr)
+    print(f"{name}: {reason}", file=sys.stderr, flush=True)
     return code

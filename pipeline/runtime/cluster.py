@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import ray
 from ray._private.state import available_resources_per_node
 
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.refine import RefineDevice
 from pipeline.runtime.plan import Node, Plan, plan
 
@@ -21,18 +21,38 @@ _RELEASE_SECONDS = 15.0
 _Fit = TypeVar("_Fit")
 
 
+def named_cluster() -> str | None:
+    """Return the cluster that RAY_ADDRESS names; None where it is unset or empty.
+
+    Raises:
+        ConfigError: it is a URL. Ray Data does not run through Ray Client (ray://), and http:// takes jobs only.
+    """
+    address = os.environ.get("RAY_ADDRESS") or None
+    if address and "://" in address:
+        raise ConfigError(
+            f"RAY_ADDRESS is {address}, through which no job of this project can run; give HOST:PORT of the cluster's "
+            "head from a machine of the cluster, or use `ray job submit --address http://HOST:8265`"
+        )
+    return address
+
+
 @contextmanager
 def connected() -> Iterator[None]:
     """Connect to the cluster that RAY_ADDRESS names, or to a local one for the time of the block, unless connected.
 
     Ray by itself would rather join a local cluster that another run has started, and die with it.
+
+    Raises:
+        ConfigError: RAY_ADDRESS is no address of a cluster.
+        RunError: Ray does not start or answer.
     """
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors are raised; the core's own log is not for a user
     on_terminate = signal.getsignal(signal.SIGTERM)
-    where: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"address": "local", "include_dashboard": False}
+    address = named_cluster()
+    where: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises nothing more special for a node that starts too slowly

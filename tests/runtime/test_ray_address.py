@@ -1,0 +1,45 @@
+"""Which cluster RAY_ADDRESS names; what cannot be one is refused before anything is opened."""
+
+import pytest
+import ray
+
+from jobs import demo, evaluate, search_crf, segment_bucket, train
+from pipeline.errors import ConfigError
+from pipeline.runtime.cluster import connected, named_cluster
+
+
+@pytest.mark.parametrize(
+    ("value", "named"), [(None, None), ("", None), ("auto", "auto"), ("10.0.0.1:6379", "10.0.0.1:6379")]
+)
+def test_a_variable_that_is_empty_is_unset(monkeypatch, value, named):
+    if value is None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", value)
+    assert named_cluster() == named
+    asked = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.append(options["address"]))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with connected():
+        pass
+    assert asked == [named or "local"]
+
+
+@pytest.mark.parametrize("value", ["ray://10.0.0.1:10001", "http://10.0.0.1:8265"])
+def test_a_url_is_refused(monkeypatch, value):
+    monkeypatch.setenv("RAY_ADDRESS", value)
+    with pytest.raises(
+        ConfigError, match=f"RAY_ADDRESS is {value}, .*HOST:PORT of the cluster's head .*ray job submit"
+    ):
+        named_cluster()
+
+
+@pytest.mark.parametrize("main", [segment_bucket.main, evaluate.main, search_crf.main, train.main, demo.main])
+def test_every_job_refuses_it_before_it_opens_anything(monkeypatch, capsys, main):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://10.0.0.1:10001")
+    where = ["--data=/nowhere", "--data-format=voc"] if main in (evaluate.main, search_crf.main, train.main) else []
+    assert main([*where, "--output=/proc/nothing"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ": RAY_ADDRESS is ray://10.0.0.1:10001, through which no job of this project can run; " in err

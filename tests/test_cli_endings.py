@@ -1,0 +1,57 @@
+"""How a job ends: what came of it is said while Ray is still there, since its end may end the process at once."""
+
+from contextlib import contextmanager
+
+import pytest
+
+from pipeline import cli
+from pipeline.errors import BudgetError, ConfigError, RunError, StorageError
+
+
+@pytest.fixture
+def at_the_end(capsys, monkeypatch):
+    """What stdout and stderr had when Ray was to end."""
+    output = []
+
+    @contextmanager
+    def connected():
+        try:
+            yield
+        finally:
+            output.append(capsys.readouterr())
+
+    monkeypatch.setattr(cli, "connected", connected)
+    return output
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "out", "err"),
+    [
+        (None, 0, "done\n", ""),
+        (KeyboardInterrupt(), 1, "", "job: stopped\n"),
+        (RunError("no room"), 1, "", "job: no room\n"),
+        (StorageError("no answer"), 1, "", "job: no answer\n"),
+        (ConfigError("no masks"), 2, "", "job: no masks\n"),
+        (BudgetError("too many failed", '{"failed": 9}'), 3, '{"failed": 9}\n', "job: too many failed\n"),
+    ],
+)
+def test_what_came_of_the_work_is_said_before_ray_ends(at_the_end, capsys, raised, code, out, err):
+    def work(ready):
+        assert ready == "ready"
+        if raised:
+            raise raised
+        return "done"
+
+    assert cli.enter("job", lambda: "ready", work, interrupted="stopped") == code
+    assert at_the_end == [(out, err)]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 1), (StorageError("no answer"), 2)])
+def test_without_what_it_needs_a_job_does_not_ask_for_ray(at_the_end, capsys, raised, code):
+    def prepare():
+        raise raised
+
+    assert cli.enter("job", prepare, pytest.fail, interrupted="stopped") == code
+    assert at_the_end == []
+    assert capsys.readouterr().err.startswith("job: ")
