@@ -20,6 +20,7 @@ from pipeline.metrics import SegmentationScore
 from pipeline.models import ARCHITECTURES
 from pipeline.models.checkpoints import native
 from pipeline.refine.crf import CRFParams, DenseCRF
+from pipeline.runtime.lock import Lock, held, put_checked
 from pipeline.scenes import CLASSES, scene
 from pipeline.storage import Uri
 from pipeline.training import Recipe, StepResult, train
@@ -76,7 +77,12 @@ class TrainScenes:
 
 
 def run(config: TrainScenes) -> dict[str, float | int | str]:
-    """Train, measure and export; returns the summary."""
+    """Train, measure and export; returns the summary. Raises RunError where another run trains there."""
+    with held(Lock(output=config.output)) as lock:
+        return _run(config, lock)
+
+
+def _run(config: TrainScenes, lock: Lock) -> dict[str, float | int | str]:
     begin = time.monotonic()
     model = models.build(ARCHITECTURE, CLASSES, name=config.name, backbone_weights=BACKBONE_WEIGHTS)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
@@ -86,7 +92,7 @@ def run(config: TrainScenes) -> dict[str, float | int | str]:
         lambda start: batches(training_scene, model.card.preprocessing, config.recipe, start),
         config.recipe,
         checkpoint=storage.read_bytes(checkpoint_uri) if storage.exists(checkpoint_uri) else None,
-        on_checkpoint=lambda data: storage.put_whole(checkpoint_uri, data),
+        on_checkpoint=lambda data: put_checked(checkpoint_uri, data, lock.check),
         on_step=report,
     )
     scores = validate(model, config)
@@ -102,6 +108,7 @@ def run(config: TrainScenes) -> dict[str, float | int | str]:
         crf=dataclasses.asdict(config.crf),
     )
     weights_uri = storage.join(config.output, f"{config.name}{native.SUFFIX}")
+    lock.check()
     native.save(model, weights_uri, half=True)
     return {"output": weights_uri, "seconds": round(time.monotonic() - begin, 1), **scores}
 

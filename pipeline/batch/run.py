@@ -1,6 +1,5 @@
 """A whole run: check everything, list, plan, run the graph, commit, and account for every image."""
 
-import secrets
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -14,7 +13,6 @@ from pipeline import masks, storage
 from pipeline.batch import graph, ledger
 from pipeline.batch.config import generation
 from pipeline.batch.listing import Listing, Tables, list_input
-from pipeline.batch.lock import Lock, held
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.monitoring.capacity import Capacity
 from pipeline.batch.monitoring.cost import NodeClock, Prices, cost, node_types
@@ -27,6 +25,7 @@ from pipeline.masks import DatasetInfo
 from pipeline.refine import RefineDevice, noted
 from pipeline.runtime.cluster import connected, plan_when_free
 from pipeline.runtime.configured import configured
+from pipeline.runtime.lock import Lock, held, new_run_id
 from pipeline.runtime.periodic import every
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.progress import ProgressBar, say
@@ -38,6 +37,7 @@ _IMAGES_A_BLOCK = 4  # in batches of a SegmentStage
 _SHOW_SECONDS = 0.5
 _CLUSTER_SECONDS = 10.0
 _JUDGE_SECONDS = 10.0
+_LOCK = f"{masks.RUNS_FOLDER}/lock.json"
 
 
 def segment(ready: Preflight) -> Summary:
@@ -53,7 +53,7 @@ def segment(ready: Preflight) -> Summary:
     config, info = ready.config, dataset_info(ready)
     folder = storage.join(config.output, masks.RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(folder, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
-    lock = Lock(output=config.output, run_id=info.run_id)
+    lock = Lock(output=config.output, place=_LOCK, run_id=info.run_id)
     with held(lock), configured(storage_timeout=config.storage_timeout), connected():
         listing, tables = _to_do(ready, info)
         run = _Run(
@@ -227,7 +227,6 @@ def _refine_device(ready: Preflight) -> RefineDevice:
 
 def dataset_info(ready: Preflight) -> DatasetInfo:
     """Make the note in the files of a run that begins now; its name is new."""
-    now = datetime.now(UTC)
     model = ready.model
     return DatasetInfo(
         classes=model.classes,
@@ -236,8 +235,8 @@ def dataset_info(ready: Preflight) -> DatasetInfo:
         model_digest=model.digest,
         crf=noted(ready.refiner),
         generation=generation(model.digest, ready.config.inference, ready.refiner.fingerprint()),
-        run_id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
-        created=now.isoformat(),
+        run_id=new_run_id(),
+        created=datetime.now(UTC).isoformat(),
         input=storage.redact(ready.source.root),
         image_column=ready.config.image_column or "",
     )

@@ -24,6 +24,7 @@ from pipeline import masks, storage
 from pipeline.batch.monitoring.log import log
 from pipeline.masks import DatasetInfo
 from pipeline.runtime.errors import get
+from pipeline.runtime.lock import put_checked
 
 FILE_BYTES = 224 * 1024 * 1024
 """Bytes of finished blocks that make one file; PNGs do not shrink further, so files stay below 256 MiB."""
@@ -147,19 +148,11 @@ def write_files(
     ):
         uri = storage.join(output, folder, name)
         if rows.num_rows:
-            _put_checked(uri, _parquet(rows, schema, info), check)
+            put_checked(uri, _parquet(rows, schema, info), check)
         elif storage.exists(uri):  # of an attempt that was lost, for which other rows had failed
             storage.delete(uri)
     causes = zip(failed.column("stage").to_pylist(), failed.column("error").to_pylist(), strict=True)
     return Receipt(segmented=segmented.num_rows, causes=Counter(causes))
-
-
-def _put_checked(uri: str, data: bytes, check: Callable[[], None]) -> None:
-    def attempt() -> None:
-        check()
-        storage.put_whole(uri, data, once=True)
-
-    storage.with_retries(attempt)
 
 
 def _parquet(rows: pa.Table, schema: pa.Schema, info: DatasetInfo) -> bytes:

@@ -23,6 +23,7 @@ from pipeline.refine import Argmax, Refiner
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.report.heat_map import heat_map
 from pipeline.runtime.configured import configured
+from pipeline.runtime.lock import Lock, held, put_checked
 from pipeline.runtime.progress import ProgressBar, say
 
 _PARAMS_FILE, _HEAT_MAP_FILE = "crf.yaml", "crf.png"
@@ -77,14 +78,18 @@ def search(ready: SearchInputs) -> dict[str, Any]:
 
     Raises:
         ConfigError: labelled pictures that cannot be used, by name.
-        RunError: the cluster is too small or busy, or a picture could not be segmented.
+        RunError: another run writes there, the cluster is too small or busy, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
-    with configured(storage_timeout=ready.config.storage_timeout, block_bytes=BLOCK_BYTES):
-        return _search(ready)
+    config = ready.config
+    with (
+        configured(storage_timeout=config.storage_timeout, block_bytes=BLOCK_BYTES),
+        held(Lock(output=config.output)) as lock,
+    ):
+        return _search(ready, lock)
 
 
-def _search(ready: SearchInputs) -> dict[str, Any]:
+def _search(ready: SearchInputs, lock: Lock) -> dict[str, Any]:
     begin = time.monotonic()
     config = ready.config
     labelled = fetch_labelled(ready.pairs, ready.labels, config.split)
@@ -96,9 +101,9 @@ def _search(ready: SearchInputs) -> dict[str, Any]:
         f"model {ready.model.card.name}: mean IoU {100 * result.mean_iou:.2f} -> {100 * refined:.2f}\n"
     )
     content = note + yaml.safe_dump({"refine": {"params": asdict(result.best)}}, sort_keys=False)
-    storage.put_whole(params, content.encode())
+    put_checked(params, content.encode(), lock.check)
     in_percent = {point: 100 * score for point, score in result.tried.items()}
-    storage.put_whole(storage.join(config.output, _HEAT_MAP_FILE), heat_map(in_percent, config.axes()))
+    put_checked(storage.join(config.output, _HEAT_MAP_FILE), heat_map(in_percent, config.axes()), lock.check)
     for name in result.at_edge:
         say(f"the best {name}, {getattr(result.best, name):g}, is at an end of its range: widen it")
     return {

@@ -1,6 +1,7 @@
 """A whole evaluation: check everything, fetch the labelled pictures, score, and put the result."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from pipeline.refine import Refiner, make_refiner, noted
 from pipeline.report.plots import class_bars, trimap_curve
 from pipeline.runtime.cluster import plan_when_free
 from pipeline.runtime.configured import configured
+from pipeline.runtime.lock import Lock, held, put_checked
 from pipeline.runtime.progress import ProgressBar, say
 
 _SHOWN = 10
@@ -69,11 +71,18 @@ def evaluate(ready: EvaluationInputs) -> Evaluation:
 
     Raises:
         ConfigError: labelled pictures, or masks, that cannot be used, by name.
-        RunError: the cluster is too small or busy, or a picture could not be segmented.
+        RunError: another run writes there, the cluster is too small or busy, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
-    with configured(storage_timeout=ready.config.storage_timeout, block_bytes=graph.BLOCK_BYTES):
-        return _evaluate(ready)
+    output = ready.config.output
+    with (
+        configured(storage_timeout=ready.config.storage_timeout, block_bytes=graph.BLOCK_BYTES),
+        nullcontext() if output is None else held(Lock(output=output)) as lock,
+    ):
+        evaluation = _evaluate(ready)
+        if lock is not None:
+            _put(evaluation, lock)
+    return evaluation
 
 
 def _evaluate(ready: EvaluationInputs) -> Evaluation:
@@ -87,10 +96,7 @@ def _evaluate(ready: EvaluationInputs) -> Evaluation:
         counts, about = _of_model(ready, ready.scored, labelled, how)
     images = next(iter(counts.values())).pictures
     common = {"images": images, "split": config.split, "seconds": round(time.monotonic() - begin, 1)}
-    evaluation = Evaluation(classes=ready.labels.classes, counts=counts, band=config.band, about=common | about)
-    if config.output is not None:
-        _put(evaluation, config.output)
-    return evaluation
+    return Evaluation(classes=ready.labels.classes, counts=counts, band=config.band, about=common | about)
 
 
 def _of_model(
@@ -140,9 +146,13 @@ def _of_masks(
     return {kind: counts}, about
 
 
-def _put(evaluation: Evaluation, output: str) -> None:
+def _put(evaluation: Evaluation, lock: Lock) -> None:
     """Put the scores, and then what is drawn of them."""
-    storage.put_whole(storage.join(output, "scores.json"), evaluation.to_json().encode())
-    storage.put_whole(storage.join(output, "scores.md"), evaluation.to_markdown().encode())
-    storage.put_whole(storage.join(output, "classes.png"), class_bars(evaluation.classes, evaluation.iou()))
-    storage.put_whole(storage.join(output, "trimap.png"), trimap_curve(evaluation.trimap(), evaluation.band))
+
+    def put(name: str, data: bytes) -> None:
+        put_checked(storage.join(lock.output, name), data, lock.check)
+
+    put("scores.json", evaluation.to_json().encode())
+    put("scores.md", evaluation.to_markdown().encode())
+    put("classes.png", class_bars(evaluation.classes, evaluation.iou()))
+    put("trimap.png", trimap_curve(evaluation.trimap(), evaluation.band))

@@ -1,5 +1,6 @@
 """The filesystem behind a URI, and what its errors mean to a person."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +88,8 @@ def reason(error: Exception) -> str:
         return "there is no such bucket, folder or object; check the spelling, or create it"
     if isinstance(error, PermissionError):
         return f"access denied ({error}); check the credentials and what they allow"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space is left there ({error.strerror}); free some, or choose another place"
     if isinstance(error, botocore.exceptions.NoCredentialsError):
         return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
     if isinstance(error, botocore.exceptions.ConnectionError | botocore.exceptions.HTTPClientError):

@@ -19,7 +19,10 @@ from pipeline.models.checkpoints import native
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.runtime.configured import configured
 from pipeline.runtime.labelled import load
+from pipeline.runtime.lock import Lock, held, put_checked
 from pipeline.runtime.progress import say
+from pipeline.training.batch_statistics import check_statistics
+from pipeline.training.checkpoints import Checkpoints, Note
 from pipeline.training.config import TrainConfig
 from pipeline.training.distributed.trainer import fit
 from pipeline.training.loop import restore
@@ -73,7 +76,7 @@ def prepare(config: TrainConfig) -> TrainingInputs:
 
 
 def _untrained(config: TrainConfig, labels: Labels) -> SegmentationModel:
-    """Build the model to begin with. Raises ConfigError where the recipe freezes batch normalisation that is new."""
+    """Build the model to begin with. Raises ConfigError where the recipe does not go with its batch normalisation."""
     recipe = config.recipe
     torch.manual_seed(recipe.seed)  # a new head is random
     model = models.build(
@@ -87,6 +90,7 @@ def _untrained(config: TrainConfig, labels: Labels) -> SegmentationModel:
             f"the recipe freezes batch normalisation, and the {where} of {config.model} would begin with some that has "
             "seen no picture; give --recipe.freeze_bn false" + ("" if new["head"] else ", or weights by --init")
         )
+    check_statistics(model, recipe, config.worker_range)
     return model
 
 
@@ -95,56 +99,59 @@ def run(ready: TrainingInputs) -> dict[str, Any]:
 
     Raises:
         ConfigError: labelled pictures that cannot be used, by name.
-        RunError: the cluster is too small or busy, training diverged, or it failed too often.
+        RunError: another run trains there, the cluster is too small or busy, training diverged, or it failed too often.
         StorageError: the storage stopped answering; the same run goes on from its last checkpoint.
     """
-    with configured(storage_timeout=ready.config.storage_timeout):
-        return _run(ready)
+    config = ready.config
+    with configured(storage_timeout=config.storage_timeout), held(Lock(output=config.folder)) as lock:
+        agree_with_earlier(config, ready.settings)  # another run may have ended since this one looked
+        return _run(ready, lock)
 
 
-def _run(ready: TrainingInputs) -> dict[str, Any]:
+def _run(ready: TrainingInputs, lock: Lock) -> dict[str, Any]:
     begin = time.monotonic()
     config, model = ready.config, ready.model
     training = load(ready.training, ready.labels, config.split)
     validation = load(ready.validation, ready.labels, str(config.validation_split)) if ready.validation else None
-    storage.put_whole(storage.join(config.folder, SETTINGS_FILE), ready.settings)
+    put_checked(storage.join(config.folder, SETTINGS_FILE), ready.settings, lock.check)
     trained = fit(
         model,
         config.recipe,
         training,
         validation,
-        folder=config.folder,
+        checkpoints=Checkpoints(folder=config.folder, check=lock.check),
         workers=config.worker_range,
         max_failures=config.max_failures,
     )
-    metrics = trained.metrics
-    restore(trained.state, model, torch.optim.SGD(parameter_groups(model, config.recipe)), config.recipe)
-    weights = _export(model, config, metrics)
+    best = trained.best.note
+    restore(trained.best.state, model, torch.optim.SGD(parameter_groups(model, config.recipe)), config.recipe)
+    lock.check()
+    weights = _export(model, config, best)
     summary = {
         "name": config.name,
         "weights": storage.redact(weights),
-        "best_step": metrics["step"],
-        "loss": round(metrics["loss"], 4),
-        "mean_iou": round(100 * metrics["mean_iou"], 2) if "mean_iou" in metrics else None,
+        "best_step": best.step,
+        "loss": round(best.loss, 4),
+        "mean_iou": None if best.mean_iou is None else round(100 * best.mean_iou, 2),
         "images_per_second": round(config.recipe.batch * trained.steps_per_second, 3)
         if trained.steps_per_second
         else None,
         "seconds": round(time.monotonic() - begin, 1),
     }
-    storage.put_whole(storage.join(config.folder, SUMMARY_FILE), json.dumps(summary).encode())
+    put_checked(storage.join(config.folder, SUMMARY_FILE), json.dumps(summary).encode(), lock.check)
     return summary
 
 
-def _export(model: SegmentationModel, config: TrainConfig, metrics: dict[str, Any]) -> str:
+def _export(model: SegmentationModel, config: TrainConfig, best: Note) -> str:
     """Put the weights and their card beside the checkpoints; returns the URI of the weights."""
     scores = {}
-    if "mean_iou" in metrics:
-        scores[f"mean IoU on the split {config.validation_split}"] = round(100 * metrics["mean_iou"], 2)
+    if best.mean_iou is not None:
+        scores[f"mean IoU on the split {config.validation_split}"] = round(100 * best.mean_iou, 2)
     model.card = dataclasses.replace(
         model.card,
         licence=config.licence,
         training_split=f"{config.split} of {PurePosixPath(storage.redact(config.data)).name}",  # no path of a machine
-        source=f"jobs/train.py, step {metrics['step']} of {config.recipe.iterations}; {model.card.source}",
+        source=f"jobs/train.py, step {best.step} of {config.recipe.iterations}; {model.card.source}",
         scores=scores,
     )
     uri = storage.join(config.folder, f"{config.name}{native.SUFFIX}")

@@ -10,6 +10,7 @@ from pipeline import storage
 from pipeline.data.formats.format import Pair
 from pipeline.errors import ConfigError
 from pipeline.labels import Labels
+from pipeline.training.checkpoints import LAYOUT
 from pipeline.training.config import TrainConfig
 
 SETTINGS_FILE, SUMMARY_FILE = "settings.json", "summary.json"
@@ -30,6 +31,7 @@ def settings(config: TrainConfig, labels: Labels, training: Sequence[Pair], vali
         "validation_split": config.validation_split,
         "validation_pictures": _described(validation),
         "classes": labels.classes,
+        "checkpoints": LAYOUT,
         "recipe": asdict(config.recipe),
     }
     return json.dumps(values, indent=2).encode()

@@ -21,18 +21,21 @@ StepReport = dict[str, float]
 Or, of workers that begin, only `begun_at`: the steps that the checkpoint they begin with has behind it.
 """
 
+Report = StepReport | str
+"""Or a line to say."""
+
 
 class ReportQueue:
     """Keeps the workers' reports until the driver takes them; an actor."""
 
     def __init__(self) -> None:
-        self._reports: list[StepReport] = []
+        self._reports: list[Report] = []
 
-    def put(self, report: StepReport) -> None:
+    def put(self, report: Report) -> None:
         """Add a report."""
         self._reports.append(report)
 
-    def take(self) -> list[StepReport]:
+    def take(self) -> list[Report]:
         """Give the reports since the last time."""
         reports, self._reports = self._reports, []
         return reports
@@ -60,9 +63,12 @@ class TrainingLog:
         self._upload(once=raised is not None)
         self._folder.cleanup()
 
-    def show(self, reports: Iterable[StepReport]) -> None:
+    def show(self, reports: Iterable[Report]) -> None:
         """Show and record reports, the oldest first."""
         for report in reports:
+            if isinstance(report, str):
+                self._say(report)
+                continue
             if "begun_at" in report:
                 self._show_start(int(report["begun_at"]))
                 continue

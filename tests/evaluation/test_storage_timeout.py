@@ -24,7 +24,7 @@ def test_both_wait_for_their_storage(tmp_path, monkeypatch, module, config, work
     put_camvid(f"{tmp_path}/data", "val", 1)
     where = {"data": f"{tmp_path}/data", "data_format": "camvid", "classes": CLASSES, "output": f"{tmp_path}/out"}
 
-    def fetch_labelled(pairs, labels):
+    def fetch_labelled(*_):
         raise ReachedError(retry_seconds())
 
     monkeypatch.setattr(module, "fetch_labelled", fetch_labelled)

@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["none", "refuse", "drop", "slow"]
-"""Answer 503; close the connection in the middle of the answer; wait a second before each answer."""
+Fault = Literal["none", "refuse", "drop", "slow", "refuse-writes", "refuse-completion"]
+"""Answer 503; close the connection in the middle of the answer; wait a second before each answer; answer 503 to what
+writes; or only to the request that ends an upload in parts."""
 
 
 @dataclass
@@ -52,7 +53,7 @@ def s3_proxy(server: str) -> Iterator[S3Proxy]:
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             proxy.requests.append((self.command, urlsplit(self.path).path))
-            if proxy.fault == "refuse":
+            if self.refuses():
                 self.send_response(503)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -60,6 +61,14 @@ def s3_proxy(server: str) -> Iterator[S3Proxy]:
             if proxy.fault == "slow":
                 time.sleep(1.0)
             self.answer(body)
+
+        def refuses(self) -> bool:
+            ends_upload = self.command == "POST" and "uploadId=" in self.path
+            return (
+                proxy.fault == "refuse"
+                or (proxy.fault == "refuse-writes" and self.command in ("PUT", "POST"))
+                or (proxy.fault == "refuse-completion" and ends_upload)
+            )
 
         def answer(self, body: bytes) -> None:
             upstream = http.client.HTTPConnection(target, timeout=60)

@@ -11,7 +11,6 @@ import pytest
 import s3fs
 
 from pipeline import masks, storage
-from pipeline.batch.lock import Lock, held
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import last_line, rows, run_job, summary
 from tests.helpers.servers import LISTER_KEY, READER_KEY, SECRET
@@ -133,15 +132,6 @@ def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_wi
     assert sorted(row["key"] for row in errors) == [f"broken-{i:02d}.jpg" for i in range(20)]
     assert {(row["stage"], row["error"]) for row in errors} == {("decode", "ImageError")}
     assert all(row["message"] and row["source"].startswith("s3://") for row in errors)
-
-
-def test_a_second_run_names_the_first(cluster: None, tmp_path: Path) -> None:
-    storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(0)))
-    with held(Lock(output=f"{tmp_path}/out", run_id="first", beat=1.0)):
-        code, out, err = run_job("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")
-    assert (code, out) == (1, "")
-    assert f"segment_bucket: run first (process {os.getpid()} on " in err
-    assert not (tmp_path / "out" / "masks").exists()
 
 
 def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:

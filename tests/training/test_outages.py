@@ -2,7 +2,6 @@
 
 import threading
 
-import pyarrow.fs
 import pytest
 
 from pipeline import storage
@@ -10,7 +9,7 @@ from pipeline.data.labelled import list_pairs
 from pipeline.errors import StorageError
 from pipeline.labels import Labels
 from pipeline.runtime.labelled import _fetch
-from pipeline.training.distributed.checkpoint_storage import checkpoint_filesystem
+from pipeline.training.checkpoints import Checkpoints
 from tests.helpers.labelled import CLASSES, put_camvid
 from tests.helpers.servers import new_bucket
 
@@ -33,40 +32,13 @@ def test_pairs_are_fetched(proxy):
     assert table["problem"].to_pylist() == [None, None]
 
 
-def test_checkpoints_are_written_and_looked_for_and_read(proxy, tmp_path):
-    bucket = new_bucket()
-    for name, data in (("state.pt", b"x" * 100_000), ("empty", b"")):
-        (tmp_path / name).write_bytes(data)
+def test_checkpoints_are_written_and_looked_for_and_read(proxy):
+    checkpoints = Checkpoints(folder=f"{new_bucket()}/run", check=lambda: None)
 
     def put():
-        filesystem, path = checkpoint_filesystem(f"{bucket}/run")
-        filesystem.create_dir(path)
-        pyarrow.fs.copy_files(str(tmp_path), path, destination_filesystem=filesystem)
-        return filesystem, path
+        checkpoints.put(b"x" * 100_000, step=2, loss=1.0, mean_iou=None)
 
-    filesystem, path = during_an_outage(proxy, put)
-    assert filesystem.get_file_info(f"{path}/empty").size == 0
-    assert filesystem.get_file_info(f"{path}/other").type == pyarrow.fs.FileType.NotFound
-
-    def size():
-        filesystem, path = checkpoint_filesystem(f"{bucket}/run")
-        return filesystem.get_file_info(f"{path}/state.pt").size
-
-    def read():
-        filesystem, path = checkpoint_filesystem(f"{bucket}/run")
-        with filesystem.open_input_stream(f"{path}/state.pt") as stream:
-            return stream.read()
-
-    assert during_an_outage(proxy, size) == 100_000
-    assert during_an_outage(proxy, read) == b"x" * 100_000
-
-
-def test_a_local_folder_holds_checkpoints_too(tmp_path):
-    filesystem, path = checkpoint_filesystem(f"{tmp_path}/runs")
-    filesystem.create_dir(path)
-    with filesystem.open_output_stream(f"{path}/note") as stream:
-        stream.write(b"first ")
-        stream.write(b"second")
-    assert (tmp_path / "runs" / "note").read_bytes() == b"first second"
-    with pytest.raises(StorageError, match="no such"):
-        filesystem.open_input_stream(f"{path}/other")
+    during_an_outage(proxy, put)
+    newest = during_an_outage(proxy, lambda: checkpoints.newest(pytest.fail))
+    assert newest.state == b"x" * 100_000
+    assert during_an_outage(proxy, lambda: checkpoints.best(pytest.fail)) == newest

@@ -14,6 +14,7 @@ from pipeline.scenes import CLASSES as SCENE_CLASSES
 from pipeline.scenes import scene
 from pipeline.storage.outages import retry_seconds
 from pipeline.training import run
+from pipeline.training.checkpoints import Note
 from pipeline.training.config import TrainConfig
 from pipeline.training.recipe import Recipe
 from pipeline.training.validation import mean_iou
@@ -71,7 +72,7 @@ def test_a_card_has_the_crf_that_was_released_for_its_backbone(config, model, cr
 
 def test_a_card_tells_no_path_of_the_machine_it_was_made_on(config, tmp_path):
     ready = run.prepare(replace(config, init="efficientnet-lite0-imagenet"))
-    uri = run._export(ready.model, ready.config, {"step": 2, "loss": 1.0})
+    uri = run._export(ready.model, ready.config, Note(step=2, loss=1.0, mean_iou=None, digest=""))
     card = models.load(uri).card
     assert card.training_split == "train of streets"
     assert card.source == "jobs/train.py, step 2 of 2; backbone from efficientnet-lite0-imagenet"
@@ -100,6 +101,13 @@ def test_loaded_batch_normalisation_may_be_frozen(config, model, init):
     run.prepare(replace(config, model=model, init=init, recipe=FROZEN))
 
 
+def test_a_recipe_that_gives_batch_normalisation_one_value_is_refused(config):
+    recipe = replace(SMALL, accumulate=2)
+    with pytest.raises(ConfigError, match="would go through its pictures one at a time"):
+        run.prepare(replace(config, model="deeplabv3-resnet50", recipe=recipe))
+    run.prepare(replace(config, model="deeplabv3-resnet50"))
+
+
 @pytest.fixture
 def begun(config):
     """A run that was stopped after it had begun."""
@@ -121,6 +129,21 @@ def begun(config):
 def test_a_run_goes_on_with_the_settings_it_was_begun_with(begun, change, message):
     with pytest.raises(ConfigError, match=f"the run 'model' was begun with other settings .*{message}"):
         run.prepare(replace(begun, **change))
+
+
+def test_a_run_with_checkpoints_of_an_older_layout_is_not_begun_anew(begun):
+    uri = f"{begun.output}/model/settings.json"
+    older = {name: value for name, value in json.loads(storage.read_bytes(uri)).items() if name != "checkpoints"}
+    storage.put_whole(uri, json.dumps(older).encode())
+    with pytest.raises(ConfigError, match=r"settings \(checkpoints None -> checkpoints/STEP.pt\)"):
+        run.prepare(begun)
+
+
+def test_a_run_that_ended_since_this_one_looked_is_not_trained_again(begun):
+    ready = run.prepare(begun)
+    storage.put_whole(f"{begun.output}/model/summary.json", b"{}")
+    with pytest.raises(ConfigError, match="is finished"):
+        run.run(ready)
 
 
 def test_a_run_goes_on_with_the_pictures_it_was_begun_with(begun, tmp_path):

@@ -52,3 +52,9 @@ def test_a_run_that_goes_on_names_its_step(tmp_path, capsys):
     with TrainingLog("streets", 30, str(tmp_path)) as log:
         log.show([{"begun_at": 10}])
         assert "continuing streets at step 10" in capsys.readouterr().err
+
+
+def test_a_line_is_said_as_it_is(tmp_path, capsys):
+    with TrainingLog("streets", 30, str(tmp_path)) as log:
+        log.show(["the checkpoint of step 6 is damaged", {"begun_at": 4}])
+    assert capsys.readouterr().err.startswith("the checkpoint of step 6 is damaged\ncontinuing streets at step 4\n")

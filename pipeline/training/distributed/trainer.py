@@ -4,23 +4,25 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.fs
 import ray
 import ray.train
-from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from fsspec.implementations.memory import MemoryFileSystem
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from pipeline import storage
 from pipeline.errors import RunError
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.runtime.cluster import fit_when_free
-from pipeline.runtime.errors import root_cause
 from pipeline.runtime.labelled import LabelledDataset
 from pipeline.runtime.progress import say
 from pipeline.training.background import in_background
-from pipeline.training.distributed.checkpoint_storage import checkpoint_filesystem, read_state
+from pipeline.training.checkpoints import Checkpoint, Checkpoints
+from pipeline.training.distributed.failures import StopForGood, reason
 from pipeline.training.distributed.worker import Job, work
 from pipeline.training.recipe import Recipe
-from pipeline.training.training_log import ReportQueue, StepReport, TrainingLog
+from pipeline.training.training_log import Report, ReportQueue, TrainingLog
 from pipeline.training.workers import Share, share_of
 
 _SHOW_SECONDS = 0.5
@@ -34,13 +36,11 @@ class Trained:
     """Holds the outcome of a run.
 
     Attributes:
-        state: the best checkpoint, as `loop.restore` takes it.
-        metrics: step, loss and, where there is validation, mean_iou, as they were at that checkpoint.
+        best: the checkpoint with the highest score.
         steps_per_second: without the start; 0 for a single step.
     """
 
-    state: bytes
-    metrics: dict[str, Any]
+    best: Checkpoint
     steps_per_second: float
 
 
@@ -50,24 +50,25 @@ def fit(
     training: LabelledDataset,
     validation: LabelledDataset | None,
     *,
-    folder: str,
+    checkpoints: Checkpoints,
     workers: tuple[int, int],
     max_failures: int,
 ) -> Trained:
-    """Train on the cluster, from the last checkpoint below `folder` where there is one.
+    """Train on the cluster, from the last checkpoint where there is one.
 
     Args:
         model: to begin with.
         recipe: how it is trained.
         training: the pairs to train on.
         validation: the pairs that choose the best checkpoint, or None.
-        folder: URI of the run's checkpoints and TensorBoard files.
+        checkpoints: of the run; its TensorBoard files go beside them.
         workers: the fewest and the most.
         max_failures: how often a lost worker is replaced.
 
     Raises:
-        RunError: the cluster cannot hold the workers, training diverged, or it failed more than `max_failures` times.
-        StorageError: the storage stopped answering.
+        RunError: the cluster cannot hold the workers, training diverged, it failed in a way that is sure to come again,
+            or more than `max_failures` times.
+        StorageError: the storage stopped answering, or is full.
     """
     each = share_when_free(*workers)
     reports = start_report_queue()
@@ -78,31 +79,31 @@ def fit(
         validation=validation,
         reports=reports,
         threads=each.cpus,
-        folder=folder,
+        checkpoints=checkpoints,
         retry_seconds=storage.retry_seconds(),
     )
-    trainer = _trainer(job, each, workers, max_failures)
+    folder, name = checkpoints.folder, checkpoints.folder.rpartition("/")[2]
+    trainer = _trainer(job, name, each, workers, max_failures)
     say(f"waiting for {_described(*workers)}, {each}")
-    with TrainingLog(folder.rpartition("/")[2], recipe.iterations, storage.join(folder, "tensorboard")) as log:
+    with TrainingLog(name, recipe.iterations, storage.join(folder, "tensorboard")) as log:
         fitting = in_background(trainer.fit)
         while not fitting.done():
             wait([fitting], _SHOW_SECONDS)
             log.show(take_reports(reports))
         try:
-            result = fitting.result()
+            fitting.result()
         except ray.train.TrainingFailedError as error:
-            raise RunError(f"training failed: {_cause(error)}") from error
-    if result.return_value is not None:  # type: ignore[attr-defined]  # Ray has typed its first version
-        raise RunError(result.return_value)  # type: ignore[attr-defined]
-    checkpoint, metrics = max(result.best_checkpoints or (), key=lambda best: best[1]["score"])
-    return Trained(state=read_state(folder, checkpoint), metrics=metrics, steps_per_second=log.steps_per_second)
+            raise reason(error) from error
+    best = checkpoints.best(say)
+    if best is None:
+        raise RunError(f"no checkpoint in {storage.redact(folder)} is whole; the same command trains anew")
+    return Trained(best=best, steps_per_second=log.steps_per_second)
 
 
-def _trainer(job: Job, each: Share, workers: tuple[int, int], max_failures: int) -> TorchTrainer:
-    parent, _, name = job.folder.rpartition("/")
-    filesystem, path = checkpoint_filesystem(parent)
+def _trainer(job: Job, name: str, each: Share, workers: tuple[int, int], max_failures: int) -> TorchTrainer:
+    nowhere = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(MemoryFileSystem()))  # what is kept, Checkpoints keeps
     return TorchTrainer(
-        work,  # type: ignore[arg-type]  # as Ray has typed it, nothing may be returned
+        work,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
             num_workers=workers[0] if workers[0] == workers[1] else workers,  # type: ignore[arg-type]
@@ -111,13 +112,13 @@ def _trainer(job: Job, each: Share, workers: tuple[int, int], max_failures: int)
         ),
         run_config=RunConfig(  # type: ignore[call-arg]  # Ray has typed its first version
             name=name,
-            storage_path=path,
-            storage_filesystem=filesystem,
-            checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),  # best, and last
+            storage_path="/",
+            storage_filesystem=nowhere,
             failure_config=FailureConfig(
                 max_failures=max_failures,
                 controller_failure_limit=_START_FAILURES,  # type: ignore[call-arg]
             ),
+            callbacks=[StopForGood()],  # type: ignore[list-item]
             logging_config=LoggingConfig(log_level="CRITICAL"),
         ),
     )
@@ -138,10 +139,10 @@ def start_report_queue() -> Any:
     return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ReportQueue).remote()
 
 
-def take_reports(reports: Any) -> list[StepReport]:
+def take_reports(reports: Any) -> list[Report]:
     """Take the reports since the last time; none where the queue is lost or away: training does not depend on it."""
     try:
-        taken: list[StepReport] = ray.get(reports.take.remote(), timeout=_REPORTS_SECONDS)
+        taken: list[Report] = ray.get(reports.take.remote(), timeout=_REPORTS_SECONDS)
     except ray.exceptions.RayError:
         return []
     return taken
@@ -149,10 +150,3 @@ def take_reports(reports: Any) -> list[StepReport]:
 
 def _described(low: int, high: int) -> str:
     return f"{low} to {high} workers" if low < high else f"{high} worker{'s' * (high > 1)}"
-
-
-def _cause(error: Exception) -> str:
-    """Name the first worker's error, or Ray Train's own, in a line."""
-    first = next(iter(getattr(error, "worker_failures", {}).values()), getattr(error, "controller_failure", error))
-    cause = root_cause(first)
-    return " ".join([f"{type(cause).__name__}:", *str(cause).strip().splitlines()[:1]])

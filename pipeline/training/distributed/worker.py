@@ -1,31 +1,28 @@
 """The work of every worker of a run: the plain loop on its share of each batch, and reports of it."""
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 import ray.train
+import ray.train.collective
 import ray.train.torch
 import torch
-from ray.train import Checkpoint
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.errors import RunError
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.runtime.labelled import LabelledDataset
+from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.distributed.batches import Batches, loaders_beside
-from pipeline.training.distributed.checkpoint_storage import STATE_FILE, read_state
 from pipeline.training.loop import StepResult, train
 from pipeline.training.loss import class_weights
 from pipeline.training.recipe import Recipe
-from pipeline.training.training_log import StepReport
+from pipeline.training.training_log import Report
 from pipeline.training.validation import mean_iou
 
 
@@ -40,7 +37,7 @@ class Job:
         validation: the pairs that choose the best checkpoint, or None.
         reports: the ReportQueue actor.
         threads: of the network on a CPU.
-        folder: URI of the run's checkpoints.
+        checkpoints: of the run.
         retry_seconds: for which a storage that does not answer is asked again.
     """
 
@@ -50,23 +47,15 @@ class Job:
     validation: LabelledDataset | None
     reports: Any
     threads: int
-    folder: str
+    checkpoints: Checkpoints
     retry_seconds: float
 
 
-def work(config: dict[str, Any]) -> str | None:
-    """Run the plain loop on this worker's share of each batch.
-
-    Returns:
-        why training cannot go on, where all workers stop at the same step: raised, it would be tried again.
-    """
+def work(config: dict[str, Any]) -> None:
+    """Run the plain loop on this worker's share of each batch."""
     job: Job = config["job"]
-    try:
-        with storage.retrying(job.retry_seconds):
-            _train(job)
-    except RunError as error:
-        return str(error)
-    return None
+    with storage.retrying(job.retry_seconds):
+        _train(job)
 
 
 def _train(job: Job) -> None:
@@ -97,7 +86,7 @@ def _train(job: Job) -> None:
         batches_from,
         job.recipe,
         class_weights=class_weights(job.training.pixels, job.recipe.class_balance).to(device),
-        checkpoint=_latest_state(job.folder),
+        checkpoint=_common_state(job.checkpoints, reporter),
         on_step=reporter.on_step,
         on_checkpoint=reporter.on_checkpoint,
     )
@@ -109,13 +98,17 @@ def _be_deterministic() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # debugging; costs a fifth
 
 
-def _latest_state(folder: str) -> bytes | None:
-    checkpoint = ray.train.get_checkpoint()
-    return None if checkpoint is None else read_state(folder, checkpoint)
+def _common_state(checkpoints: Checkpoints, reporter: "_Reporter") -> bytes | None:
+    """Read the state that all workers begin with, which the first one chooses; None for a run that begins."""
+    newest = checkpoints.newest(reporter.tell) if reporter.is_first else None
+    step = ray.train.collective.broadcast_from_rank_zero(newest and newest.note.step)
+    if step is None:
+        return None
+    return newest.state if newest else checkpoints.read(step).state
 
 
 class _Reporter:
-    """Reports steps to the driver, and checkpoints to Ray Train."""
+    """Reports steps to the driver, and puts checkpoints."""
 
     def __init__(self, job: Job, model: SegmentationModel, rank: int, world: int) -> None:
         self._job, self._model, self._rank, self._world = job, model, rank, world
@@ -130,23 +123,27 @@ class _Reporter:
         self._step = result.step
         self._report(asdict(result) | {"time": time.time()})
 
+    @property
+    def is_first(self) -> bool:
+        """Tell whether this is the worker that reports, and that puts what all have in common."""
+        return self._rank == 0
+
+    def tell(self, line: str) -> None:
+        """Have the driver say a line."""
+        self._report(line)
+
     def on_checkpoint(self, state: bytes) -> None:
-        """Report a checkpoint to Ray Train, which all workers do together; the first worker's is put."""
-        loss = float(np.mean(self._losses))
-        metrics = {"step": self._step, "loss": loss, "score": -loss}
+        """Let the first worker put the checkpoint, which the others wait for: at the next step they would time out."""
+        loss, iou = float(np.mean(self._losses)), None
         self._losses.clear()
         if self._job.validation is not None:
             mine = range(self._rank, len(self._job.validation), self._world)
             iou = mean_iou(self._model, map(self._job.validation.pair, mine))
-            metrics |= {"mean_iou": iou, "score": iou}
             self._report({"step": self._step, "mean_iou": iou})
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = None
-            if self._rank == 0:
-                (Path(folder) / STATE_FILE).write_bytes(state)
-                checkpoint = Checkpoint.from_directory(folder)
-            ray.train.report(metrics, checkpoint=checkpoint)
+        if self.is_first:
+            self._job.checkpoints.put(state, step=self._step, loss=loss, mean_iou=iou)
+        ray.train.collective.barrier()
 
-    def _report(self, report: StepReport) -> None:
-        if self._rank == 0:
+    def _report(self, report: Report) -> None:
+        if self.is_first:
             self._job.reports.put.remote(report)

@@ -1,4 +1,4 @@
-"""One run at a time on an output: a lock with a lease, kept as an object in the output.
+"""One run at a time on an output, whatever the job: a lock with a lease, kept as an object in the output.
 
 The holder renews it every few seconds. A run that meets a lock reads it again for the length of a lease, by its own
 clock: a lock that changes has a living holder, one that does not is taken over. The holder reads it right before each
@@ -7,26 +7,32 @@ file is put, so a run that was suspended and lost its lock commits nothing more.
 
 import json
 import os
+import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from pipeline import masks, storage
+from pipeline import storage
 from pipeline.errors import RunError, StorageError
 from pipeline.runtime.periodic import every
 from pipeline.runtime.progress import say
 
-_NAME = "lock.json"
+
+def new_run_id() -> str:
+    """Name a run that begins now; later ones sort behind it."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
 @dataclass(kw_only=True)
 class Lock:
-    """The lock of `output` in the hands of `run_id`; all times in seconds."""
+    """The lock of `output` in the hands of `run_id`, kept at `place` below it; all times in seconds."""
 
     output: str
-    run_id: str
+    place: str = "_lock.json"
+    run_id: str = field(default_factory=new_run_id)
     lease: float = 20.0
     beat: float = 4.0
     settle: float = 1.0
@@ -86,7 +92,7 @@ class Lock:
 
     @property
     def _uri(self) -> str:
-        return storage.join(self.output, masks.RUNS_FOLDER, _NAME)
+        return storage.join(self.output, self.place)
 
     def _read(self) -> bytes | None:
         return storage.read_if_there(self._uri)
@@ -110,6 +116,21 @@ def held(lock: Lock) -> Iterator[Lock]:
             yield lock
     finally:
         lock.release()
+
+
+def put_checked(uri: str, data: bytes, check: Callable[[], None]) -> None:
+    """Put one object whole; call `check`, of a Lock, right before, and again where the storage has to be asked again.
+
+    Raises:
+        RunError: this run may write no more.
+        StorageError: the storage cannot be written, or does not answer.
+    """
+
+    def attempt() -> None:
+        check()
+        storage.put_whole(uri, data, once=True)
+
+    storage.with_retries(attempt)
 
 
 def _fields(note: bytes) -> dict[str, object]:

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from pipeline import storage
-from pipeline.batch.lock import Lock, held
 from pipeline.errors import RunError
+from pipeline.runtime.lock import Lock, held
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -26,8 +26,7 @@ def test_the_second_run_names_the_first(output: str) -> None:
         lock(output, "first").check()
     with held(lock(output, "third")):
         pass
-    assert "://" in output or storage.exists(f"{output}/_runs")
-    assert list(storage.list_files(f"{output}/_runs")) == []
+    assert not storage.exists(f"{output}/_lock.json")
 
 
 def test_a_dead_run_does_not_hold_it_for_ever(output: str) -> None:
@@ -41,7 +40,7 @@ def test_a_dead_run_does_not_hold_it_for_ever(output: str) -> None:
 
 
 def test_a_lock_that_is_no_json_is_taken_over(output: str) -> None:
-    storage.put_whole(f"{output}/_runs/lock.json", b"\x00 not json")
+    storage.put_whole(f"{output}/_lock.json", b"\x00 not json")
     with held(lock(output, "next")):
         pass
 
@@ -88,11 +87,11 @@ def test_a_renewal_that_came_late_ends_the_run(output: str, monkeypatch: pytest.
 def test_a_renewal_that_reads_the_lock_late_is_not_written(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = lock(output, "mine")
     mine.take()
-    before = storage.read_bytes(f"{output}/_runs/lock.json")
+    before = storage.read_bytes(f"{output}/_lock.json")
     read = storage.read_if_there
     monkeypatch.setattr(storage, "read_if_there", lambda uri: (time.sleep(1.2), read(uri))[1])
     mine.keep()
     monkeypatch.undo()
-    assert storage.read_bytes(f"{output}/_runs/lock.json") == before
+    assert storage.read_bytes(f"{output}/_lock.json") == before
     mine.keep()
-    assert storage.read_bytes(f"{output}/_runs/lock.json") != before
+    assert storage.read_bytes(f"{output}/_lock.json") != before
