@@ -83,9 +83,13 @@ class SegmentationModel(nn.Module):
                 f"{height}x{width} pixels are not a valid size at output stride {self.stride}: "
                 f"pad to {logits.valid_size(height, self.stride)}x{logits.valid_size(width, self.stride)}"
             )
-        features = self.backbone(pad(batch, self.card.architecture.step))  # (N, C, h, w) of each level
-        grid: Tensor = self.head(features)  # (N, C, h, w)
+        grid = self.grid(pad(batch, self.card.architecture.step))  # (N, C, h, w)
         return grid[..., : (height - 1) // self.stride + 1, : (width - 1) // self.stride + 1]
+
+    def grid(self, batch: Tensor) -> Tensor:
+        """Compute the logits as `forward` does, of sides that the backbone takes as they are."""
+        logits: Tensor = self.head(self.backbone(batch))
+        return logits
 
     @torch.inference_mode()
     def probabilities(self, image: Image) -> NDArray[np.float32]:

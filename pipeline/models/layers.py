@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class AtrousDepthwise(nn.Conv2d):
@@ -37,6 +38,9 @@ class ConvBatchNorm(nn.Sequential):
     Padding is `dilation * (kernel - 1) / 2`, so that output (i, j) is centred on input (stride * i, stride * j).
     """
 
+    conv: nn.Conv2d
+    bn: nn.BatchNorm2d
+
     def __init__(
         self,
         in_channels: int,
@@ -57,3 +61,8 @@ class ConvBatchNorm(nn.Sequential):
         self.add_module("bn", nn.BatchNorm2d(out_channels, eps=eps))
         if activation is not None:
             self.add_module("activation", activation)
+
+    def fold(self) -> None:
+        """Put the batch normalisation, of evaluation mode, into the convolution's weights and bias."""
+        self.conv = fuse_conv_bn_eval(self.conv, self.bn)
+        del self.bn

@@ -16,7 +16,7 @@ def mean_iou(model: SegmentationModel, pairs: Iterable[tuple[Pixels, Pixels]]) -
     """Compute the mean IoU, 0 to 1, over the pairs of all processes, where torch.distributed is initialised.
 
     Args:
-        model: left in evaluation mode, on the device it is on.
+        model: on the device where it is scored; it stays as it is.
         pairs: this process's: picture (H, W, 3) and mask (H, W), both uint8.
     """
     device = next(model.parameters()).device

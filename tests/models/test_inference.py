@@ -45,10 +45,10 @@ def picture(height: int, width: int, seed: int = 0) -> Image:
 
 
 @contextmanager
-def batches(model: SegmentationModel) -> Iterator[list[torch.Size]]:
+def batches(predictor: Predictor) -> Iterator[list[torch.Size]]:
     """Fills with the shape of each batch that the network sees."""
     seen: list[torch.Size] = []
-    hook = model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    hook = predictor.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     yield seen
     hook.remove()
 
@@ -75,7 +75,7 @@ def test_equal_shapes_share_a_batch_and_keep_their_order(model: SegmentationMode
     images = [picture(*size, seed) for seed, size in enumerate(sizes)]
     predictor = Predictor(model, FLOAT32)
     alone = [predictor.logits([image])[0] for image in images]
-    with batches(model) as seen:
+    with batches(predictor) as seen:
         together = predictor.logits(images)
     assert seen == [(3, 3, 41, 33), (2, 3, 65, 33), (1, 3, 1, 1)]
     for size, one, other in zip(sizes, alone, together, strict=True):
@@ -94,8 +94,9 @@ def test_a_read_only_image_is_left_alone(model: SegmentationModel) -> None:
 def test_a_pass_is_bounded(near_sighted: SegmentationModel) -> None:
     """However many pictures there are; one alone may be as large as a tile."""
     images = [picture(257, 257)] * 9 + [picture(600, 600)] * 2
-    with batches(near_sighted) as seen:
-        Predictor(near_sighted, FLOAT32).logits(images)
+    predictor = Predictor(near_sighted, FLOAT32)
+    with batches(predictor) as seen:
+        predictor.logits(images)
     assert seen == [(3, 3, 257, 257)] * 3 + [(1, 3, 601, 601)] * 2
 
 
@@ -109,10 +110,10 @@ def test_tiles_agree_with_the_whole(
     image = picture(*size)
     whole = Predictor(near_sighted, Inference(scales=scales, tile=1025, overlap=overlap, precision="float32"))
     tiled = Predictor(near_sighted, Inference(scales=scales, tile=257, overlap=overlap, precision="float32"))
-    with batches(near_sighted) as seen:
+    with batches(whole) as seen:
         (expected,) = whole.logits([image])
     assert len(seen) == len(scales)
-    with batches(near_sighted) as seen:
+    with batches(tiled) as seen:
         (logits,) = tiled.logits([image])
     assert max(max(shape[2:]) for shape in seen) <= 257
     assert max(shape[0] * shape[2] * shape[3] for shape in seen) <= CPU_PASS_PIXELS
@@ -128,7 +129,7 @@ def test_one_tile_is_the_whole(model: SegmentationModel) -> None:
 def test_tiles_of_several_pictures_share_a_batch(near_sighted: SegmentationModel) -> None:
     predictor = Predictor(near_sighted, Inference(tile=129, overlap=64, precision="float32"))
     long, other, short = picture(33, 200), picture(33, 200, seed=1), picture(33, 100)
-    with batches(near_sighted) as seen:
+    with batches(predictor) as seen:
         together = predictor.logits([long, other, short])
     assert seen == [(6, 3, 33, 113), (1, 3, 33, 105)]  # three tiles for each of the long ones
     for image, logits in zip((long, other, short), together, strict=True):
@@ -176,9 +177,9 @@ def test_bfloat16_is_taken_where_the_processor_multiplies_it(
     near_sighted: SegmentationModel, monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], gains: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert Predictor(near_sighted, Inference()).bfloat16 == gains
-    assert Predictor(near_sighted, Inference(precision="bfloat16")).bfloat16
-    assert not Predictor(near_sighted, Inference(precision="float32")).bfloat16
+    assert Predictor(near_sighted, Inference()).dtype == (torch.bfloat16 if gains else torch.float32)
+    assert Predictor(near_sighted, Inference(precision="bfloat16")).dtype == torch.bfloat16
+    assert Predictor(near_sighted, Inference(precision="float32")).dtype == torch.float32
 
 
 def test_logits_saturate(near_sighted: SegmentationModel) -> None:

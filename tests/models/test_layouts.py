@@ -12,6 +12,7 @@ from pipeline import models
 from pipeline.errors import WeightsError
 from pipeline.models import SegmentationModel
 from pipeline.models.preprocessing import CAFFE_PREPROCESSING, IMAGENET_PREPROCESSING
+from pipeline.models.ready import folded
 from tests.helpers.caffe_writer import MODERN, V1, caffe_resnet, caffe_vgg
 from tests.helpers.random_weights import (
     kazuto_state,
@@ -29,18 +30,13 @@ from tests.helpers.reference_networks import (
     vgg_backbone,
     vgg_largefov,
 )
+from tests.helpers.same_logits import assert_same_logits
 
 State = dict[str, Tensor]
 RELATIVE = 1e-4
 
 VOC = "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person"
 VOC += " pottedplant sheep sofa train tvmonitor"
-
-
-def same(output: Tensor, expected: Tensor) -> None:
-    """Equal to 1e-4 of the largest value."""
-    assert output.shape == expected.shape
-    assert float((output - expected).abs().max()) <= RELATIVE * float(expected.abs().max())
 
 
 def pictures(size: tuple[int, int]) -> Tensor:
@@ -82,7 +78,12 @@ class SegmenterTester:
         for size in self.sizes:
             x = pictures(size)
             with torch.inference_mode():
-                same(model(x), self.reference(weights, x))
+                assert_same_logits(model(x), self.reference(weights, x), RELATIVE)
+
+    def test_logits_folded(self, model: SegmentationModel) -> None:
+        x = pictures(self.sizes[0])
+        with torch.inference_mode():
+            assert_same_logits(folded(model)(x), model(x), relative=1e-5)
 
     def test_behaviour(self, model: SegmentationModel) -> None:
         assert not model.training
@@ -218,7 +219,7 @@ class BackboneTester:
         x = pictures((65, 49))
         with torch.inference_mode():
             (features,) = model.eval().backbone(x)
-            same(features, self.reference(weights, x))
+            assert_same_logits(features, self.reference(weights, x), RELATIVE)
         assert model.card.preprocessing == self.preprocessing
 
 
@@ -295,4 +296,4 @@ def test_coco_initialisation(form: str, tmp_path: Path) -> None:
     assert model.classes[:3] == ("background", "person", "bicycle")
     x = pictures((33, 41))
     with torch.inference_mode():
-        same(model(x), kazuto_logits(weights, x, BLOCKS["resnet50"]))
+        assert_same_logits(model(x), kazuto_logits(weights, x, BLOCKS["resnet50"]), RELATIVE)

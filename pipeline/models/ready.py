@@ -1,0 +1,45 @@
+"""Make a network ready to predict: what only training needs is folded away, and the weights suit the device."""
+
+import copy
+
+import torch
+
+from pipeline.models.compiled import Compiled
+from pipeline.models.deeplab import SegmentationModel
+from pipeline.models.layers import ConvBatchNorm
+
+
+def ready(model: SegmentationModel, device: torch.device, dtype: torch.dtype) -> SegmentationModel:
+    """Copy a model to a device, in evaluation mode, folded and channels-last; on a GPU its network gets compiled.
+
+    The model itself stays as it is: its digest names the outputs, and a copy's would be another.
+
+    Args:
+        dtype: of the weights, and so of the batches that the copy takes and the logits that it gives.
+    """
+    network = folded(model).to(device, dtype)
+    # torch's own stub lacks this overload
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device.type == "cuda":
+        network.grid = Compiled(network.grid)  # type: ignore[method-assign]
+    return network
+
+
+def folded(model: SegmentationModel) -> SegmentationModel:
+    """Copy a model, in evaluation mode, with each batch normalisation in the weights of the convolution before it.
+
+    In exact arithmetic both compute the same logits.
+    """
+    network = copy.deepcopy(model).eval().requires_grad_(False)
+    for layer in list(network.modules()):
+        if isinstance(layer, ConvBatchNorm):
+            layer.fold()
+    return network
+
+
+def gains_from_bfloat16(device: torch.device) -> bool:
+    """Tell whether this device multiplies bfloat16 natively: GPUs since Ampere, CPUs with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
