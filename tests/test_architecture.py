@@ -74,9 +74,24 @@ def test_arrows_go_down_only(path: Path) -> None:
             assert here in WITH_RAY or path.parent.name == "distributed", f"{path.name} imports {name}"
 
 
+CLIENTS = ("s3fs", "botocore", "aiohttp")
+"""Of storages; they take long to load, and many a run needs none."""
+
+
 @pytest.mark.parametrize(
-    "module", ["batch.refine_stage", "batch.fetch", "batch.listing", "data.labelled.pairs", "refine.crf.native"]
+    ("module", "slow"),
+    [
+        ("models", ("ray", *CLIENTS)),
+        ("data.labelled.pairs", ("torch", *CLIENTS)),
+        ("refine.crf.native", ("torch", *CLIENTS)),
+        ("batch.fetch", ("torch", *CLIENTS)),
+        ("batch.refine_stage", ("torch", "ray.data", *CLIENTS)),
+        ("batch.listing", ("torch", "ray.data", *CLIENTS)),
+        ("batch.sink", ("torch", "ray.data", *CLIENTS)),
+        ("batch.tracker", ("torch", "ray.data", *CLIENTS)),
+    ],
 )
-def test_what_runs_on_many_cpus_does_not_load_torch(module: str) -> None:
-    check = f"import sys, pipeline.{module}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
+def test_what_runs_in_many_processes_loads_only_what_it_uses(module: str, slow: tuple[str, ...]) -> None:
+    check = f"import sys, pipeline.{module}; sys.exit(' '.join(set({slow}) & sys.modules.keys()) or None)"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.data.exceptions import ExecutionTimeoutError
 
 from pipeline.errors import PipelineError, RunError
 
@@ -21,6 +20,8 @@ def get(result: Any) -> Any:
 @contextmanager
 def as_raised() -> Iterator[None]:
     """Run a graph of Ray Data, and raise what it raises as `root_cause` gives it."""
+    from ray.data.exceptions import ExecutionTimeoutError  # loading Ray Data takes long, and many tasks need none of it
+
     try:
         yield
     except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
@@ -49,6 +50,8 @@ def root_cause(error: BaseException) -> BaseException:
 
     An error that is neither the project's nor Ray's comes back as it is.
     """
+    from ray.data.exceptions import ExecutionTimeoutError
+
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, PipelineError) and not isinstance(inner, ray.exceptions.RayError):

@@ -6,20 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import aiohttp
-import botocore.exceptions
 import fsspec
-from s3fs.utils import FileExpired
 
 from pipeline.errors import MissingError, StorageError
+from pipeline.storage.client_errors import client_errors, http_status
 from pipeline.storage.uri import S3_SCHEMES, WEB_SCHEMES, credentials, redact, scheme_of, scrubbed
-from pipeline.storage.web import WebFileSystem
 
 _ATTEMPTS = 4
-_ERRORS = (
-    *(OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError),
-    *(ValueError, NotImplementedError),  # of a filesystem that cannot take a name, or cannot write
-)
+_ERRORS = (OSError, ValueError, NotImplementedError)
+"""The last two of a filesystem that cannot take a name, or cannot write."""
+_CLIENT_ERRORS = ("botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.ClientError")
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -40,6 +36,8 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
             kind = fsspec.get_filesystem_class(scheme)
             return kind(**options), str(kind._strip_protocol(uri))
         if scheme in WEB_SCHEMES:
+            from pipeline.storage.web import WebFileSystem  # with a client that takes long to load
+
             return WebFileSystem(), uri
         fs, path = fsspec.core.url_to_fs(uri, **options)
     except Exception as error:  # whatever the library behind a scheme raises, such as TypeError for lack of an option
@@ -57,8 +55,11 @@ def explained(uri: str, action: str) -> Iterator[None]:
     """
     try:
         yield
-    except _ERRORS as error:
-        kind = MissingError if isinstance(error, FileNotFoundError | FileExpired) else StorageError
+    except Exception as error:
+        if not isinstance(error, (*_ERRORS, *client_errors(*_CLIENT_ERRORS))):
+            raise
+        missing = isinstance(error, (FileNotFoundError, *client_errors("s3fs.utils.FileExpired")))
+        kind = MissingError if missing else StorageError
         raise kind(f"cannot {action} {redact(uri)}: {scrubbed(reason(error), uri)}") from error
 
 
@@ -90,10 +91,10 @@ def reason(error: Exception) -> str:
         return f"access denied ({error}); check the credentials and what they allow"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space is left there ({error.strerror}); free some, or choose another place"
-    if isinstance(error, botocore.exceptions.NoCredentialsError):
+    if isinstance(error, client_errors("botocore.exceptions.NoCredentialsError")):
         return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
-    if isinstance(error, botocore.exceptions.ConnectionError | botocore.exceptions.HTTPClientError):
+    if isinstance(error, client_errors("botocore.exceptions.ConnectionError", "botocore.exceptions.HTTPClientError")):
         return f"no connection ({error}); check AWS_ENDPOINT_URL and the network"
-    if isinstance(error, aiohttp.ClientResponseError):  # its own text holds the whole URL
-        return f"the server answers {error.status} {error.message}"
+    if (status := http_status(error)) is not None:  # its own text holds the whole URL
+        return f"the server answers {status} {getattr(error, 'message', '')}"
     return str(error) or type(error).__name__

@@ -7,20 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-import aiohttp
-import botocore.exceptions
-
 from pipeline.errors import ConfigError, StorageError
 from pipeline.numbers import check_finite
+from pipeline.storage.client_errors import client_errors, http_status
 
 _T = TypeVar("_T")
-_OUTAGES = (
-    botocore.exceptions.ConnectionError,
-    botocore.exceptions.HTTPClientError,
-    aiohttp.ClientError,
-    ConnectionError,
-    TimeoutError,
-)
+_CLIENT_ERRORS = ("botocore.exceptions.BotoCoreError", "aiohttp.ClientError")
+_OUTAGES = ("botocore.exceptions.ConnectionError", "botocore.exceptions.HTTPClientError", "aiohttp.ClientError")
 _SERVER_FAILURES = (errno.EIO, errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO))
 """Error numbers that s3fs gives a server's 5xx answers; EREMOTEIO is not on every system."""
 
@@ -77,7 +70,9 @@ def with_retries(call: Callable[[], _T]) -> _T:
     while True:
         try:
             answer = call()
-        except (OSError, botocore.exceptions.BotoCoreError, aiohttp.ClientError, StorageError) as error:
+        except Exception as error:
+            if not isinstance(error, (OSError, StorageError, *client_errors(*_CLIENT_ERRORS))):
+                raise
             if not is_outage(error):
                 _silent_since = None
                 raise
@@ -95,6 +90,8 @@ def is_outage(error: BaseException) -> bool:
     """Tell whether an error means that a storage did not answer, or answered that it cannot now."""
     if isinstance(error, StorageError) and error.__cause__ is not None:
         return is_outage(error.__cause__)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return error.status >= 500 or error.status == 429
-    return isinstance(error, _OUTAGES) or (type(error) is OSError and error.errno in _SERVER_FAILURES)
+    if (status := http_status(error)) is not None:
+        return status >= 500 or status == 429
+    if isinstance(error, (ConnectionError, TimeoutError, *client_errors(*_OUTAGES))):
+        return True
+    return type(error) is OSError and error.errno in _SERVER_FAILURES
