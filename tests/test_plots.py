@@ -25,7 +25,7 @@ def test_bars_are_as_long_as_the_scores():
     names = ("sky", "road", "tree")
     low, high = (drawn(class_bars(names, {"network": np.array([v, v, np.nan])})) for v in (20.0, 80.0))
     assert pixels_of(high, COLOURS[1]) == pytest.approx(4 * pixels_of(low, COLOURS[1]), rel=0.1)
-    both = drawn(class_bars(names, {"network": np.full(3, 50.0), "with the CRF": np.full(3, 60.0)}))
+    both = drawn(class_bars(names, {"network": np.full(3, 50.0), "refined": np.full(3, 60.0)}))
     assert all(pixels_of(both, colour) > 1000 for colour in COLOURS)
 
 
@@ -40,7 +40,7 @@ def test_names_are_drawn_as_they_are():
 
 @pytest.mark.parametrize("band", ["void", "borders"])
 def test_a_line_for_each_curve(band):
-    curves = {"network": np.linspace(30, 60, 40), "with the CRF": np.linspace(40, 65, 40)}
+    curves = {"network": np.linspace(30, 60, 40), "refined": np.linspace(40, 65, 40)}
     image = drawn(trimap_curve(curves, band))
     assert all(pixels_of(image, colour) > 200 for colour in COLOURS)
 

@@ -15,12 +15,12 @@ from pipeline.evaluation.trimap import Band
 
 _BANDS_SHOWN = (1, 2, 5, 10, 20, 40)
 _KEY_ENDS = {NETWORK: "", REFINED: "_refined"}
-_TITLES = {NETWORK: "network", REFINED: "with the CRF"}
+_TITLES = {NETWORK: "network", REFINED: "refined"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Holds the scores of the masks before and after the CRF, in percent.
+    """Holds the scores of the masks before and after refinement, in percent.
 
     Attributes:
         classes: names by class id.
@@ -43,7 +43,7 @@ class Evaluation:
         return {_TITLES[kind]: 100 * counts.trimap.mean_iou for kind, counts in self.counts.items()}
 
     def to_json(self) -> str:
-        """Give one line. Scores after the CRF end in _refined; a score that does not exist is null."""
+        """Give one line. Scores after refinement end in _refined; a score that does not exist is null."""
         scores: dict[str, Any] = {}
         for kind, end in _KEY_ENDS.items():
             counts = self.counts.get(kind)

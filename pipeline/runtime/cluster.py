@@ -49,23 +49,36 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors are raised; the core's own log is not for a user
     on_terminate = signal.getsignal(signal.SIGTERM)
     address = named_cluster()
     where: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
-    try:
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises nothing more special for a node that starts too slowly
-        raise RunError(
-            f"Ray did not start or answer: {' '.join(str(error).split())[:300]}; "
-            "see whether RAY_ADDRESS names a running cluster, and whether this machine is overloaded"
-        ) from error
-    if callable(on_terminate):
-        signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own handler there
+    with _quiet_core():
+        try:
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises nothing more special for a node that starts too slowly
+            raise RunError(
+                f"Ray did not start or answer: {' '.join(str(error).split())[:300]}; "
+                "see whether RAY_ADDRESS names a running cluster, and whether this machine is overloaded"
+            ) from error
+        if callable(on_terminate):
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own handler there
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Let Ray's core keep no log in the block, unless a person has asked for one: its errors are raised as well."""
+    if "RAY_BACKEND_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     try:
         yield
     finally:
-        ray.shutdown()
+        del os.environ["RAY_BACKEND_LOG_LEVEL"]
 
 
 def fit_when_free(fit: Callable[[Sequence[Mapping[str, float]]], _Fit]) -> _Fit:

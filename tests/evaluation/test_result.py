@@ -40,7 +40,7 @@ def test_what_was_not_scored_is_null():
 
 def test_the_table_has_a_row_for_each_class_and_score():
     lines = evaluation(**{NETWORK: counts(WRONG), REFINED: counts(np.minimum(TRUTH, 1))}).to_markdown().splitlines()
-    assert lines[0] == "| IoU, % | network | with the CRF |"
+    assert lines[0] == "| IoU, % | network | refined |"
     assert lines[2:7] == [
         "| sky | 66.67 | 100.00 |",
         "| road | 80.00 | 100.00 |",
@@ -68,7 +68,7 @@ def test_counts_add_up_as_rows():
 @pytest.mark.parametrize("kinds", [(NETWORK,), (NETWORK, REFINED)])
 def test_titles_name_the_kinds(kinds):
     found = evaluation(**{kind: counts(WRONG) for kind in kinds})
-    assert list(found.iou()) == list(found.trimap()) == ["network", "with the CRF"][: len(kinds)]
+    assert list(found.iou()) == list(found.trimap()) == ["network", "refined"][: len(kinds)]
 
 
 def test_names_with_signs_of_tables_and_formulas_stay_names():

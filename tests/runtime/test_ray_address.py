@@ -1,5 +1,7 @@
 """Which cluster RAY_ADDRESS names; what cannot be one is refused before anything is opened."""
 
+import os
+
 import pytest
 import ray
 
@@ -24,6 +26,22 @@ def test_a_variable_that_is_empty_is_unset(monkeypatch, value, named):
     with connected():
         pass
     assert asked == [named or "local"]
+
+
+@pytest.mark.parametrize(("before", "within"), [(None, "fatal"), ("info", "info"), ("fatal", "fatal")])
+def test_the_cores_log_is_off_meanwhile_unless_a_person_wants_it(monkeypatch, before, within):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_BACKEND_LOG_LEVEL", raising=False)
+    if before:
+        monkeypatch.setenv("RAY_BACKEND_LOG_LEVEL", before)
+    levels = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: levels.append(os.environ["RAY_BACKEND_LOG_LEVEL"]))
+    monkeypatch.setattr(ray, "shutdown", lambda: levels.append(os.environ["RAY_BACKEND_LOG_LEVEL"]))
+    with connected():
+        pass
+    assert levels == [within, within]
+    assert os.environ.get("RAY_BACKEND_LOG_LEVEL") == before
 
 
 @pytest.mark.parametrize("value", ["ray://10.0.0.1:10001", "http://10.0.0.1:8265"])
