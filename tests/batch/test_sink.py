@@ -12,9 +12,10 @@ from pipeline import masks, storage
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import Receipt, write_files
 from pipeline.data import rows
-from pipeline.errors import RunError
+from pipeline.errors import RunError, StorageError
 from tests.helpers.dataset import MASK, finished_row, info
 from tests.helpers.s3_proxy import s3_proxy
+from tests.helpers.small_disk import enlarge, small_disk
 
 
 def test_rows_land_in_masks_and_errors_with_their_schemas(tmp_path: Path) -> None:
@@ -64,6 +65,20 @@ def test_nothing_is_put_by_a_run_that_lost_its_lock(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="has the lock"):
         write_files(str(tmp_path), "x.parquet", info(), rows.table([finished_row("a")], FINISHED), check)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_full_disk_a_file_is_not_there_and_those_before_it_stay(tmp_path: Path) -> None:
+    output, rng = tmp_path / "disk", np.random.default_rng(0)
+    noise = masks.encode(rng.integers(0, 3, (200, 300), np.uint8), info().palette)
+    large = finished_row("large") | {"mask": {"bytes": noise, "path": None}, "height": 200, "width": 300}
+    with small_disk(output, size="24k"):
+        write_files(str(output), "x.parquet", info(), rows.table([finished_row("a")], FINISHED))
+        with pytest.raises(StorageError, match=r"cannot write .*/y.parquet: no space is left there"):
+            write_files(str(output), "y.parquet", info(), rows.table([large], FINISHED))
+        assert [file.name for file in (output / "masks").iterdir()] == ["x.parquet"]
+        enlarge(output)
+        write_files(str(output), "y.parquet", info(), rows.table([large], FINISHED))
+        assert sorted(key for key, _ in masks.read(str(output))) == ["a", "large"]
 
 
 def test_the_lock_is_read_again_where_the_storage_is_asked_again(bucket: str, s3_endpoint: str) -> None:

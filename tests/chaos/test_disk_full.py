@@ -1,4 +1,4 @@
-"""A machine whose memory for objects is full, and the disk that Ray spills them to as well."""
+"""A disk that is full: the one that Ray spills to, with a machine's memory for objects, and the one of the output."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ STORE_BYTES = 80 * 2**20
 def test_a_full_disk_ends_the_run_with_a_message_and_the_same_command_continues_it(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     flags = (f"--object-store-memory={STORE_BYTES}", f"--object-spilling-directory={disk}")
-    with small_disk(disk, mebibytes=12), stage(tmp_path, *flags) as parts:
+    with small_disk(disk, size="12m"), stage(tmp_path, *flags) as parts:
         job = Job(parts, COUNT, padding=PICTURE_BYTES)
         job.start()
         code, _, messages = job.end()
@@ -29,4 +29,27 @@ def test_a_full_disk_ends_the_run_with_a_message_and_the_same_command_continues_
         job.start()
         code, _, messages = job.end()
         assert code == 0, messages
+        assert job.account().failed == 0
+
+
+def test_an_output_on_a_full_disk_ends_the_run_with_a_message_and_the_same_command_continues_it(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, size="4m"), stage(tmp_path) as parts:
+        job = Job(parts, COUNT, output=f"{disk}/out")
+        job.start()
+        assert job.wait(lambda _: list(disk.glob("out/masks/*.parquet"))), job.end()
+        others = disk / "others"
+        with pytest.raises(OSError, match="No space left"), others.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        code, _, messages = job.end()
+        assert code == 1, messages
+        last = messages.splitlines()[-1]
+        assert last.startswith(f"segment_bucket: cannot write {disk}/out/")
+        assert ": no space is left there" in last
+        others.unlink()
+        job.start()
+        code, summary, messages = job.end()
+        assert code == 0, messages
+        assert 0 < summary["skipped"] < COUNT
         assert job.account().failed == 0

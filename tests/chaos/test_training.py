@@ -94,7 +94,7 @@ def test_of_two_that_are_started_at_once_one_trains(parts: Stage, data: str) -> 
 
 def test_a_full_disk_ends_it_at_once_and_the_same_command_goes_on(parts: Stage, data: str, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    with small_disk(disk, mebibytes=int(2.5 * CHECKPOINT_MIB)):
+    with small_disk(disk, size=f"{CHECKPOINT_MIB * 5 // 2}m"):
         code, _, messages = Training(parts, data, str(disk)).end()
         assert code == 1
         assert re.search(r"^train: cannot write .*/00000006.pt: no space is left there", messages.splitlines()[-1])

@@ -54,10 +54,11 @@ def stage(folder: Path, *flags: str) -> Iterator[Stage]:
 class Job:
     """jobs/segment_bucket.py over the `count` pictures of a bucket of its own."""
 
-    def __init__(self, parts: Stage, count: int, *flags: str, padding: int = 0) -> None:
+    def __init__(self, parts: Stage, count: int, *flags: str, padding: int = 0, output: str = "") -> None:
         """Put the pictures there, each with so many bytes after its end, which no decoder reads."""
         self.parts, self.count, self._flags = parts, count, flags
         self.bucket = new_bucket()
+        self.output = output or f"{self.bucket}/out"
         for n in range(count):
             storage.put_whole(f"{self.bucket}/in/{n:03d}.jpg", jpeg(photo(n)) + bytes(padding))
         parts.proxy.requests.clear()
@@ -73,11 +74,6 @@ class Job:
             stderr=subprocess.PIPE,
             text=True,
         )
-
-    @property
-    def output(self) -> str:
-        """Where the masks go."""
-        return f"{self.bucket}/out"
 
     def wait(self, until: Callable[["Job"], object]) -> bool:
         """Wait for a moment of the run; False where the run ended before."""

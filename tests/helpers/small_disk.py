@@ -1,4 +1,4 @@
-"""A file system that is soon full: a tmpfs of a few MiB, which takes root to mount."""
+"""A file system that is soon full: a small tmpfs, which takes root to mount."""
 
 import subprocess
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder: Path, mebibytes: int) -> Iterator[None]:
-    """Mount a file system of its own, of so many MiB, at `folder` for the block; without root, skip the test."""
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Mount a file system of a size such as 4m at `folder` for the block; without root, skip the test."""
     folder.mkdir()
-    if (done := _mount(folder, f"size={mebibytes}m")).returncode:
+    if (done := _mount(folder, f"size={size}")).returncode:
         pytest.skip(f"mounting a file system needs root: {done.stderr.strip()}")
     try:
         yield

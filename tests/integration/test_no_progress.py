@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from ray.data import DataContext
 
 from jobs import evaluate, search_crf, segment_bucket, train
 from pipeline import storage
+from pipeline.evaluation import crf_search, run
 from pipeline.scenes import CLASSES
 from tests.helpers.labelled import put_camvid
 from tests.helpers.pictures import jpeg, photo
@@ -28,22 +30,46 @@ def data(tmp_path, monkeypatch):
     return tmp_path
 
 
+LABELLED = ("--data={}/data", "--data-format=camvid")
+
+
 @pytest.mark.parametrize(
     ("main", "flags"),
     [
         (segment_bucket.main, ("--input={}/in", "--output={}/out")),
-        (evaluate.main, ("--data={}/data", "--data-format=camvid", "--model=scenes")),
-        (search_crf.main, ("--data={}/data", "--data-format=camvid", "--model=scenes", "--output={}/out")),
-        (train.main, ("--data={}/data", "--data-format=camvid", "--output={}/out", "--recipe.freeze_bn=false")),
+        (evaluate.main, (*LABELLED, "--model=scenes")),
+        (search_crf.main, (*LABELLED, "--model=scenes", "--output={}/out")),
+        (train.main, (*LABELLED, "--output={}/out", "--recipe.freeze_bn=false")),
     ],
     ids=["segment_bucket", "evaluate", "search_crf", "train"],
 )
 def test_a_run_that_stands_still_too_long_ends_in_a_line(
     data, main: Callable[[list[str]], int], flags: tuple[str, ...]
 ) -> None:
+    ends_in_a_line(main, flags, data)
+
+
+@pytest.mark.parametrize(("module", "main"), [(run, evaluate.main), (crf_search, search_crf.main)])
+def test_so_does_one_that_stands_still_once_its_pictures_are_fetched(data, monkeypatch, module, main) -> None:
+    fetch = module.fetch_labelled
+
+    def without_limit(*args):
+        context = DataContext.get_current().copy()
+        context.execution_no_progress_timeout_s = -1
+        with DataContext.current(context):
+            return fetch(*args)
+
+    monkeypatch.setattr(module, "fetch_labelled", without_limit)
+    messages = ends_in_a_line(main, (*LABELLED, "--model=scenes", "--output={}/out"), data)
+    assert "2 labelled images; plan: " in messages
+
+
+def ends_in_a_line(main: Callable[[list[str]], int], flags: tuple[str, ...], data: Path) -> str:
+    """Run a job, which the limit strikes; returns its messages."""
     classes = [] if main is segment_bucket.main else [f"--classes={json.dumps(CLASSES)}"]
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         code = main([*(flag.format(data) for flag in flags), *classes])
     assert (code, out.getvalue()) == (1, ""), err.getvalue()
     assert ": nothing moved for as long as RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S allows; " in err.getvalue()
     assert "Traceback" not in err.getvalue()
+    return err.getvalue()

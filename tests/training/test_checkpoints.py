@@ -102,7 +102,7 @@ def test_a_run_that_lost_its_lock_writes_nothing_more(checkpoints):
 def test_on_a_full_disk_the_checkpoints_before_stay(tmp_path):
     disk = tmp_path / "disk"
     checkpoints = Checkpoints(folder=f"{disk}/run", check=lambda: None)
-    with small_disk(disk, mebibytes=4):
+    with small_disk(disk, size="4m"):
         put(checkpoints, 2, size=3 * MIB)
         with pytest.raises(StorageError, match=r"cannot write .*/00000004.pt: no space is left there"):
             put(checkpoints, 4, size=3 * MIB)
