@@ -78,12 +78,24 @@ def parse(config: type[_Config], description: str, argv: Sequence[str] | None = 
     try:
         options = parser.parse_args([_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)])
         chosen = parser.instantiate(options).as_dict()
-    except UnicodeDecodeError as error:
-        raise ConfigError("a file that another configuration names is not text in UTF-8; save it as UTF-8") from error
-    except RecursionError as error:
-        raise ConfigError("a value, or a configuration file, is nested too deeply to be read") from error
+    except (ValueError, RecursionError) as error:  # of what jsonargparse does not foresee
+        raise ConfigError(_reason(error)) from error
     chosen.pop("config")
     return config(**chosen)
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a line why a value was not read: as a dataclass refused it, or as the reader of YAML failed."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConfigError):
+            return str(cause)
+        cause = cause.__cause__
+    if isinstance(error, UnicodeDecodeError):
+        return "a configuration file is not text in UTF-8; save it as UTF-8"
+    if isinstance(error, RecursionError):
+        return "a value, or a configuration file, is nested too deeply"
+    return f"a value, or a configuration file, cannot be read: {' '.join(str(error).split())}"
 
 
 def _with_underscores(word: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pipeline.errors import ConfigError
+from pipeline.numbers import is_number
 
 MIN_SIGMA = 0.1
 """At this standard deviation a neighbour one unit away already weighs exp(-50); lattices overflow not far below it."""
@@ -72,5 +73,5 @@ class CRFParams:
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ConfigError(f"CRF {name} must be in [{low:g}, {high:g}], not {value}")
+    if not (is_number(value) and low <= value <= high):
+        raise ConfigError(f"CRF {name} must be in [{low:g}, {high:g}], not {value!r}")
