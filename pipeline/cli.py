@@ -78,7 +78,7 @@ def parse(config: type[_Config], description: str, argv: Sequence[str] | None = 
     try:
         options = parser.parse_args([_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)])
         chosen = parser.instantiate(options).as_dict()
-    except (ValueError, RecursionError) as error:  # of what jsonargparse does not foresee
+    except (AttributeError, ValueError, RecursionError) as error:  # what jsonargparse does not foresee
         raise ConfigError(_reason(error)) from error
     chosen.pop("config")
     return config(**chosen)

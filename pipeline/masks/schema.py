@@ -128,7 +128,7 @@ class DatasetInfo:
             note["classes"] = tuple(note["classes"])
             note["palette"] = tuple(tuple(colour) for colour in note["palette"])
             return cls(**{field.name: note[field.name] for field in fields(cls) if field.name in note})
-        except (ConfigError, LookupError, TypeError, ValueError) as error:
+        except (ConfigError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise OutputError(f"the 'segmentation' note in the file's metadata is damaged: {error}") from error
 
 

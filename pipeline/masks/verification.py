@@ -225,7 +225,7 @@ def _runs(uri: str) -> tuple[list[_Run], list[Problem]]:
                 summary = json.loads(storage.read_bytes(summary_uri))
             retried, done = bool(config.get("retry_errors")), int(summary["listed"]) - int(summary.get("left", 0))
             runs.append(_Run(uri=summary_uri, run_id=run, retried=retried, generation=summary["generation"], done=done))
-        except (AttributeError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
             problems.append(Problem(uri=summary_uri or files["config.yaml"], what=f"cannot be read: {error}"))
     return runs, problems
 

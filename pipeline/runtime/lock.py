@@ -136,7 +136,7 @@ def put_checked(uri: str, data: bytes, check: Callable[[], None]) -> None:
 def _fields(note: bytes) -> dict[str, object]:
     try:
         fields = json.loads(note)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
 

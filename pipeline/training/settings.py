@@ -46,7 +46,13 @@ def agree_with_earlier(config: TrainConfig, now: bytes) -> None:
     uri = storage.join(config.folder, SETTINGS_FILE)
     if not storage.exists(uri):
         return
-    before, after = _flat(storage.read_bytes(uri)), _flat(now)
+    try:
+        before, after = _flat(storage.read_bytes(uri)), _flat(now)
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{storage.redact(uri)} is not what a training has written there ({type(error).__name__}: {error}); "
+            "give another --name to train anew"
+        ) from error
     changed = [f"{name} {before.get(name)} -> {after[name]}" for name in after if after[name] != before.get(name)]
     if changed:
         raise ConfigError(

@@ -1,5 +1,6 @@
 """What a run costs: the seconds that nodes of each type were there, times their prices."""
 
+import reprlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,10 +29,10 @@ def read_prices(uri: str) -> Prices:
     """
     try:
         content = yaml.safe_load(text.decode(storage.read_bytes(uri), storage.redact(uri)))
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates and numbers that YAML cannot hold
         raise ConfigError(f"prices: {storage.redact(uri)} is no YAML: {' '.join(str(error).split())}") from error
     prices = content if isinstance(content, dict) else {}
-    wrong = [f"{name}: {price!r}" for name, price in prices.items() if not _is_price(price)]
+    wrong = [f"{name}: {reprlib.repr(price)}" for name, price in prices.items() if not _is_price(price)]
     if not prices or wrong:
         raise ConfigError(
             f"prices: {storage.redact(uri)} must map node types to prices an hour, such as `gpu: 0.75`; "

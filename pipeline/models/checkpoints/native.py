@@ -58,8 +58,14 @@ def convert(state: State, data: bytes, uri: str) -> Checkpoint:
         raise WeightsError(f"the weights {storage.redact(uri)} need their card beside them: {error}") from error
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"the card {storage.redact(card_uri)} is not JSON: {error}") from error
-    if not isinstance(fields, dict) or fields.pop(_DIGEST, None) != hashlib.sha256(data).hexdigest():
-        raise WeightsError(f"the card {storage.redact(card_uri)} belongs to other weights than those beside it")
+    if not isinstance(fields, dict):
+        raise WeightsError(f"the card {storage.redact(card_uri)} is no JSON object")
+    noted, digest = fields.pop(_DIGEST, None), hashlib.sha256(data).hexdigest()
+    if noted != digest:
+        raise WeightsError(
+            f"the card {storage.redact(card_uri)} belongs to other weights than those beside it: its {_DIGEST} is "
+            f"{noted!r}, and theirs {digest!r}"
+        )
     floats = {key: value.float() for key, value in network_state(state).items()}
     return Checkpoint(card=ModelCard.from_dict(fields), state=floats, names_classes=True)
 

@@ -1,0 +1,239 @@
+"""No flag of a job, and no file that a flag names, ends it in a traceback, whatever stands there.
+
+All in this process and without Ray: what passes every check before the work ends there as Ctrl-C would end it.
+"""
+
+import dataclasses
+import functools
+import io
+import pickle
+import shutil
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jobs import demo, evaluate, search_crf, segment_bucket, train, train_scenes, verify_output
+from pipeline import cli, models, storage
+from pipeline.batch.config import RunConfig
+from pipeline.evaluation.config import EvaluateConfig
+from pipeline.evaluation.search_config import SearchConfig
+from pipeline.models.loading import BUILT_IN
+from pipeline.training.config import TrainConfig
+from tests.helpers.labelled import put_camvid, put_voc
+from tests.helpers.pictures import jpeg, photo
+
+Job = Callable[[list[str]], int]
+
+EVERYWHERE = (".nan", "-1", "null")
+"""For every flag."""
+
+ODD = (
+    *("", "-.inf", "[]", "9" * 5000, "\0", "\udc80", "[" * 2000),
+    *(" ", "\t", "-", "--", "0", "1e400", "nan", "~", "true", "{", "{a: b}", "{}", "[a, a]", "[[1]]", "'", "*a", "@"),
+    *("[0, .inf, 1]", "[1, 9, 1e-300]", "2026-02-30", "!!python/object/apply:os.system [x]", "&a [*a]", "<<: *x"),
+    *("? a", "- a\n- b", "a: b: c", "%YAML 9", "\x1b[31m", "é🙂", "../in", "/dev/null", "/dev/null/x", "%s"),
+    *("$$", "a|b", "s3://", "file:", "https://[", "memory://x", "nofs::x://y", "zip://a::b", "x" * 5000),
+)
+"""For one flag of each kind."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the jobs are to read: a picture, labelled pictures in two layouts, and a model."""
+    folder = tmp_path_factory.mktemp("hostile")
+    storage.put_whole(f"{folder}/in/a.jpg", jpeg(photo(0)))
+    for split in ("train", "val"):
+        put_camvid(f"{folder}/data", split, 1)
+    put_voc(f"{folder}/voc", "val", 1)
+    shutil.copy(BUILT_IN / "street.safetensors", folder / "card.safetensors")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def before_the_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End jobs where their work would begin, and read each model once."""
+
+    @contextmanager
+    def interrupted() -> Iterator[None]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(cli, "connected", interrupted)
+    monkeypatch.setattr(train_scenes, "run", lambda config: {})
+    monkeypatch.setattr(models, "load", LOAD)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+
+LOAD = functools.cache(models.load)
+
+
+def told(job: Job, *flags: str) -> str:
+    """Run a job, which must end by itself; returns its messages."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        try:
+            code = job(list(flags))
+        except SystemExit as end:  # as argparse ends
+            code = end.code if isinstance(end.code, int) else 0
+    assert code in (0, 1, 2, 3)
+    assert err.getvalue() or code == 0
+    assert "Traceback" not in err.getvalue() + out.getvalue()
+    assert "weights_only" not in err.getvalue()
+    return err.getvalue()
+
+
+LABELLED = ("--data=data", "--data_format=camvid")
+JOBS: dict[str, tuple[Job, Any, tuple[str, ...]]] = {
+    "segment_bucket": (segment_bucket.main, RunConfig, ("--input=in", "--output=out")),
+    "evaluate": (evaluate.main, EvaluateConfig, (*LABELLED, "--model=street")),
+    "search_crf": (search_crf.main, SearchConfig, (*LABELLED, "--model=street", "--output=found")),
+    "train": (train.main, TrainConfig, (*LABELLED, "--output=runs", "--recipe.freeze_bn=false")),
+    "train_scenes": (train_scenes.main, train_scenes.TrainScenes, ("--output=scenes",)),
+    "demo": (demo.main, demo.DemoConfig, ()),
+}
+
+
+def flags_of(config: Any, prefix: str = "") -> Iterator[tuple[str, tuple[str, str]]]:
+    """Give each flag of a configuration, and the field and type that it sets: jobs share some."""
+    hints = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        hint = hints[field.name]
+        yield prefix + field.name, (field.name, str(hint))
+        for part in (hint, *typing.get_args(hint)):
+            if dataclasses.is_dataclass(part):
+                yield from flags_of(part, f"{prefix}{field.name}.")
+
+
+def distinct() -> Iterator[tuple[str, str]]:
+    """Give job and flag of each field that any job has."""
+    seen = set()
+    for name, (_, config, _) in JOBS.items():
+        for flag, field in (*flags_of(config), ("config", ("config", name))):
+            if field not in seen:
+                seen.add(field)
+                yield name, flag
+
+
+@pytest.mark.parametrize(("name", "flag"), list(distinct()))
+def test_no_value_of_a_flag_ends_in_a_traceback(name: str, flag: str) -> None:
+    job, _, others = JOBS[name]
+    for value in EVERYWHERE:
+        told(job, *others, f"--{flag}={value}")
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("segment_bucket", "input"),
+        ("segment_bucket", "model"),
+        ("segment_bucket", "limit"),
+        ("segment_bucket", "refine"),
+        ("segment_bucket", "refine.params"),
+        ("segment_bucket", "config"),
+        ("search_crf", "bilateral_xy"),
+        ("evaluate", "classes"),
+        ("train", "workers"),
+    ],
+)
+def test_no_odd_value_ends_in_a_traceback(name: str, flag: str) -> None:
+    job, _, others = JOBS[name]
+    for value in ODD:
+        told(job, *others, f"--{flag}={value}")
+
+
+@pytest.mark.parametrize("value", ["", "\0", "\udc80", "s3://", "https://[", "/dev/null", "x" * 5000, "nofs::x://y"])
+def test_no_output_to_verify_ends_in_a_traceback(value: str) -> None:
+    told(verify_output.main, value, "--repair")
+
+
+def torch_file(content: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+CONTENTS = {
+    "nothing": b"",
+    "nulls": bytes(50),
+    "UTF-16": "limit: 3\n".encode("utf-16"),
+    "UTF-16 without a mark": "limit: 3\n".encode("utf-16-le"),
+    "a byte order mark": b"\xef\xbb\xbflimit: 3\n",
+    "Latin-1": "limit: 3 # café\n".encode("latin-1"),
+    "deep": b"[" * 2000,
+    "a list": b"[1, 2]",
+    "null": b"null",
+    "a long number": b'{"a": ' + b"9" * 5000 + b"}",
+    "no day": b"a: 2026-02-30\n",
+    "a tag": b"!!python/object/apply:os.system [echo]",
+    "keys that are none": b"? [a]\n: 3\nnull: 4\n",
+    "itself": b"config: f.yaml\nrefine: f.yaml\n",
+    "parts that are none": b"inference: 3\nrefine: [1]\nrecipe: null\n",
+    "a pickle": pickle.dumps({"a": 1}, 2),
+    "code": b"\x80\x02cos\nsystem\n(X\x04\0\0\0echotR.",
+    "half a torch file": torch_file({"a": torch.zeros(2)})[:200],
+    "no weights": torch_file({"a": torch.zeros(2), "args": [1]}),
+    "a huge header": b"\xff" * 8 + b"{",
+    "a path elsewhere": b"../../../etc/passwd\n",
+}
+
+
+def jobs_that_read(content: bytes, place: Path) -> Iterator[tuple[Job, list[str]]]:
+    """Put a content into each file that a flag names, or that lies where a flag points to, in turn."""
+
+    def put(*paths: str) -> None:
+        for path in paths:
+            storage.put_whole(f"{place}/{path}", content)
+
+    put("f.yaml", "m.safetensors", "m.pth", "card.json", "voc/ImageSets/Segmentation/odd.txt", "masks/masks/a.parquet")
+    put("verified/_runs/a/config.yaml", "verified/_runs/a/summary.json", "runs/model/settings.json")
+    segment, training = ([*others] for _, _, others in (JOBS["segment_bucket"], JOBS["train"]))
+    for flag in ("config", "refine", "refine.params", "inference", "prices"):
+        yield segment_bucket.main, [*segment, f"--{flag}=f.yaml"]
+    for weights in ("m.safetensors", "m.pth", "card.safetensors"):
+        yield segment_bucket.main, [*segment, f"--model={weights}"]
+    yield train.main, training
+    yield train.main, [*training, "--name=other", "--init=m.pth"]
+    yield train.main, [*training, "--name=other", "--recipe=f.yaml"]
+    yield evaluate.main, ["--data=voc", "--data_format=voc", "--split=odd", "--model=street"]
+    yield evaluate.main, [*LABELLED, "--masks=masks"]
+    yield verify_output.main, ["masks"]
+    yield verify_output.main, ["verified", "--repair"]
+    for suffix, layout in (("jpg", "images"), ("tar", "webdataset"), ("parquet", "parquet")):
+        put(f"{layout}/val.{suffix}")
+        yield segment_bucket.main, [f"--input={layout}", "--output=out"]
+        if layout != "images":
+            yield evaluate.main, [f"--data={layout}", f"--data_format={layout}", "--model=street"]
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_no_file_that_a_flag_names_ends_in_a_traceback(name: str, place: Path) -> None:
+    for job, flags in jobs_that_read(CONTENTS[name], place):
+        told(job, *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--refine.params.bilateral_xy=-1"], "segment_bucket: CRF bilateral_xy must be in [0.1, 100000], not -1.0"),
+        (["--refine.params.iterations=null"], "segment_bucket: CRF iterations must be in [0, 1000], not None"),
+        (["--commit_seconds=.nan"], "segment_bucket: commit_seconds is nan; give a finite number"),
+        (["--storage_timeout=.inf"], "segment_bucket: storage_timeout is inf; give a finite number"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(flags: list[str], message: str) -> None:
+    assert told(segment_bucket.main, "--input=in", "--output=out", *flags) == f"{message}\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_configuration_is_read_as_editors_store_it(encoding: str, place: Path) -> None:
+    (place / "run.yaml").write_bytes("limit: 3  # café\n".encode(encoding))
+    flags = ("--input=in", "--output=out", "--config=run.yaml", "--print_config")
+    with redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit):
+        segment_bucket.main([*flags])
+    assert "\nlimit: 3\n" in out.getvalue()
