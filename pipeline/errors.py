@@ -25,6 +25,10 @@ class OutputError(PipelineError):
     """A file of an output that is damaged, or that this pipeline did not write."""
 
 
+class LostNoteError(OutputError):
+    """A file of an output without its note: what its rows were made with is not known."""
+
+
 class ImageError(PipelineError):
     """Bytes that are not an image this project decodes, or an image beyond its limits."""
 

@@ -17,6 +17,7 @@ from jobs import verify_output
 from pipeline import masks, storage
 from pipeline.batch import ledger
 from pipeline.data import rows
+from pipeline.errors import StorageError
 from tests.helpers.segmenting import summary
 
 ROOT = Path(__file__).parents[1]
@@ -161,6 +162,22 @@ def test_columns_stored_otherwise_are_as_good(
     assert done(output) == 4
     [info] = masks.generations(str(output))
     assert info.schema_version == note.get("schema_version", 1)
+
+
+def test_a_file_that_pandas_has_written_anew_is_named_and_left_where_it_is(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its rows are whole; pandas has lost the note, and without it no reader knows their classes and generation."""
+    path = the_file(output, "masks")
+    pd.read_parquet(path).to_parquet(path)
+    assert verify_output.main([str(output), "--repair"]) == 1
+    told = (
+        f"{path}: no 'segmentation' note in the file's metadata: another program wrote it, or wrote it anew as pandas"
+    )
+    assert told in capsys.readouterr().err
+    assert path.exists()
+    with pytest.raises(StorageError, match="put it back as it was, or move it away and run the job again"):
+        masks.generations(str(output))
 
 
 def without(name: str) -> Change:

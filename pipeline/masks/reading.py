@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.errors import ImageError, OutputError, StorageError
+from pipeline.errors import ImageError, LostNoteError, OutputError, StorageError
 from pipeline.masks.png import decode
 from pipeline.masks.schema import ERRORS_FOLDER, MASKS_FOLDER, DatasetInfo
 
@@ -166,6 +166,8 @@ def _read_info(uri: str) -> DatasetInfo:
     try:
         with storage.opened(uri) as stream:
             return DatasetInfo.from_metadata(pq.read_schema(stream).metadata)
+    except LostNoteError as error:
+        raise StorageError(f"cannot read the masks in {storage.redact(uri)}: {error}") from error
     except (OSError, pa.ArrowException, OutputError) as error:
         raise StorageError(
             f"cannot read the masks in {storage.redact(uri)}: {error}; "

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import ConfigError, OutputError
+from pipeline.errors import ConfigError, LostNoteError, OutputError
 
 MASKS_FOLDER, ERRORS_FOLDER = "masks", "errors"
 RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER = "_runs", "_index", "_quarantine"
@@ -119,10 +119,14 @@ class DatasetInfo:
         """Read the note from a file's schema metadata; fields that a later version has added are left out.
 
         Raises:
-            OutputError: there is no note, or it is not whole.
+            LostNoteError: there is no note.
+            OutputError: it is not whole.
         """
         if not metadata or _NOTE not in metadata:
-            raise OutputError("no 'segmentation' note in the file's metadata: it was not written by this pipeline")
+            raise LostNoteError(
+                "no 'segmentation' note in the file's metadata: another program wrote it, or wrote it anew as pandas "
+                "does, which loses the note; put it back as it was, or move it away and run the job again"
+            )
         try:
             note = {"schema_version": 1} | json.loads(metadata[_NOTE])
             note["classes"] = tuple(note["classes"])

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline import storage
-from pipeline.errors import ImageError, OutputError, StorageError
+from pipeline.errors import ImageError, LostNoteError, OutputError, StorageError
 from pipeline.masks.png import decode
 from pipeline.masks.reading import committed_uris
 from pipeline.masks.schema import (
@@ -35,7 +35,7 @@ _DAMAGE = (OSError, pa.ArrowException, OutputError, TypeError, ValueError)
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is wrong with the file at `uri`; `file` tells a file of rows, which can be set aside, from a run's note."""
+    """What is wrong with the file at `uri`; `file` tells a file of rows that is to be set aside from all others."""
 
     uri: str
     what: str
@@ -113,6 +113,8 @@ def verify(uri: str) -> Verification:
     for file_uri, failed in committed:
         try:
             files.append(_opened(file_uri, failed))
+        except LostNoteError as error:  # its rows are whole: a person may give it back its note
+            problems.append(Problem(uri=file_uri, what=str(error), file=False))
         except _DAMAGE as error:
             problems.append(Problem(uri=file_uri, what=f"cannot be read: {error}"))
     runs, unreadable = _runs(uri)
@@ -156,8 +158,8 @@ def _opened(uri: str, failed: bool) -> _RowsFile:
     """Read a file's note and columns. Raises what is in _DAMAGE."""
     with storage.opened(uri) as stream:
         schema = pq.read_schema(stream)
-    info = DatasetInfo.from_metadata(schema.metadata)
     check_columns(schema, ERRORS_REQUIRED if failed else MASKS_REQUIRED)
+    info = DatasetInfo.from_metadata(schema.metadata)
     return _RowsFile(uri=uri, failed=failed, info=info, columns=tuple(schema.names))
 
 
