@@ -25,14 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from benchmarks.table import markdown, number
 from pipeline import storage
 from pipeline.batch.config import RunConfig
 from pipeline.batch.ledger import Ledger
 from pipeline.batch.listing import list_input
-from pipeline.batch.manifest import Manifest
+from pipeline.batch.manifest import Manifest, Part
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.cli import parse
@@ -112,16 +110,16 @@ def measurements(config: ListingBenchmark) -> Iterator[tuple[str, Measured]]:
 def synthetic(count: int) -> Measured:
     """Write a manifest of `count` made-up ids into a local folder."""
 
-    def pages() -> Iterator[pa.Table]:
+    def pages() -> Iterator[Part]:
         for first in range(0, count, _PAGE):
             names = [_name(number) for number in range(first, min(first + _PAGE, count))]
             entries = [storage.Entry(f"s3://bucket/{name}", name, 1, f"etag of {name}") for name in names]
-            yield index_objects(entries, FORMATS["images"])
+            yield Part(index_objects(entries, FORMATS["images"]))
 
     def work() -> int:
         with tempfile.TemporaryDirectory() as folder:
             manifest = Manifest(folder)
-            manifest.write(pages(), whole=False)
+            manifest.write(pages())
             return manifest.rows
 
     return measure(work)
@@ -142,8 +140,8 @@ def list_prefix(prefix: str, manifest: str) -> Measured:
     source = open_source(prefix, "images")
 
     def write() -> int:
-        listing, tables = list_input(source, Ledger().pending, limit=None)
-        Manifest(manifest).write(tables, whole=False)
+        listing, parts = list_input(source, Ledger().pending, limit=None)
+        Manifest(manifest).write(parts)
         return listing.listed
 
     return measure(write)

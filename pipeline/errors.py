@@ -9,6 +9,18 @@ class ConfigError(PipelineError):
     """A flag, a configuration file or an argument that cannot be used; raised before any work."""
 
 
+class NoInputError(ConfigError):
+    """A file that is called like input and holds none; `kind`, in the plural, is what it is instead."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        """Take the message, and the kind by which such files are counted."""
+        super().__init__(message, kind)  # both, since it is sent between processes
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class StorageError(PipelineError):
     """A bucket or path that cannot be reached, listed, read or written."""
 

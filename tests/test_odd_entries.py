@@ -9,6 +9,7 @@ import fsspec
 import pytest
 
 from pipeline import storage
+from pipeline.data.files import input_files
 from pipeline.errors import StorageError
 from pipeline.storage import Skipped, local
 
@@ -38,6 +39,16 @@ def test_names_of_other_tools_are_no_files_of_the_input(root: str) -> None:
     assert listed(f"{root}/_SUCCESS")[0] == ["_SUCCESS"]
     assert listed(f"{root}/**/*.jpg")[0] == ["a.jpg", "day/b_.jpg"]
     assert listed(f"{root}/*/_*/*.json")[0] == ["day/_delta_log/0.json"]
+
+
+def test_pictures_of_cameras_that_begin_with_an_underscore_are_input(root: str) -> None:
+    """Nikon and others name pictures in Adobe RGB so; the mark of a folder, or a dot, hides all the same."""
+    for key in ("_DSC1234.JPG", "day/_MG_1.tif", "_tmp/a.jpg", "_a.tar", "_a.parquet", "_b.jpg/c.jpg", "._d.jpg"):
+        storage.put_whole(f"{root}/{key}", b"x")
+    skipped: list[str] = []
+    keys = sorted(entry.key for entry in input_files(root, lambda why, uri: skipped.append(uri)))
+    assert keys == ["_DSC1234.JPG", "day/_MG_1.tif"]
+    assert sorted(skipped) == [f"{root}/{name}" for name in ("._d.jpg", "_a.parquet", "_a.tar", "_b.jpg", "_tmp")]
 
 
 def test_links_are_followed(tmp_path: Path) -> None:

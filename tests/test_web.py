@@ -109,7 +109,7 @@ def version(uri: str) -> str:
 def test_shards_are_read_by_ranges(web: Web, tmp_path: Path, name: str, query: str) -> None:
     web.objects[f"/d/{name}"] = SHARDS[name]
     images = read(f"{web.url}/d/{name}{query}", tmp_path)
-    assert images == {key.removesuffix(".png"): data for key, data in PICTURES.items()}
+    assert images == {f"{name}/{key.removesuffix('.png')}": data for key, data in PICTURES.items()}
     assert {asked.partition("?")[2] for asked in web.asked} == {query.removeprefix("?")}
 
 

@@ -27,7 +27,7 @@ class RunConfig(StorageConfig, ColumnFlags):
         input: folder, prefix, glob or file of images, WebDataset tars or Parquet with encoded images; a path or URI.
         output: folder or prefix for masks/, errors/ and _runs/; a run continues what is there.
         model: a built-in name, a name of the zoo, or the path or URI of a weights file.
-        input_format: what the input holds; auto tells from the names.
+        input_format: the one format that is read; auto reads all, told apart by their names.
         limit: take only the first N images of the listing.
         error_budget: share of failed images, 0 to 1, above which the exit code is 3; a run stops early where its
             failures exceed it of all that is to do.

@@ -4,6 +4,8 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -69,8 +71,10 @@ def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk) -> Iterator[pa.
     failed = [row for row in listed if row["error"] is not None]
     if failed:
         yield rows.table(failed, rows.FETCHED)
-    for part in source.format.fetch(source.root, [row for row in listed if row["error"] is None]):
-        yield rows.table([_fetched(row, data) for row, data in part], rows.FETCHED)
+    good = (row for row in listed if row["error"] is None)
+    for name, some in groupby(good, key=itemgetter("format")):
+        for part in source.formats[name].fetch(source.root, list(some)):
+            yield rows.table([_fetched(row, data) for row, data in part], rows.FETCHED)
 
 
 def _within_limit(row: Row, max_bytes: int) -> Row:

@@ -85,6 +85,7 @@ def _check_same_input(output: str, earlier: masks.DatasetInfo, now: masks.Datase
 
 
 def _read(committed: masks.CommittedFile) -> Committed:
-    rows = masks.read_columns(committed.uri, ["key", "version"])
-    digests = np.fromiter(((identity(key), identity(key, version)) for key, version in rows), _ROW)
+    rows = masks.read_columns(committed.uri, ["key", "source", "version"], lacking=("source",))
+    keys = ((committed.info.image_key(key, source), version) for key, source, version in rows)
+    digests = np.fromiter(((identity(key), identity(key, version)) for key, version in keys), _ROW)
     return Committed(digests=digests, failed=committed.failed)

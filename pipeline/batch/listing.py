@@ -2,24 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 
 from pipeline import storage
-from pipeline.data import rows
-from pipeline.data.digests import DigestSet
+from pipeline.batch.manifest import Part
+from pipeline.data.formats import Format
 from pipeline.data.ignored import Ignored
 from pipeline.data.index import index_objects, index_shard
 from pipeline.data.source import Source
-from pipeline.errors import ShardError
+from pipeline.errors import NoInputError
 from pipeline.runtime.errors import get
 
-Tables = Iterator[pa.Table]
+Parts = Iterator[Part]
 
 _PAGE = 1000
 _SHARDS_AT_ONCE = 32
@@ -35,69 +34,70 @@ class Listing:
     ignored: Ignored = field(default_factory=Ignored)
 
 
-class Repeats:
-    """Lets the first image of each key pass; a later one becomes a failed row, named after its place in its shard."""
-
-    def __init__(self) -> None:
-        """Start with no key."""
-        self._seen = DigestSet()
-
-    def marked(self, table: pa.Table) -> pa.Table:
-        """Give `table` of schema MANIFEST keys that no other table given here has; a repeat becomes a failed row."""
-        repeated = np.flatnonzero(~self._seen.add(table.column("key").to_pylist()))
-        if not len(repeated):
-            return table
-        changed = table.to_pylist()
-        for n in repeated:
-            changed[n] |= self._renamed(changed[n])
-        return rows.table(changed, rows.MANIFEST)
-
-    def _renamed(self, row: dict[str, Any]) -> dict[str, str]:
-        name = f"{row['path']}#{row['row'] if row['offset'] is None else row['offset']}"
-        while not self._seen.add([name])[0]:
-            name += "'"
-        message = f"the key {row['key']!r} is that of an earlier image of this input, which has it; rename one of them"
-        return {"key": name} | rows.failure("list", ShardError(message))
-
-
-def list_input(source: Source, to_do: Callable[[pa.Table], pa.Table], limit: int | None) -> tuple[Listing, Tables]:
+def list_input(source: Source, to_do: Callable[[pa.Table], pa.Table], limit: int | None) -> tuple[Listing, Parts]:
     """List the images of `source`, the first `limit` of them, of which `to_do` chooses those to do.
 
     Returns:
-        a count, complete once the tables of schema MANIFEST that come with it have been consumed.
+        a count, complete once the ids that come with it have been consumed.
     """
     listing = Listing()
 
-    def chosen() -> Iterator[pa.Table]:
-        for table in _tables(source, listing):
-            listed = table if limit is None else table.slice(0, limit - listing.listed)
+    def chosen() -> Parts:
+        for ids, whole in _listed(source, listing):
+            listed = ids if limit is None else ids.slice(0, limit - listing.listed)
             new = to_do(listed)
             listing.listed += listed.num_rows
             listing.skipped += listed.num_rows - new.num_rows
-            yield new
+            yield Part(new, whole)
             if limit is not None and listing.listed >= limit:
                 return
 
     return listing, chosen()
 
 
-def _tables(source: Source, listing: Listing) -> Iterator[pa.Table]:
-    entries = source.entries(listing.ignored)
-    if not source.format.is_shard:
-        while page := list(islice(entries, _PAGE)):
-            listing.bytes += sum(entry.size for entry in page)
-            yield index_objects(page, source.format)
-        return
-    repeats = Repeats()
-    entries = iter(sorted(entries, key=attrgetter("key")))  # which image of a key is the first must not change
-    while page := list(islice(entries, _SHARDS_AT_ONCE)):
-        listing.bytes += sum(entry.size for entry in page)
-        # shards are opened on the cluster
-        for tables in [_index_shard.remote(entry, source, storage.retry_seconds()) for entry in page]:
-            yield from map(repeats.marked, get(tables))
+def _listed(source: Source, listing: Listing) -> Parts:
+    """List objects that are images themselves as they come, and then what shards hold."""
+    shards: list[storage.Entry] = []
+    objects = _objects(source, listing, shards)
+    while page := list(islice(objects, _PAGE)):
+        for reader, some in groupby(page, key=source.reader):
+            yield Part(index_objects(some, reader))
+    shards.sort(key=attrgetter("key"))  # so that --limit takes the same ones again
+    for start in range(0, len(shards), _SHARDS_AT_ONCE):
+        yield from _indexed(source, listing, shards[start : start + _SHARDS_AT_ONCE])
+
+
+def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> Iterator[storage.Entry]:
+    """List what are images themselves; shards are kept in `shards`."""
+    for entry in source.entries(listing.ignored):
+        listing.bytes += entry.size
+        if source.reader(entry).is_shard:
+            shards.append(entry)
+        else:
+            yield entry
+
+
+def _indexed(source: Source, listing: Listing, shards: list[storage.Entry]) -> Parts:
+    """List what some shards hold, all opened at once on the cluster."""
+    readers = [source.reader(entry) for entry in shards]
+    tasks: list[Any] = [
+        _index_shard.remote(entry, reader, source.index, storage.retry_seconds())
+        for entry, reader in zip(shards, readers, strict=True)
+    ]
+    for reader, task in zip(readers, tasks, strict=True):
+        tables = get(task)
+        if isinstance(tables, NoInputError):
+            listing.ignored.add_no_input(tables)
+            continue
+        yield from (Part(table, reader.whole_lists) for table in tables)
 
 
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
-def _index_shard(entry: storage.Entry, source: Source, retry_seconds: float) -> list[pa.Table]:
+def _index_shard(
+    entry: storage.Entry, reader: Format, kept_at: str, retry_seconds: float
+) -> list[pa.Table] | NoInputError:
     with storage.retrying(retry_seconds):
-        return list(index_shard(entry, source.format, source.index))
+        try:
+            return list(index_shard(entry, reader, kept_at))
+        except NoInputError as error:
+            return error

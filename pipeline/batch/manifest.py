@@ -7,6 +7,7 @@ bucket is spread over all workers, and grow with the listing, so that a large on
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,13 @@ from pipeline.data.rows import MANIFEST
 MIN_CHUNK_ROWS = 8
 MAX_CHUNK_ROWS = 512
 _ROWS_PER_FILE = 65536
+
+
+class Part(NamedTuple):
+    """Some ids, a table of schema MANIFEST. With `whole` it is never cut: its rows share a row group, read as one."""
+
+    ids: pa.Table
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +51,10 @@ class Manifest:
     _groups: int = 0
     _file_rows: int = 0
 
-    def write(self, tables: Iterable[pa.Table], *, whole: bool) -> None:
-        """Append tables of ids. With `whole` a table is never cut: its rows share a Parquet row group, read as one."""
-        for table in tables:
-            self._add(table, whole)
+    def write(self, parts: Iterable[Part]) -> None:
+        """Append ids."""
+        for part in parts:
+            self._add(part.ids, part.whole)
         self._flush_chunk()
         self._close_file()
 

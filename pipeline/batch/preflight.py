@@ -35,8 +35,8 @@ def check(config: RunConfig) -> Preflight:
         index="" if config.dry_run else storage.join(config.output, masks.INDEX_FOLDER),
         max_bytes=max_encoded_bytes(config.max_pixels),
     )
-    if source.reading:
-        say(source.reading)
+    for line in source.reading:
+        say(line)
     if not config.dry_run:
         storage.probe_writable(config.output)
     model = models.load(config.model)

@@ -12,7 +12,7 @@ import yaml
 from pipeline import masks, storage
 from pipeline.batch import graph, ledger
 from pipeline.batch.config import generation
-from pipeline.batch.listing import Listing, Tables, list_input
+from pipeline.batch.listing import Listing, Parts, list_input
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.monitoring.capacity import Capacity
 from pipeline.batch.monitoring.cost import NodeClock, Prices, cost, node_types
@@ -55,7 +55,7 @@ def segment(ready: Preflight) -> Summary:
     storage.put_whole(storage.join(folder, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     lock = Lock(output=config.output, place=_LOCK, run_id=info.run_id)
     with held(lock), configured(storage_timeout=config.storage_timeout), connected():
-        listing, tables = _to_do(ready, info)
+        listing, parts = _to_do(ready, info)
         run = _Run(
             ready=ready,
             info=info,
@@ -67,7 +67,7 @@ def segment(ready: Preflight) -> Summary:
             started=started,
         )
         with every(_SHOW_SECONDS, lambda: run.metrics.listed(listing.listed)):
-            run.do(tables)
+            run.do(parts)
         summary = run.summary()
         storage.put_whole(storage.join(folder, "summary.json"), summary.to_json().encode())
     return summary
@@ -95,9 +95,9 @@ class _Run:
     first_done: float = 0.0
     stopped: bool = False
 
-    def do(self, tables: Tables) -> None:
+    def do(self, parts: Parts) -> None:
         """List into the manifest, plan, and work."""
-        self.manifest.write(tables, whole=self.ready.source.format.whole_lists)
+        self.manifest.write(parts)
         for line in self.listing.ignored.lines():
             say(line)
         say(f"{self.listing.listed} images listed, {self.listing.skipped} done already, {self.manifest.rows} to do")
@@ -181,9 +181,9 @@ def forecast(ready: Preflight) -> Forecast:
     """Say what `segment` would do, without doing it. Raises StorageError."""
     with configured(storage_timeout=ready.config.storage_timeout), connected():
         info = dataset_info(ready)
-        listing, tables = _to_do(ready, info)
-        for table in tables:
-            for key in table.column("key").to_pylist():
+        listing, parts = _to_do(ready, info)
+        for part in parts:
+            for key in part.ids.column("key").to_pylist():
                 say(f"to do: {key!r}")
         for line in listing.ignored.lines():
             say(line)
@@ -197,7 +197,7 @@ def forecast(ready: Preflight) -> Forecast:
     )
 
 
-def _to_do(ready: Preflight, info: DatasetInfo) -> tuple[Listing, Tables]:
+def _to_do(ready: Preflight, info: DatasetInfo) -> tuple[Listing, Parts]:
     done = ledger.load(ready.config.output, info)
     return list_input(ready.source, done.failed if ready.config.retry_errors else done.pending, ready.config.limit)
 

@@ -1,7 +1,6 @@
-"""Keys as digests of 16 bytes: what has been listed, or is done, by the hundred million in memory."""
+"""Keys as digests of 16 bytes: what is done, by the hundred million in memory."""
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -32,24 +31,3 @@ def among(members: Digests, digests: Digests) -> NDArray[np.bool_]:
         return np.zeros(len(digests), bool)
     is_member: NDArray[np.bool_] = members[np.minimum(np.searchsorted(members, digests), len(members) - 1)] == digests
     return is_member
-
-
-class DigestSet:
-    """A growing set of digests: sorted runs, each at least twice as long as the next, so that few are searched."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._runs: list[Digests] = []
-
-    def add(self, keys: Iterable[str]) -> NDArray[np.bool_]:
-        """Add the digests of `keys`; returns which of them are new, of equal ones the first."""
-        digests = np.array([identity(key) for key in keys], DIGEST)
-        new = np.zeros(len(digests), bool)
-        new[np.unique(digests, return_index=True)[1]] = True
-        for run in self._runs:
-            new &= ~among(run, digests)
-        run = np.sort(digests[new])
-        while self._runs and len(self._runs[-1]) < 2 * len(run):
-            run = np.sort(np.concatenate([self._runs.pop(), run]))
-        self._runs.append(run)
-        return new

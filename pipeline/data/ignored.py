@@ -4,8 +4,16 @@ from collections import Counter
 from pathlib import PurePosixPath
 
 from pipeline import storage
-from pipeline.data.formats import FORMATS, Format, is_output_file
+from pipeline.data.formats import Format, is_output_file
+from pipeline.data.formats.format import OUTPUT_FILES
 from pipeline.data.rows import printable
+from pipeline.errors import NoInputError
+
+DESCRIBING = "metadata files"
+"""Kind of files that only describe another, which is read."""
+
+BELOW_SHARD = "files below shards"
+"""Kind of what only an object store can hold: files in a folder that has the name of a shard."""
 
 _OTHERS = "other files"
 _MOST_KINDS = 50
@@ -16,6 +24,7 @@ _REMEDIES = {
     storage.Skipped.LOOPING_LINK: "a link to a folder that it lies in",
     storage.Skipped.FORBIDDEN: "access denied; check its permissions",
     storage.Skipped.SPECIAL: "a pipe, a socket or a device",
+    BELOW_SHARD: "a shard is called as its folder, and their images would share keys; rename one of them",
     ".tar.gz": "a compressed tar cannot be read in parts; unpack it to .tar",
     ".tgz": "a compressed tar cannot be read in parts; unpack it to .tar",
 }
@@ -31,29 +40,35 @@ class Ignored:
 
     def add(self, kind: str, uri: str) -> None:
         """Count one file or folder of `kind`."""
-        has_place = kind in self.counts or len(self.counts) < _MOST_KINDS
-        self.counts[kind if has_place else _OTHERS] += 1
-        if kind in _REMEDIES and self.counts[kind] <= _MOST_NAMED:
-            self._named.append(f"ignored: {printable(storage.redact(uri))}: {_REMEDIES[kind]}")
+        remedy = f"{printable(storage.redact(uri))}: {_REMEDIES[kind]}" if kind in _REMEDIES else ""
+        self._add(kind, remedy)
 
     def add_file(self, entry: storage.Entry, reader: Format | None) -> None:
-        """Count a file that is not of the format that is read, but of `reader` or of none."""
+        """Count a file that is not of a format that is read, but of `reader` or of none."""
         self.add(reader.files if reader else _kind(entry.key), entry.uri)
+
+    def add_no_input(self, error: NoInputError) -> None:
+        """Count a file that was opened and is no input."""
+        self._add(error.kind, printable(str(error)))
+
+    def _add(self, kind: str, named: str) -> None:
+        has_place = kind in self.counts or len(self.counts) < _MOST_KINDS
+        self.counts[kind if has_place else _OTHERS] += 1
+        if named and self.counts[kind] <= _MOST_NAMED:
+            self._named.append(f"ignored: {named}")
 
     def lines(self) -> list[str]:
         """Say what was ignored: a line on each of a few that can be mended, and how many there are of each kind."""
         if not self.counts:
             return []
         counts = ", ".join(f"{count} {_singular(kind, count)}" for kind, count in self.counts.most_common())
-        several = any(reader.files in self.counts for reader in FORMATS.values())
-        remedy = "; a run reads files of one format" if several else ""
-        return [*self._named, f"ignored: {counts}{remedy}"]
+        return [*self._named, f"ignored: {counts}"]
 
 
 def _kind(key: str) -> str:
     """Name the kind of a file of no format."""
     if is_output_file(key):
-        return "output files"
+        return OUTPUT_FILES
     suffixes = [suffix.lower() for suffix in PurePosixPath(key).suffixes]
     kind = "".join(suffixes[-2:] if suffixes[-2:-1] == [".tar"] else suffixes[-1:])
     return kind if suffixes and len(suffixes[-1]) <= _MOST_SUFFIX and printable(kind) == kind else _OTHERS

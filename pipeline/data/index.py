@@ -11,22 +11,23 @@ from pipeline.data import rows
 from pipeline.data.digests import identity
 from pipeline.data.formats.format import Format
 from pipeline.data.rows import Row
-from pipeline.errors import ConfigError, ShardError
+from pipeline.errors import ConfigError, NoInputError, ShardError
 
 
 def index_objects(entries: Iterable[storage.Entry], reader: Format) -> pa.Table:
     """List objects that are images themselves, as a table of schema MANIFEST."""
     listed: list[Row] = []
     for entry in entries:
-        problem = _failed_name(entry)
-        listed.extend(row | problem for some in reader.index(entry) for row in some)
+        common = {"format": reader.name} | _failed_name(entry)
+        listed.extend(row | common for some in reader.index(entry) for row in some)
     return rows.table(listed, rows.MANIFEST)
 
 
 def index_shard(entry: storage.Entry, reader: Format, kept_at: str = "") -> Iterator[pa.Table]:
     """List the images of one shard, in tables of schema MANIFEST that are best fetched together.
 
-    A shard that is damaged, gone, or cut in the middle gives what came before and one failed row named after it.
+    A shard that is damaged, gone, or cut in the middle gives what came before and one failed row named after it. Of
+    images that share a key the first has it; each other is a failed row, named after its place.
 
     Args:
         entry: the shard as it was listed.
@@ -34,6 +35,7 @@ def index_shard(entry: storage.Entry, reader: Format, kept_at: str = "") -> Iter
         kept_at: folder of the indexes made before, by which a rerun reads no shard again; empty to keep none.
 
     Raises:
+        NoInputError: the file is none that is read.
         StorageError: a storage does not answer, or refuses to.
     """
     problem = _failed_name(entry)
@@ -46,10 +48,14 @@ def index_shard(entry: storage.Entry, reader: Format, kept_at: str = "") -> Iter
         yield from tables
         return
     tables = []
+    keys: set[str] = set()
     try:
         for some in reader.index(entry):
-            tables.append(rows.table(some, rows.MANIFEST))
+            unique = [_unique(row | {"format": reader.name}, keys, entry) for row in some]
+            tables.append(rows.table(unique, rows.MANIFEST))
             yield tables[-1]
+    except NoInputError:
+        raise
     except (ShardError, ConfigError) as error:
         yield rows.table([rows.listed(entry) | rows.failure("list", error)], rows.MANIFEST)
         return
@@ -61,6 +67,17 @@ def index_name(entry: storage.Entry, reader: Format) -> str:
     """Name the index of a shard after its URI, its version, and whatever else decides what is in it."""
     decided = f"{entry.version}\0{reader.index_id}" if reader.index_id else entry.version
     return f"{identity(entry.uri, decided).hex()}.parquet"
+
+
+def _unique(row: Row, keys: set[str], entry: storage.Entry) -> Row:
+    """Give the row as it is where its key is new among `keys`, and else a failed row named after its place."""
+    key = row["key"]
+    if key not in keys:
+        keys.add(key)
+        return row
+    place = row["row"] if row.get("offset") is None else row["offset"]
+    error = ShardError(f"the key {key!r} is that of an earlier image of this file, which has it; rename one of them")
+    return row | rows.numbered(entry, place) | rows.failure("list", error)
 
 
 def _failed_name(entry: storage.Entry) -> dict[str, str]:

@@ -26,7 +26,8 @@ MANIFEST = pa.schema(
         pa.field("key", pa.string()),
         pa.field("source", pa.string()),
         pa.field("version", pa.string()),
-        pa.field("path", pa.string()),  # of the object that holds the bytes, below the input's root
+        pa.field("format", pa.string()),  # of the object that holds the bytes, as FORMATS names it
+        pa.field("path", pa.string()),  # of that object, below the input's root
         pa.field("offset", pa.int64()),  # of a tar member
         pa.field("length", pa.int64()),  # bytes of a tar member or of an object that is the image
         pa.field("row", pa.int64()),  # row of a Parquet file
@@ -51,6 +52,22 @@ def listed(entry: storage.Entry) -> Row:
     """Fill the columns of MANIFEST that any object has, under the key of an image that is the whole of it."""
     key = printable(entry.key)
     return {"key": key, "source": printable(storage.redact(entry.uri)), "version": entry.version, "path": key}
+
+
+def within(entry: storage.Entry, name: str) -> Row:
+    """Fill the columns of MANIFEST that an image called `name` in a shard has.
+
+    Its key begins with the shard's path, so that it depends on nothing but the two: shards that name their images alike
+    take no key from each other, whichever is listed first, and one that comes later changes no key.
+    """
+    row = listed(entry)
+    return row | {"key": f"{row['path']}/{name}"}
+
+
+def numbered(entry: storage.Entry, place: int) -> Row:
+    """Fill the columns of MANIFEST that an image has which only its place in a shard tells from others."""
+    row = listed(entry)
+    return row | {"key": f"{row['path']}#{place}"}
 
 
 def failure(stage: str, error: Exception) -> dict[str, str]:

@@ -1,19 +1,20 @@
-"""What the input holds: files of one format, listed without fetching an image."""
+"""What the input holds: files of the formats that are read, listed without fetching an image."""
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from pipeline import masks, storage
-from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, Format, InputFormat, format_of
-from pipeline.data.ignored import Ignored
-from pipeline.errors import ShardError, StorageError
+from pipeline.data.files import input_files
+from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, Format, InputFormat, format_of, with_columns
+from pipeline.data.ignored import BELOW_SHARD, DESCRIBING, Ignored
+from pipeline.data.rows import printable
+from pipeline.errors import NoInputError, ShardError, StorageError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
 
 _SAMPLED = 1000
 _MOST_NAMES = 20_000
+_TRIED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,8 @@ class Source:
     Attributes:
         uri: of the input, as it was given.
         root: the URI that every entry's path lies below.
-        format: what its files are.
-        reading: what a person should know of how they are read; mostly empty.
+        formats: those that are read, by name.
+        reading: lines on what a person should know of how they are read; mostly none.
         output: of the run; where it lies below the input, nothing in it is input.
         index: folder of the indexes of shards; empty to keep none.
         max_bytes: of an encoded image; a larger file is not fetched.
@@ -32,35 +33,60 @@ class Source:
 
     uri: str
     root: str
-    format: Format
-    reading: str = ""
+    formats: Mapping[str, Format]
+    reading: Sequence[str] = ()
     output: str = ""
     index: str = ""
     max_bytes: int = max_encoded_bytes(DEFAULT_MAX_PIXELS)
 
     def entries(self, ignored: Ignored | None = None) -> Iterator[storage.Entry]:
-        """Stream the objects that hold images; what else is listed is counted in `ignored`."""
+        """Stream the objects that hold images; what else is listed is counted in `ignored`.
+
+        Files that are none where another is there come last: by then it is known.
+        """
         ignored = ignored or Ignored()
+        shards: set[str] = set()
+        held: list[storage.Entry] = []
+        folders = tuple(f"{suffix}/" for r in self.formats.values() if r.is_shard for suffix in r.suffixes)
         for entry in _input(self.uri, self.output, ignored):
-            reader = format_of(entry.key)
-            if reader is not None and reader.name == self.format.name:
-                yield entry
+            own = format_of(entry.key)
+            if own is None or own.name not in self.formats:
+                ignored.add_file(entry, own)
+                continue
+            if own.is_shard:
+                shards.add(entry.key)
+            if _described(entry, self.formats) or any(folder in entry.key.lower() for folder in folders):
+                held.append(entry)
             else:
-                ignored.add_file(entry, reader)
+                yield entry
+        for entry in held:
+            if _described(entry, self.formats) in shards:
+                ignored.add(DESCRIBING, entry.uri)
+            elif not shards.isdisjoint(_folders(entry.key)):
+                ignored.add(BELOW_SHARD, entry.uri)
+            else:
+                yield entry
+
+    def reader(self, entry: storage.Entry) -> Format:
+        """Give what reads one of the entries."""
+        own = format_of(entry.key)
+        assert own is not None
+        return self.formats[own.name]
 
 
 def open_source(uri: str, input_format: InputFormat, output: str = "", columns: ColumnNames = BY_RULE) -> Source:
-    """Find out what `uri` holds, and open the first of it.
+    """Find out what `uri` holds, and open the first files of it.
 
     Args:
         uri: of the input.
-        input_format: a name of FORMATS, or auto: that of which there are most among the first files.
+        input_format: the one of FORMATS that is read, or auto: all of them.
         output: of the run.
         columns: of a table, that are chosen already.
 
     Raises:
         StorageError: the storage does not answer or may not be read, or there is nothing of this format.
-        ConfigError: the first table has no column of encoded images, or several that fit equally.
+        ConfigError: the first tables have no column of encoded images and are all there is, or several columns of one
+            fit equally.
     """
     return storage.within(storage.PROBE_SECONDS, uri, "list", lambda: _opened(uri, input_format, output, columns))
 
@@ -78,48 +104,72 @@ def _opened(uri: str, input_format: InputFormat, output: str, columns: ColumnNam
             f"no {sought} among the first {len(entries)} names under "
             f"{storage.redact(uri)}; the first name there is {entries[0].key!r}{'; '.join(['', *ignored.lines()])}"
         )
-    name, first = _most(fitting)
-    reader = FORMATS[name].with_columns(columns)
+    with_columns([FORMATS[name] for name in fitting], columns)  # refuses some where no file is a table
+    formats = {r.name: r.with_columns(columns) for r in FORMATS.values() if input_format in ("auto", r.name)}
+    first = next(iter(fitting.values()))[0]
     storage.probe_object(first.uri)  # a key that may list but not read would otherwise show only once actors run
-    reading = ""
-    with suppress(ShardError):  # one damaged file among many is a failed row, and no reason to refuse the rest
-        reading = reader.check(first)
-    return Source(uri=uri, root=first.root, format=reader, reading=reading, output=output)
+    return Source(uri=uri, root=first.root, formats=formats, reading=_looked_into(formats, fitting), output=output)
 
 
-def _sample(
-    uri: str, input_format: InputFormat, output: str, ignored: Ignored
-) -> tuple[list[storage.Entry], list[tuple[str, storage.Entry]]]:
-    """List the first names of the input, and those among them that are of the format sought, with its name."""
+_Found = dict[str, list[storage.Entry]]
+"""The first files of each format that there is, by its name."""
+
+
+def _sample(uri: str, input_format: InputFormat, output: str, ignored: Ignored) -> tuple[list[storage.Entry], _Found]:
+    """List the first names of the input, and those among them that are of the formats sought."""
     entries: list[storage.Entry] = []
-    fitting: list[tuple[str, storage.Entry]] = []
+    fitting: _Found = {}
     for entry in islice(_input(uri, output, ignored), _MOST_NAMES):
         entries.append(entry)
         reader = format_of(entry.key)
-        if reader is not None and input_format in ("auto", reader.name):
-            fitting.append((reader.name, entry))
-            if len(fitting) == _SAMPLED:
-                break
-        else:
+        if reader is None or input_format not in ("auto", reader.name):
             ignored.add_file(entry, reader)
+            continue
+        fitting.setdefault(reader.name, []).append(entry)
+        if sum(map(len, fitting.values())) == _SAMPLED:
+            break
     return entries, fitting
 
 
-def _most(fitting: list[tuple[str, storage.Entry]]) -> tuple[str, storage.Entry]:
-    """Choose the format of which there are most, and the first file of it.
+def _looked_into(formats: Mapping[str, Format], fitting: _Found) -> list[str]:
+    """Say how the first file of each format is read. Raises NoInputError where there are only files that are none."""
+    lines: list[str] = []
+    refused: list[NoInputError] = []
+    for name, entries in fitting.items():
+        reader = formats[name]
+        for entry in entries[:_TRIED]:
+            described = _described(entry, formats)
+            if described and storage.exists(storage.join(entry.root, described)):
+                continue
+            try:
+                lines.append(reader.check(entry))
+            except NoInputError as error:
+                refused.append(error)
+                continue
+            except ShardError:  # one damaged file among many is a failed row, and no reason to refuse the rest
+                lines.append("")
+            if reader.is_shard:
+                path = printable(entry.key)
+                lines.append(f"keys of images in {reader.files} begin with the file's path, as in {path}/NAME")
+            break
+    if refused and not lines:
+        raise refused[0]
+    return [line for line in lines if line]
 
-    Files that only describe others beside them give way to those: how many of each are among the first names is chance.
-    """
-    counts = Counter(name for name, _ in fitting)
-    name = max(FORMATS, key=lambda name: counts[name])
-    first = dict(reversed(fitting))
-    suffix = FORMATS[name].describes
-    described = format_of(suffix and f"file{suffix}")
-    if described is not None and described.name in first:
-        stem = first[name].uri.rpartition(".")[0]
-        if storage.exists(f"{stem}{suffix}"):
-            name = described.name
-    return name, first[name]
+
+def _described(entry: storage.Entry, formats: Mapping[str, Format]) -> str:
+    """Give the key of the file that `entry` only describes if that is there and read; empty where there can be none."""
+    own = format_of(entry.key)
+    if own is None or not own.describes:
+        return ""
+    key = f"{entry.key.rpartition('.')[0]}{own.describes}"
+    other = format_of(key)
+    return key if other and other.name in formats else ""
+
+
+def _folders(key: str) -> list[str]:
+    """`a/b/c` -> a, a/b."""
+    return [key[:n] for n, letter in enumerate(key) if letter == "/"]
 
 
 def _input(uri: str, output: str, ignored: Ignored) -> Iterator[storage.Entry]:
@@ -130,4 +180,4 @@ def _input(uri: str, output: str, ignored: Ignored) -> Iterator[storage.Entry]:
         if not f"{skipped}/".startswith(own):
             ignored.add(why, skipped)
 
-    return (entry for entry in storage.list_files(uri, count) if not entry.uri.startswith(own))
+    return (entry for entry in input_files(uri, count) if not entry.uri.startswith(own))

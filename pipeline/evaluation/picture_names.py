@@ -20,8 +20,8 @@ class PictureNames:
     """Find the labelled pictures of masks.
 
     A mask is of the picture in the file that its row names. Where that file is not in the data, this may be a copy: the
-    mask is of the picture whose file has the same path below the input. Within a shard both have the same key; of
-    pictures with one key the job has segmented the first.
+    mask is of the picture whose file has the same path below the input. Within a shard both have the same name; of
+    pictures with one name the job has segmented the first.
     """
 
     def __init__(self, pairs: Sequence[Pair], data: str, job_input: str) -> None:
@@ -71,5 +71,5 @@ def _file_name(path: str) -> str:
 
 
 def _key_in_file(key: str, path: str) -> str:
-    """Say what tells a picture from others of its file: nothing for a whole file, #N for a row without a key."""
-    return key.removeprefix(path) if key == path or key.startswith(f"{path}#") else key
+    """Say what tells a picture from others of its file: nothing for a whole file, /NAME in a shard, #N for a row."""
+    return key.removeprefix(path)

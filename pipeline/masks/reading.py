@@ -82,10 +82,12 @@ def _rows(files: Iterable[CommittedFile], repeats: bool) -> Iterator[tuple[str, 
     seen: set[str] = set()
     for file in files:
         if file.failed:
-            seen.update(key for (key,) in read_columns(file.uri, ["key"]) if repeats)
+            keys = read_columns(file.uri, ["key", "source"], lacking=("source",)) if repeats else ()
+            seen.update(file.info.image_key(*row) for row in keys)
             continue
         columns = ["key", "source", "mask.bytes"]
-        for key, source, png in read_columns(file.uri, columns, _BATCH_ROWS, lacking=("source",)):
+        for written, source, png in read_columns(file.uri, columns, _BATCH_ROWS, lacking=("source",)):
+            key = file.info.image_key(written, source)
             if repeats:
                 if key in seen:
                     continue

@@ -14,8 +14,11 @@ RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER = "_runs", "_index", "_quarantine"
 FOLDERS = (MASKS_FOLDER, ERRORS_FOLDER, RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER)
 """All that a run writes lies in these, below its OUTPUT."""
 
-SCHEMA_VERSION = 1
-"""Version of the columns below, in the note of each file; a new column raises it. Files without one have version 1."""
+SCHEMA_VERSION = 2
+"""Version of the columns below, in the note of each file; a new column raises it. Files without one have version 1.
+
+Since version 2 the key of an image in a shard begins with the shard's path; see DatasetInfo.image_key.
+"""
 
 MASKS_SCHEMA = pa.schema(
     [
@@ -134,6 +137,16 @@ class DatasetInfo:
             return cls(**{field.name: note[field.name] for field in fields(cls) if field.name in note})
         except (ConfigError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise OutputError(f"the 'segmentation' note in the file's metadata is damaged: {error}") from error
+
+    def image_key(self, key: str, source: str | None) -> str:
+        """Give the key that its image has today, by the `key` and `source` of a row in the file with this note.
+
+        Before version 2 an image in a shard was called by its name there alone.
+        """
+        if self.schema_version > 1 or not self.input or not (source or "").startswith(f"{self.input}/"):
+            return key
+        path = (source or "").removeprefix(f"{self.input}/")
+        return key if key == path or key.startswith(f"{path}#") else f"{path}/{key}"
 
 
 def check_columns(schema: pa.Schema, required: pa.Schema) -> None:

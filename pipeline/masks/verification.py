@@ -169,7 +169,7 @@ def _unknown_columns(file: _RowsFile) -> set[str]:
 
 def _wrong_rows(file: _RowsFile, count: _Count) -> Iterator[str]:
     """Count the rows of a file; yields what is wrong with them."""
-    columns = (ERRORS_REQUIRED if file.failed else MASKS_REQUIRED).names
+    columns = [*(ERRORS_REQUIRED if file.failed else MASKS_REQUIRED).names, "source"]
     try:
         with storage.opened(file.uri) as stream, pq.ParquetFile(stream) as table:
             for batch in table.iter_batches(_ROWS_AT_ONCE, columns=columns):
@@ -177,7 +177,8 @@ def _wrong_rows(file: _RowsFile, count: _Count) -> Iterator[str]:
                     if row["key"] is None or row["version"] is None:
                         yield f"a row without a key or a version: key {row['key']!r}, version {row['version']!r}"
                         continue
-                    yield from filter(None, [count.add(file.info, row["key"], row["version"], file.failed)])
+                    key = file.info.image_key(row["key"], row.get("source"))
+                    yield from filter(None, [count.add(file.info, key, row["version"], file.failed)])
                     yield from filter(None, [None if file.failed else _wrong_mask(row, len(file.info.classes))])
     except _DAMAGE as error:
         yield f"cannot be read: {error}"

@@ -1,7 +1,7 @@
 """Listing the files below a prefix, streamed: object listings are held a page at a time."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -11,7 +11,7 @@ import fsspec
 
 from pipeline.storage.access import explained, filesystem, scheme
 from pipeline.storage.globs import file_matcher, literal_start, split_glob
-from pipeline.storage.local import OnSkip, Skipped, local_version, walk_local
+from pipeline.storage.local import IsHidden, OnSkip, Skipped, local_version, walk_local
 from pipeline.storage.objects import exists
 from pipeline.storage.outages import with_retries
 from pipeline.storage.uri import base_name, below, parent, without_last_slash
@@ -24,6 +24,8 @@ _VERSION_FIELDS = (
 """What filesystems call a digest, a generation or a time of an object, in the order in which they are believed."""
 
 _HIDDEN = ("_", ".")
+
+Keeps = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Entry:
         return parent(self.uri, self.key)
 
 
-def list_files(uri: str, on_skip: OnSkip | None = None) -> Iterator[Entry]:
+def list_files(uri: str, on_skip: OnSkip | None = None, keeps: Keeps | None = None) -> Iterator[Entry]:
     """Stream the files at `uri`: a folder or prefix (searched through), a glob, or one file.
 
     Names that begin with `_` or `.` are left out, with what is below them: other tools keep there what is not data, or
@@ -53,33 +55,37 @@ def list_files(uri: str, on_skip: OnSkip | None = None) -> Iterator[Entry]:
     Args:
         uri: to list.
         on_skip: is told of what is left out, by its URI. A file that vanishes while it is listed is none.
+        keeps: tells of the name of a file that would be left out whether it is not.
 
     Raises:
         StorageError: a local path that is not there; a storage that does not answer or may not be read.
         ConfigError: a glob that cannot be searched for.
     """
     if literal_start(uri) != uri and exists(uri):
-        yield from list_folder(uri, on_skip)
+        yield from list_folder(uri, on_skip, keeps)
     else:
-        yield from _matching(uri, *split_glob(uri), on_skip)
+        yield from _matching(uri, *split_glob(uri), on_skip, keeps)
 
 
-def list_folder(uri: str, on_skip: OnSkip | None = None) -> Iterator[Entry]:
+def list_folder(uri: str, on_skip: OnSkip | None = None, keeps: Keeps | None = None) -> Iterator[Entry]:
     """Stream the files at `uri` as list_files does, taking `*`, `?` and `[` in it as letters of the name."""
-    yield from _matching(uri, without_last_slash(uri), "", on_skip)
+    yield from _matching(uri, without_last_slash(uri), "", on_skip, keeps)
 
 
-def _matching(uri: str, root: str, pattern: str, on_skip: OnSkip | None) -> Iterator[Entry]:
+def _matching(uri: str, root: str, pattern: str, on_skip: OnSkip | None, keeps: Keeps | None) -> Iterator[Entry]:
     fs, path = filesystem(root)
     matches = file_matcher(pattern)
-    hidden = tuple(sign for sign in _HIDDEN if not any(part.startswith(sign) for part in pattern.split("/")))
+    signs = tuple(sign for sign in _HIDDEN if not any(part.startswith(sign) for part in pattern.split("/")))
+
+    def is_hidden(name: str, is_file: bool) -> bool:
+        return name.startswith(signs) and not (is_file and keeps is not None and keeps(name))
 
     def skip(why: Skipped, file: str) -> None:
         if on_skip:
             on_skip(why, below(root, path, file))
 
     with explained(uri, "list"):
-        for file, size, version in walk(fs, path, pattern, hidden, skip):
+        for file, size, version in walk(fs, path, pattern, is_hidden, skip):
             key = file[len(path) :].removeprefix("/") or base_name(file)
             if matches(key):
                 yield Entry(uri=below(root, path, file), key=key, size=size, version=version)
@@ -107,22 +113,27 @@ def walk(
     fs: fsspec.AbstractFileSystem,
     path: str,
     pattern: str = "",
-    hidden: tuple[str, ...] = _HIDDEN,
+    is_hidden: IsHidden | None = None,
     on_skip: OnSkip | None = None,
 ) -> Iterator[tuple[str, int, str]]:
     """Yield (path, size, version) of each file below `path`, or of `path` itself when it is a file.
 
     The caller needs only the files that match `pattern`: S3 leaves out what begins otherwise, and local folders that
-    cannot hold a match are not entered. Names below `path` that begin with one of `hidden` are left out, with what is
-    below them; `on_skip` is told of those.
+    cannot hold a match are not entered. Hidden names below `path` are left out, with what is below them; `on_skip` is
+    told of those.
     """
-    on_skip = on_skip or _not_told
+    is_hidden, on_skip = is_hidden or _not_hidden, on_skip or _not_told
     if scheme(fs) == "file":
-        yield from walk_local(path, pattern, hidden, on_skip)
+        yield from walk_local(path, pattern, is_hidden, on_skip)
     elif scheme(fs) == "s3":
-        yield from _unhidden(_walk_s3(fs, path, literal_start(pattern)), path, hidden, on_skip)
+        yield from _unhidden(_walk_s3(fs, path, literal_start(pattern)), path, is_hidden, on_skip)
     else:
-        yield from _unhidden(_walk_any(fs, path), path, hidden, on_skip)
+        yield from _unhidden(_walk_any(fs, path), path, is_hidden, on_skip)
+
+
+def _not_hidden(name: str, is_file: bool) -> bool:  # noqa: ARG001
+    """Hide nothing."""
+    return False
 
 
 def _not_told(why: Skipped, path: str) -> None:
@@ -130,13 +141,13 @@ def _not_told(why: Skipped, path: str) -> None:
 
 
 def _unhidden(
-    files: Iterator[tuple[str, int, str]], path: str, hidden: tuple[str, ...], on_skip: OnSkip
+    files: Iterator[tuple[str, int, str]], path: str, is_hidden: IsHidden, on_skip: OnSkip
 ) -> Iterator[tuple[str, int, str]]:
     """Leave out the files with a hidden name on their way below `path`; the files of a folder follow each other."""
     last = ""
     for file in files:
         parts = file[0][len(path) :].split("/")
-        n = next((n for n, part in enumerate(parts) if part.startswith(hidden)), None) if hidden else None
+        n = next((n for n, part in enumerate(parts) if is_hidden(part, n == len(parts) - 1)), None)
         if n is None:
             yield file
             continue

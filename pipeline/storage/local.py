@@ -22,14 +22,18 @@ class Skipped(StrEnum):
     SPECIAL = "special files"
 
 
+IsHidden = Callable[[str, bool], bool]
+"""Tells of a name, of a file where the second is True and else of a folder, whether it is left out."""
+
 OnSkip = Callable[[Skipped, str], None]
 """Is told why something is left out, and its path; of a folder, once for all that is in it."""
 
 
-def walk_local(path: str, pattern: str, hidden: tuple[str, ...], on_skip: OnSkip) -> Iterator[tuple[str, int, str]]:
+def walk_local(path: str, pattern: str, is_hidden: IsHidden, on_skip: OnSkip) -> Iterator[tuple[str, int, str]]:
     """Yield (path, size, version) of each file below `path`, or of `path` itself, through links too.
 
-    Folders that cannot hold a match of `pattern` are not entered, nor are names that begin with one of `hidden`.
+    Folders that cannot hold a match of `pattern` are not entered, nor are hidden ones. A name that is hidden of a file
+    is hidden of a folder too.
     """
     status = os.stat(path)
     if not stat.S_ISDIR(status.st_mode):
@@ -41,7 +45,7 @@ def walk_local(path: str, pattern: str, hidden: tuple[str, ...], on_skip: OnSkip
     while folders:
         folder, above = folders.pop()
         for entry in _scanned(folder, on_skip):
-            if hidden and entry.name.startswith(hidden):
+            if is_hidden(entry.name, True):
                 on_skip(Skipped.HIDDEN, entry.path)
                 continue
             there = _status(entry, on_skip)
@@ -51,6 +55,8 @@ def walk_local(path: str, pattern: str, hidden: tuple[str, ...], on_skip: OnSkip
                 yield entry.path, there.st_size, local_version(there)
             elif not stat.S_ISDIR(there.st_mode):
                 on_skip(Skipped.SPECIAL, entry.path)
+            elif is_hidden(entry.name, False):
+                on_skip(Skipped.HIDDEN, entry.path)
             elif not enters(entry.path[len(path) :].removeprefix("/")):
                 continue
             elif _identity(there) in above:

@@ -37,8 +37,8 @@ def test_odd_keys_come_through(bucket: str, tmp_path: Path, layout: str) -> None
         table = pa.table({"key": list(images), "image": list(images.values())})
         storage.put_whole(f"{bucket}/in/a.parquet", parquet_bytes(table, 2))
     found = {row["key"]: row["image"] for row in fetched(f"{bucket}/in", tmp_path)}
-    suffix = ".jpg" if layout == "objects" else ""
-    assert found == {name + suffix: data for name, data in images.items()}
+    named = {"objects": "{}.jpg", "tar": "a.tar/{}", "parquet": "a.parquet/{}"}[layout]
+    assert found == {named.format(name): data for name, data in images.items()}
     write_files(f"{bucket}/out", "a.parquet", info(), rows.table([finished_row(key) for key in found], FINISHED))
     assert {key for key, _ in masks.read(f"{bucket}/out")} == set(found)
 
@@ -48,10 +48,10 @@ def test_members_that_point_elsewhere_are_names_and_nothing_more(tmp_path: Path)
     storage.put_whole(f"{tmp_path}/in/a.tar", tar_bytes({name: name.encode() for name in names}))
     found = {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)}
     assert found == {
-        "../../outside": b"../../outside.jpg",
-        "/etc/absolute": b"/etc/absolute.jpg",
-        "a/../../b": b"a/../../b.jpg",
-        "c": b"./c.jpg",
+        "a.tar/../../outside": b"../../outside.jpg",
+        "a.tar//etc/absolute": b"/etc/absolute.jpg",
+        "a.tar/a/../../b": b"a/../../b.jpg",
+        "a.tar/c": b"./c.jpg",
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "manifest"]
 
@@ -67,7 +67,8 @@ def test_a_link_or_a_device_is_a_failed_row(tmp_path: Path, kind: bytes) -> None
             archive.addfile(member)
     storage.put_whole(f"{tmp_path}/in/a.tar", buffer.getvalue())
     found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
-    assert set(found) == {"good", "odd"}
-    assert (found["good"]["error"], found["good"]["image"]) == (None, b"")
-    assert (found["odd"]["stage"], found["odd"]["error"], found["odd"]["image"]) == ("list", "ShardError", None)
-    assert "odd.jpg is a link, a device or a sparse file" in found["odd"]["message"]
+    assert set(found) == {"a.tar/good", "a.tar/odd"}
+    good, odd = found["a.tar/good"], found["a.tar/odd"]
+    assert (good["error"], good["image"]) == (None, b"")
+    assert (odd["stage"], odd["error"], odd["image"]) == ("list", "ShardError", None)
+    assert "odd.jpg is a link, a device or a sparse file" in odd["message"]

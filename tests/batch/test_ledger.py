@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import masks
 from pipeline.batch import ledger
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
 from pipeline.data import rows
 from pipeline.errors import ConfigError
+from pipeline.masks import DatasetInfo
 from tests.helpers.dataset import finished_row, info
 
 
@@ -51,6 +53,26 @@ def test_another_generation_does_not_count(tmp_path: Path) -> None:
 
 def test_an_empty_output_is_an_empty_ledger(tmp_path: Path) -> None:
     assert len(ledger.load(str(tmp_path), info())) == 0
+
+
+def test_what_was_done_under_names_of_version_1_is_done(tmp_path: Path) -> None:
+    """Images of shards had their names there alone; a mask of them is read under today's key, and replaced under it."""
+    sources = {"x": "a.tar", "a.tar#1536": "a.tar", "p.parquet#3": "p.parquet", "i.jpg": "i.jpg", "s/17": "d/p.parquet"}
+    today = ["a.tar/x", "a.tar#1536", "p.parquet#3", "i.jpg", "d/p.parquet/s/17"]
+
+    def put(name: str, note: DatasetInfo, version: str, keys: dict[str, str]) -> None:
+        done = [finished_row(key, version) | {"source": f"s3://b/in/{path}"} for key, path in keys.items()]
+        write_files(str(tmp_path), name, note, rows.table(done, FINISHED))
+
+    put("r0.parquet", info(input="s3://b/in", schema_version=1), "1", sources)
+    note = info(input="s3://b/in", run_id="run2", created="2026-01-03T00:00:00+00:00")
+    asked = [{"key": key, "version": "1"} for key in [*today, "b.tar/x"]]
+    pending = ledger.load(str(tmp_path), note).pending(rows.table(asked, rows.MANIFEST))
+    assert pending["key"].to_pylist() == ["b.tar/x"]
+    put("r1.parquet", note, "2", {"a.tar/x": "a.tar"})
+    assert sorted(key for key, _ in masks.read(str(tmp_path))) == sorted(today)
+    found = masks.verify(str(tmp_path))
+    assert (found.segmented, found.replaced) == (5, 1)
 
 
 def test_masks_of_another_input_are_not_replaced(tmp_path: Path) -> None:

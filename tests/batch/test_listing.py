@@ -1,44 +1,110 @@
-"""What is listed: keys that repeat are told, and which image of a key comes first does not depend on chance."""
+"""What is listed: every format in one run, each image under a key that depends on nothing but its place."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from pipeline import storage
+from pipeline import masks, storage
+from pipeline.batch import ledger
 from pipeline.batch.ledger import Ledger
 from pipeline.batch.listing import list_input
+from pipeline.batch.rows import FINISHED
+from pipeline.batch.sink import write_files
+from pipeline.data.rows import table as as_table
 from pipeline.data.source import open_source
+from tests.helpers.dataset import finished_row, info
 from tests.helpers.shards import parquet_bytes, tar_bytes
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def listed(folder: Path) -> list[tuple[str, str, str | None]]:
+def listed(folder: Path, input_format: str = "auto") -> list[tuple[str, str, str | None]]:
     """(key, path, message) of each row."""
-    listing, tables = list_input(open_source(str(folder), "auto"), Ledger().pending, limit=None)
-    found = pa.concat_tables(tables).to_pylist()
+    listing, parts = list_input(open_source(str(folder), input_format), Ledger().pending, limit=None)
+    found = pa.concat_tables(part.ids for part in parts).to_pylist()
     assert listing.listed == len(found)
     return [(row["key"], row["path"], row["message"]) for row in found]
 
 
-def test_a_key_in_two_tars_and_twice_in_one(tmp_path: Path) -> None:
+def test_images_of_one_name_in_two_tars_have_two_keys(tmp_path: Path) -> None:
+    """Which do not change when another shard comes; within a shard the second of a name fails."""
     storage.put_whole(f"{tmp_path}/b.tar", tar_bytes({"x.jpg": b"1", "y.jpg": b"2"}))
+    before = listed(tmp_path)
+    assert before == [("b.tar/x", "b.tar", None), ("b.tar/y", "b.tar", None)]
     storage.put_whole(f"{tmp_path}/a.tar", tar_bytes({"x.jpg": b"3", "z.jpg": b"4", "x.png": b"5"}))
-    good = [(key, path) for key, path, message in listed(tmp_path) if message is None]
-    bad = [(key, message) for key, _, message in listed(tmp_path) if message is not None]
-    assert good == [("x", "a.tar"), ("z", "a.tar"), ("y", "b.tar")]
-    assert sorted(key.partition("#")[0] for key, _ in bad) == ["a.tar", "b.tar"]
-    assert all("key 'x'" in message for _, message in bad)
+    *good, failed = sorted(set(listed(tmp_path)) - set(before), key=lambda row: str(row[2] or ""))
+    assert sorted(good) == [("a.tar/x", "a.tar", None), ("a.tar/z", "a.tar", None)]
+    message = "the key 'a.tar/x' is that of an earlier image of this file, which has it; rename one of them"
+    assert failed == ("a.tar#2560", "a.tar", message)
 
 
-def test_a_row_named_after_its_place_does_not_hide_a_repeat(tmp_path: Path) -> None:
-    table = pa.table({"key": ["x", "part.parquet#2", "x", "x"], "image": [b"1", b"2", b"3", b"4"]})
+def test_a_shard_that_comes_later_neither_repeats_nor_loses_work(tmp_path: Path) -> None:
+    """Its images have the names of those that are done; so has each in a rerun from nothing."""
+    source, output = tmp_path / "in", f"{tmp_path}/out"
+    note = info(input=str(source))
+
+    def to_do() -> tuple[int, list[dict[str, Any]]]:
+        done = ledger.load(output, note)
+        listing, parts = list_input(open_source(str(source), "auto"), done.pending, limit=None)
+        rows = [row for part in parts for row in part.ids.to_pylist()]
+        return listing.skipped, rows
+
+    def do(rows: list[dict[str, Any]], number: int) -> None:
+        done = [finished_row(row["key"], row["version"]) | {"source": row["source"]} for row in rows]
+        write_files(output, f"r{number}.parquet", note, as_table(done, FINISHED))
+
+    table = pa.table({"image": [{"bytes": b"x", "path": f"{n}.jpg"} for n in range(3)]})
+    for number, animal in enumerate(("dog", "cat", "ant")):
+        storage.put_whole(f"{source}/{animal}/train-0.parquet", parquet_bytes(table, 2))
+        skipped, rows = to_do()
+        assert (skipped, [row["key"] for row in rows]) == (
+            3 * number,
+            [f"{animal}/train-0.parquet/{n}.jpg" for n in range(3)],
+        )
+        do(rows, number)
+    assert to_do() == (9, [])
+    names = sorted(key for key, _ in masks.read(output))
+    assert names == sorted(key for key, _, _ in listed(source))
+    assert len(names) == 9
+
+
+def test_a_row_named_after_its_place_is_no_repeat(tmp_path: Path) -> None:
+    table = pa.table({"key": ["x", "#2", None, "x", "x"], "image": [b"1", b"2", b"3", b"4", b"5"]})
     storage.put_whole(f"{tmp_path}/part.parquet", parquet_bytes(table, 2))
     found = listed(tmp_path)
-    assert [key for key, _, _ in found] == ["x", "part.parquet#2", "part.parquet#2'", "part.parquet#3"]
-    assert [message is None for _, _, message in found] == [True, True, False, False]
+    wanted = ["part.parquet/x", "part.parquet/#2", "part.parquet#2", "part.parquet#3", "part.parquet#4"]
+    assert [key for key, _, _ in found] == wanted
+    assert [message is None for _, _, message in found] == [True, True, True, False, False]
+
+
+def test_every_format_is_listed_in_one_run(tmp_path: Path) -> None:
+    """And what only looks like input is counted, wherever it was found out."""
+    table = pa.table({"id": ["1"], "image": [b"x"]})
+    storage.put_whole(f"{tmp_path}/data/0.parquet", parquet_bytes(table, 1))
+    storage.put_whole(f"{tmp_path}/data/1.parquet", parquet_bytes(pa.table({"words": ["x"]}), 1))
+    mine = table.replace_schema_metadata(info(run_id="r7").to_metadata())
+    storage.put_whole(f"{tmp_path}/data/2.parquet", parquet_bytes(mine, 1))
+    storage.put_whole(f"{tmp_path}/t.tar", tar_bytes({"1.jpg": b"y"}))
+    storage.put_whole(f"{tmp_path}/t.parquet", parquet_bytes(table, 1))
+    storage.put_whole(f"{tmp_path}/_DSC1.JPG", b"z")
+    listing, parts = list_input(open_source(str(tmp_path), "auto"), Ledger().pending, limit=None)
+    rows = [(row["key"], row["format"], row["message"], part.whole) for part in parts for row in part.ids.to_pylist()]
+    assert rows == [
+        ("_DSC1.JPG", "images", None, False),
+        ("data/0.parquet/1", "parquet", None, True),
+        ("t.tar/1", "webdataset", None, False),
+    ]
+    assert listing.ignored.counts == {"other tables": 1, "output files": 1, "metadata files": 1}
+    *named, counted = listing.ignored.lines()
+    assert [line.split(" has ")[0] for line in named] == [f"ignored: {tmp_path}/data/{n}.parquet" for n in (1, 2)]
+    assert sorted(counted.removeprefix("ignored: ").split(", ")) == [
+        "1 metadata file",
+        "1 other table",
+        "1 output file",
+    ]
 
 
 def test_odd_names_and_what_is_not_read(tmp_path: Path) -> None:
@@ -47,7 +113,7 @@ def test_odd_names_and_what_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "in" / os.fsdecode(b"caf\xe9.tar")).write_bytes(tar_bytes({"y.jpg": b"2"}))
     (tmp_path / "in" / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"")
     (tmp_path / "in" / "gone.tar").symlink_to("nowhere")
-    listing, tables = list_input(open_source(f"{tmp_path}/in", "auto"), Ledger().pending, limit=None)
-    rows = {row["key"]: row["stage"] for table in tables for row in table.to_pylist()}
-    assert rows == {"x": None, r"caf\udce9.tar": "list"}
+    listing, parts = list_input(open_source(f"{tmp_path}/in", "auto"), Ledger().pending, limit=None)
+    rows = {row["key"]: row["stage"] for part in parts for row in part.ids.to_pylist()}
+    assert rows == {"good.tar/x": None, r"caf\udce9.tar": "list"}
     assert listing.ignored.counts == {".txt": 1, "broken links": 1}

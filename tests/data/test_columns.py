@@ -1,14 +1,21 @@
 """One rule chooses the columns of pictures, keys and masks: names before types; what fits equally is refused."""
 
+import io
+import uuid
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data.formats.columns import Column, Columns, choose_columns
 from pipeline.data.formats.format import BY_RULE, ColumnNames
+from pipeline.data.formats.key_values import holds_keys, texts
 from pipeline.errors import ConfigError
+from tests.helpers.shards import parquet_bytes
 
 BINARY, TEXT, NUMBER = pa.binary(), pa.string(), pa.int64()
 STRUCT = pa.struct([("bytes", BINARY), ("path", TEXT)])
+UUID = uuid.UUID("12345678-9abc-def0-1234-56789abcdef0")
 LISTS = pa.struct([("bytes", pa.list_(BINARY))])
 
 
@@ -46,6 +53,13 @@ def test_the_column_of_pictures(columns: dict[str, pa.DataType], image: Column) 
         ({"image": STRUCT, "text": TEXT}, Column("image", "path")),
         ({"image": BINARY, "text": TEXT}, None),
         ({"image": BINARY, "id": pa.float64(), "name": TEXT}, Column("name")),
+        ({"image": BINARY, "id": pa.dictionary(pa.int32(), TEXT)}, Column("id")),
+        ({"image": BINARY, "id": pa.uuid(), "path": TEXT}, Column("id")),
+        ({"image": BINARY, "id": pa.binary(16)}, Column("id")),
+        ({"image": BINARY, "filename": BINARY}, Column("filename")),
+        ({"path": BINARY}, None),
+        ({"image": pa.struct([("bytes", BINARY), ("path", pa.null())])}, None),
+        ({"image": BINARY, "id": pa.list_(TEXT)}, None),
     ],
 )
 def test_the_column_of_keys(columns: dict[str, pa.DataType], key: Column | None) -> None:
@@ -86,14 +100,59 @@ def test_a_person_may_choose_what_the_rule_would_not() -> None:
     [
         (ColumnNames(image="foto"), "--image-column is 'foto', and part.parquet has no such column; its columns are "),
         (ColumnNames(image="text"), "--image-column is 'text', and part.parquet holds string there, which cannot"),
-        (ColumnNames(key="image"), "--key-column is 'image', and part.parquet holds struct<"),
-        (ColumnNames(mask="text"), "--mask-column is 'text'"),
+        (
+            ColumnNames(key="image"),
+            "--key-column is 'image', and part.parquet has other pictures or",
+        ),
+        (
+            ColumnNames(key="label"),
+            "--key-column is 'label', and part.parquet has other pictures or",
+        ),
+        (ColumnNames(key="score"), "holds double there, .*: it takes text, whole numbers, categories, UUIDs or bytes;"),
+        (ColumnNames(mask="text"), "--mask-column is 'text'.*: it takes binary, or a struct with `bytes`;"),
     ],
 )
 def test_a_column_that_cannot_be_used_is_refused_with_those_there_are(names: ColumnNames, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as refused:
-        choose(names, labelled=True, image=STRUCT, label=STRUCT, text=TEXT)
+        choose(names, labelled=True, image=STRUCT, label=STRUCT, text=TEXT, score=pa.float64())
     assert "label: struct<bytes: binary, path: string>, text: string" in str(refused.value)
+
+
+def test_two_columns_of_one_name_are_refused_where_one_is_needed() -> None:
+    schema = pa.schema([("image", BINARY), ("id", TEXT), ("id", NUMBER), ("x", TEXT), ("x", TEXT)])
+    with pytest.raises(ConfigError, match=r"part\.parquet has 2 columns called 'id'; rename all but one of them"):
+        choose_columns(schema, "part.parquet", BY_RULE)
+    for names in (ColumnNames(key="x"), ColumnNames(image="id", key="image")):
+        with pytest.raises(ConfigError, match=r"has 2 columns called '(x|id)'"):
+            choose_columns(schema, "part.parquet", names)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (pa.array(["a", None, "a"]).dictionary_encode(), ["a", None, "a"]),
+        (pa.array([7, -1], NUMBER), ["7", "-1"]),
+        (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
+        (pa.array([UUID.bytes], pa.uuid()), [str(UUID)]),
+        (pa.array([UUID.bytes, None], pa.binary(16)), [str(UUID), None]),
+        (pa.array(["é".encode(), b"", b"a\\x00"]), ["é", "", "a\\x00"]),
+        (pa.array([b"\xff\x00", b"\\xff00", b"\\x"]), [r"\xff00", r"\x5c7866663030", r"\x5c78"]),
+        (pa.array([b"abc"], pa.binary(3)), ["abc"]),
+        (pa.array(["a"], pa.string_view()), ["a"]),
+    ],
+)
+def test_each_value_of_a_key_has_one_text(values: pa.Array, wanted: list[str | None]) -> None:
+    """Through a file too, where the types of Arrow are kept beside those of Parquet."""
+    assert texts(values) == wanted
+    read = pq.read_table(io.BytesIO(parquet_bytes(pa.table({"id": values}), 9)))["id"]
+    assert holds_keys(read.type)
+    assert [text for chunk in read.chunks for text in texts(chunk)] == wanted
+
+
+def test_columns_that_are_called_like_keys_and_cannot_be_are_named() -> None:
+    said = "(`id` holds bool, `key` holds double, and keys are text, whole numbers, categories, UUIDs or bytes)"
+    chosen = choose(image=BINARY, id=pa.bool_(), key=pa.float64(), name=TEXT, url=pa.float32())
+    assert str(chosen) == f"images from column `image`, keys from `name` {said}"
 
 
 def test_a_table_without_pictures_is_refused() -> None:

@@ -17,6 +17,7 @@ from pipeline.data.labelled.splits import in_split
 from pipeline.data.source import open_source
 from pipeline.errors import ConfigError, ShardError, StorageError
 from pipeline.labels import VOC_CLASSES, Labels
+from tests.helpers.dataset import info
 from tests.helpers.labelled import CLASSES, PUT, jpeg, pair, png
 from tests.helpers.shards import fetched_rows, listed, parquet_bytes, tar_bytes
 
@@ -204,7 +205,7 @@ def test_columns_may_be_chosen_and_the_choice_is_said(tmp_path):
     names = ColumnNames(image="right", mask="truth")
     [found] = list_pairs(str(tmp_path), "parquet", "train", names, lines.append)
     assert lines == [f"{tmp_path}/train.parquet: images from column `right`, keys from `id`, masks from column `truth`"]
-    assert found.key == "train.parquet#a"
+    assert found.key == "train.parquet/a"
     assert fetch([found], KNOWN)["problem"].to_pylist() == [None]
     with pytest.raises(ConfigError, match="choose among the columns of a table, and the input is images"):
         list_pairs(str(tmp_path), "camvid", "train", names)
@@ -216,7 +217,8 @@ def test_pictures_have_the_keys_that_the_job_gives_them(tmp_path, layout):
     pairs = list_pairs(f"{tmp_path}/in", layout, "train")
     source = open_source(os.path.dirname(pairs[0].image.uri), "auto")
     keys = {row["key"] for row in fetched_rows(source, listed(source, tmp_path / "manifest"))}
-    assert {os.path.basename(p.image.key) for p in pairs} <= keys
+    below = os.path.dirname(pairs[0].image.path) + "/"
+    assert {p.image.key.removeprefix(below) for p in pairs} <= keys
 
 
 def test_a_mask_that_is_not_there_is_no_pair_less(tmp_path):
@@ -244,6 +246,29 @@ def test_parquet_without_masks_names_its_columns(tmp_path):
         match=r"train.parquet has no column mask or .* of encoded masks; its columns are image: binary, caption",
     ):
         list_pairs(str(tmp_path), "parquet", "train")
+
+
+def test_tables_that_hold_no_pictures_are_said_and_cost_nothing(tmp_path):
+    """A list of words, and what a run has written; where they are all there is, the error says so."""
+    pq.write_table(pa.table({"words": ["x"]}), tmp_path / "train-0.parquet")
+    own = pa.table({"image": [b"x"], "mask": [b"y"]}).replace_schema_metadata(info(run_id="r7").to_metadata())
+    pq.write_table(own, tmp_path / "train-1.parquet")
+    with pytest.raises(StorageError, match=r"no pictures .*; ignored: .*train-0\.parquet has no column of "):
+        list_pairs(str(tmp_path), "parquet", "train")
+    put, told = PUT["parquet"], []
+    put(str(tmp_path), "train", 2)
+    found = list_pairs(str(tmp_path), "parquet", "train", tell=told.append)
+    assert [p.key for p in found] == [f"data/train-00000-of-00001.parquet/{n}" for n in range(2)]
+    assert "train-00000-of-00001.parquet: images from column `image`, keys from `id`" in told[0]
+    assert any("train-1.parquet has the note of the run r7: an output is no input" in line for line in told)
+    assert sorted(told[-1].removeprefix("ignored: ").split(", ")) == ["1 other table", "1 output file"]
+
+
+def test_pictures_of_cameras_are_labelled_pictures_too(tmp_path):
+    PUT["camvid"](str(tmp_path), "train", 1)
+    for folder in ("train", "trainannot"):
+        (tmp_path / folder / "000.png").rename(tmp_path / folder / "_DSC1.png")
+    assert problems(tmp_path, "camvid") == {"train/_DSC1.png": None}
 
 
 def test_classes_are_the_data_sets_own_or_given():

@@ -31,7 +31,7 @@ from tests.helpers.shards import fetched
 
 @dataclass(frozen=True)
 class Zip(Format):
-    """Members of a zip, in the order of its directory; a key is a member's name without the extension."""
+    """Members of a zip, in the order of its directory, called by their names without the extension."""
 
     name = "zip"
     suffixes = frozenset({".zip"})
@@ -42,9 +42,8 @@ class Zip(Format):
             infos = list(enumerate(members.infolist()))
         images = [(n, info) for n, info in infos if PurePosixPath(info.filename).suffix.lower() in EXTENSIONS]
         yield [
-            rows.listed(entry)
-            | {"key": str(PurePosixPath(info.filename).with_suffix("")), "row": n, "length": info.file_size}
-            | {"name": info.filename}
+            rows.within(entry, str(PurePosixPath(info.filename).with_suffix("")))
+            | {"row": n, "length": info.file_size, "name": info.filename}
             for n, info in images
         ]
 
@@ -91,20 +90,22 @@ def test_the_job_lists_and_fetches_it(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/2.zip", zipped({"d.jpg": b"three" * 100}).replace(b"three" * 100, b"other" * 100))
     storage.put_whole(f"{tmp_path}/in/3.zip", good[:-10])
     storage.put_whole(f"{tmp_path}/in/notes.jpg", b"x")
-    assert open_source(f"{tmp_path}/in", "auto").format == Zip()
+    assert open_source(f"{tmp_path}/in", "auto").formats["zip"] == Zip()
     found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
-    assert {key: row["image"] for key, row in found.items()} == {"a": b"one", "b/c": b"two", "d": None, "3.zip": None}
-    assert (found["d"]["stage"], found["d"]["error"]) == ("fetch", "ShardError")
+    wanted = {"1.zip/a": b"one", "1.zip/b/c": b"two", "2.zip/d": None, "3.zip": None, "notes.jpg": b"x"}
+    assert {key: row["image"] for key, row in found.items()} == wanted
+    assert (found["2.zip/d"]["stage"], found["2.zip/d"]["error"]) == ("fetch", "ShardError")
     assert (found["3.zip"]["stage"], found["3.zip"]["error"]) == ("list", "ShardError")
 
 
 @pytest.mark.usefixtures("cluster")
-def test_keys_that_repeat_are_marked_as_in_every_shard(tmp_path: Path) -> None:
+def test_names_that_repeat_are_marked_as_in_every_shard(tmp_path: Path) -> None:
     for name in ("1.zip", "2.zip"):
-        storage.put_whole(f"{tmp_path}/{name}", zipped({"a.jpg": b"one"}))
-    _, tables = list_input(open_source(str(tmp_path), "zip"), Ledger().pending, limit=None)
-    listed = pa.concat_tables(tables).to_pylist()
-    assert [(row["key"], row["error"]) for row in listed] == [("a", None), ("2.zip#0", "ShardError")]
+        storage.put_whole(f"{tmp_path}/{name}", zipped({"a.jpg": b"one", "a.png": b"two"}))
+    _, parts = list_input(open_source(str(tmp_path), "zip"), Ledger().pending, limit=None)
+    listed = pa.concat_tables(part.ids for part in parts).to_pylist()
+    wanted = [("1.zip/a", None), ("1.zip#1", "ShardError"), ("2.zip/a", None), ("2.zip#1", "ShardError")]
+    assert [(row["key"], row["error"]) for row in listed] == wanted
 
 
 def test_training_reads_pairs_from_it(tmp_path: Path) -> None:
@@ -117,4 +118,4 @@ def test_training_reads_pairs_from_it(tmp_path: Path) -> None:
     table = fetch(pairs, Labels(classes=CLASSES))
     assert table["key"].to_pylist() == [f"train-0.zip/street/{seed}" for seed in range(3)]
     assert table["problem"].to_pylist() == [None] * 3
-    assert [p.image.key for p in pairs if p.image] == [f"street/{seed}" for seed in range(3)]
+    assert [p.image.key for p in pairs if p.image] == [f"train-0.zip/street/{seed}" for seed in range(3)]

@@ -60,7 +60,7 @@ def test_keys_cost_no_images_and_some_images_not_all(bucket: str, monkeypatch: p
         return data
 
     monkeypatch.setattr(s3fs.core, "_fetch_range", counting)
-    assert keys(entry) == [[str(i) for i in range(n, n + 5)] for n in range(0, 20, 5)]
+    assert keys(entry) == [[f"a.parquet/{i}" for i in range(n, n + 5)] for n in range(0, 20, 5)]
     assert sum(sizes) < 100_000
     sizes.clear()
     assert images(entry, [7, 9]) == [{7: pictures[7], 9: pictures[9]}]
@@ -78,7 +78,7 @@ def test_an_outage_in_the_middle_repeats_and_loses_no_row(s3_endpoint: str, monk
         rows = [{"key": f"{n}", "source": "", "version": version, "path": "a.parquet", "row": n} for n in range(40)]
         found = []
         with storage.retrying(60):
-            for part in source.format.fetch(source.root, rows):
+            for part in source.formats["parquet"].fetch(source.root, rows):
                 if not found:
                     proxy.fault = "refuse"
                     threading.Timer(6, setattr, (proxy, "fault", "none")).start()

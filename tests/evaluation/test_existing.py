@@ -20,7 +20,8 @@ def image(path, root="/data"):
 
 
 def member(shard, key, root="/data"):
-    return Pair(f"{shard}/{key}", Location(format=WebDataset(), root=root, path=shard, key=key, offset=1), None)
+    key = f"{shard}/{key}"
+    return Pair(key, Location(format=WebDataset(), root=root, path=shard, key=key, offset=1), None)
 
 
 def row(shard, key, number, root="/data"):
@@ -36,9 +37,12 @@ OTHER = image("val/other.png")
         (image("val/a.png"), "/data/val", "a.png", "/data/val/a.png"),
         (image("val/a.png"), "/data", "val/a.png", "/data/val/a.png"),
         (image("JPEGImages/2007.jpg"), "/data/JPEGImages", "2007.jpg", "/data/JPEGImages/2007.jpg"),
-        (member("val-000.tar", "street/a"), "/data", "street/a", "/data/val-000.tar"),
-        (member("val-000.tar", "v1.0"), "/data", "v1.0", "/data/val-000.tar"),
-        (row("data/val-0.parquet", "17", 3), "/data/data", "17", "/data/data/val-0.parquet"),
+        (member("val-000.tar", "street/a"), "/data", "val-000.tar/street/a", "/data/val-000.tar"),
+        (member("val-000.tar", "v1.0"), "/data", "val-000.tar/v1.0", "/data/val-000.tar"),
+        (
+            row("data/val-0.parquet", "data/val-0.parquet/17", 3),
+            *("/data/data", "val-0.parquet/17", "/data/data/val-0.parquet"),
+        ),
         (
             row("data/0.parquet", "data/0.parquet#3", 3),
             *("/data/data", "0.parquet#3", "/data/data/0.parquet"),
@@ -85,22 +89,43 @@ def test_in_a_copy_a_key_is_the_end_of_a_picture_s_path(key, index):
     assert names.find(key, f"s3://bucket/in/{key}") == index
 
 
-def test_members_of_one_key_are_told_by_their_shards():
+def test_members_of_one_name_are_told_by_their_shards():
     pairs = [member("val-000.tar", "a"), member("val-001.tar", "a")]
-    assert PictureNames(pairs, "/data", "/data").find("a", "/data/val-001.tar") == 1
-    assert PictureNames(pairs, "/data", "s3://bucket/in").find("a", "s3://bucket/in/val-001.tar") == 1
-    assert PictureNames(pairs, "/data", "s3://bucket/in").find("a", "s3://bucket/in/val-002.tar") is None
+    assert PictureNames(pairs, "/data", "/data").find("val-001.tar/a", "/data/val-001.tar") == 1
+    copied = PictureNames(pairs, "/data", "s3://bucket/in")
+    assert copied.find("val-001.tar/a", "s3://bucket/in/val-001.tar") == 1
+    assert copied.find("val-002.tar/a", "s3://bucket/in/val-002.tar") is None
 
 
-def test_of_two_pictures_of_one_key_in_a_shard_the_job_has_segmented_the_first():
-    pairs = [row("val.parquet", "a", 7), row("val.parquet", "a", 2)]
-    assert PictureNames(pairs, "/data", "/data").find("a", "/data/val.parquet") == 1
+def test_of_two_pictures_of_one_name_in_a_shard_the_job_has_segmented_the_first():
+    pairs = [row("val.parquet", "val.parquet/a", 7), row("val.parquet", "val.parquet/a", 2)]
+    assert PictureNames(pairs, "/data", "/data").find("val.parquet/a", "/data/val.parquet") == 1
 
 
 def test_a_key_that_fits_several_pictures_is_refused():
     names = PictureNames([image("cat/a.png"), image("dog/a.png")], "/data", "s3://bucket/in/dog")
     with pytest.raises(ConfigError, match=r"'a\.png' could be that of 2 labelled pictures, such as 'cat/a\.png' and"):
         names.find("a.png", "s3://bucket/in/dog/a.png")
+
+
+def test_pictures_of_one_name_in_two_shards_find_their_own_masks(tmp_path):
+    """By the rows of a real listing: keys of the job, of the data and of the masks are the same."""
+    for folder in ("cat", "dog"):
+        for layout in ("parquet", "webdataset"):
+            PUT[layout](f"{tmp_path}/{folder}", "val", 2)
+    source = open_source(str(tmp_path), "auto")
+    rows = fetched_rows(source, listed(source, tmp_path / "manifest"))
+    assert len({row["key"] for row in rows}) == len(rows)
+    for layout in ("parquet", "webdataset"):
+        pairs = list_pairs(str(tmp_path), layout, "val")
+        names = PictureNames(pairs, str(tmp_path), source.root)
+        found = {row["key"]: names.find(row["key"], row["source"]) for row in rows}
+        assert {pairs[index].image.key: key for key, index in found.items() if index is not None} == {
+            pair.image.key: pair.image.key for pair in pairs
+        }
+        assert len(pairs) == 4
+        if layout == "parquet":
+            assert {pair.key for pair in pairs} <= found.keys()
 
 
 @pytest.mark.parametrize("layout", PUT)

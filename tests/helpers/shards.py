@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.batch.fetch import fetch_chunk
-from pipeline.batch.manifest import Manifest
+from pipeline.batch.manifest import Manifest, Part
 from pipeline.data import rows
 from pipeline.data.index import index_objects, index_shard
 from pipeline.data.source import Source, open_source
@@ -38,14 +38,13 @@ def listed(source: Source, folder: Path) -> Manifest:
     """The manifest of an input, written into `folder`."""
     manifest = Manifest(str(folder))
 
-    def tables() -> Iterator[pa.Table]:
-        if not source.format.is_shard:
-            yield index_objects(source.entries(), source.format)
-            return
+    def parts() -> Iterator[Part]:
         for entry in source.entries():
-            yield from index_shard(entry, source.format)
+            reader = source.reader(entry)
+            tables = index_shard(entry, reader) if reader.is_shard else [index_objects([entry], reader)]
+            yield from (Part(table, reader.whole_lists) for table in tables)
 
-    manifest.write(tables(), whole=source.format.whole_lists)
+    manifest.write(parts())
     return manifest
 
 

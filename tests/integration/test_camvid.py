@@ -94,7 +94,7 @@ def segmented(
     summary = segment(check(config))
     assert (summary.listed, summary.segmented, summary.failed) == (101, 101, 0)
     assert not list(storage.list_files(f"{bucket}/out/{ERRORS_FOLDER}"))
-    found = {key.removesuffix(".png"): mask for key, mask in masks.read(f"{bucket}/out")}
+    found = {key.rpartition("/")[2].removesuffix(".png"): mask for key, mask in masks.read(f"{bucket}/out")}
     assert found.keys() == frames.keys()
     return found
 

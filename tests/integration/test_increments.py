@@ -61,6 +61,25 @@ def test_a_second_run_reads_no_shard(tmp_path: Path, name: str) -> None:
     assert (second["listed"], second["skipped"], second["failed"]) == (3, 3, 0)
 
 
+def test_a_bucket_of_every_format_is_one_run(tmp_path: Path) -> None:
+    """Two tars that name their images alike among them; a rerun has nothing to do."""
+    pictures = {f"{n}.jpg": jpeg(photo(n)) for n in range(2)}
+    table = pa.table({"image": [{"bytes": data, "path": name} for name, data in pictures.items()]})
+    for name in ("cat/0.tar", "dog/0.tar"):
+        storage.put_whole(f"{tmp_path}/in/{name}", tar_bytes(pictures))
+    storage.put_whole(f"{tmp_path}/in/data/train.parquet", parquet_bytes(table, 1))
+    storage.put_whole(f"{tmp_path}/in/data/words.parquet", parquet_bytes(pa.table({"words": ["x"]}), 1))
+    storage.put_whole(f"{tmp_path}/in/_DSC0.JPG", pictures["0.jpg"])
+    flags = ("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out", "--refine.backend=none")
+    first = summary(*flags)
+    assert (first["segmented"], first["failed"], first["ignored"]) == (7, 0, {"other tables": 1})
+    wanted = [f"{tar}/{n}" for tar in ("cat/0.tar", "dog/0.tar") for n in range(2)]
+    wanted += ["_DSC0.JPG", *(f"data/train.parquet/{name}" for name in pictures)]
+    assert sorted(key for key, _ in masks.read(f"{tmp_path}/out")) == sorted(wanted)
+    again = summary(*flags)
+    assert (again["listed"], again["skipped"]) == (7, 7)
+
+
 def test_only_what_failed_is_tried_again(tmp_path: Path) -> None:
     flags = ("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")
     for n in range(3):

@@ -1,14 +1,15 @@
 """Which columns of a table hold pictures, keys and masks: one rule, names before types, which a person can overrule."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data.formats.format import ColumnNames
-from pipeline.errors import ConfigError
+from pipeline.data.formats.key_values import KEYS, holds_keys
+from pipeline.errors import ConfigError, NoInputError
 
 _IMAGE_NAMES = ("image", "img", "picture", "photo", "image_bytes", "jpg", "jpeg", "png")
 _IMAGE_WORDS = frozenset({*_IMAGE_NAMES, "photograph", "frame", "pixel", "rgb", "webp"})
@@ -43,16 +44,21 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """`image` holds encoded bytes; `key`, where there is one, names the row; `mask` holds PNGs of labelled data."""
+    """`image` holds encoded bytes; `key`, where there is one, names the row; `mask` holds PNGs of labelled data.
+
+    `no_keys` says of columns that are called like keys what they hold instead.
+    """
 
     image: Column
     key: Column | None
     mask: Column | None = None
+    no_keys: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         keys = f"keys from `{self.key.path}`" if self.key else "keys from the file's name and the row's number"
         masks = f", masks from column `{self.mask.name}`" if self.mask else ""
-        return f"images from column `{self.image.name}`, {keys}{masks}"
+        no_keys = f" ({', '.join(self.no_keys)}, and keys are {KEYS})" if self.no_keys else ""
+        return f"images from column `{self.image.name}`, {keys}{masks}{no_keys}"
 
 
 def choose_columns(schema: pa.Schema, file: str, names: ColumnNames, *, labelled: bool = False) -> Columns:
@@ -69,60 +75,73 @@ def choose_columns(schema: pa.Schema, file: str, names: ColumnNames, *, labelled
         labelled: whether to choose a column of masks too.
 
     Raises:
-        ConfigError: there is no such column, or two fit equally.
+        NoInputError: no column holds pictures.
+        ConfigError: there is no such column, or two fit equally, or have one name.
     """
-    pictures = pa.schema([field for field in schema if field.name != names.mask])
-    image = _chosen(pictures, file, "--image-column", names.image, _image_rank, _holds_images)
+    image = _chosen(schema, file, _IMAGES, names.image, {names.mask})
     if image is None:
-        raise ConfigError(
-            f"{file} has no column of encoded images (binary, or a struct with `bytes`, and not named as a mask); "
-            f"its columns are {_described(schema)}; --image-column names one"
+        raise NoInputError(
+            f"{file} has no column of encoded images ({_IMAGES.takes}, and not named as a mask); "
+            f"its columns are {_described(schema)}; {_IMAGES.flag} names one",
+            "other tables",
         )
-    mask = None
-    if labelled:
-        others = pa.schema([field for field in schema if field.name != image.name])
-        mask = _chosen(others, file, "--mask-column", names.mask, _mask_rank, _holds_images)
-        if mask is None:
-            raise ConfigError(
-                f"{file} has no column {' or '.join(_MASK_NAMES)} of encoded masks; its columns are "
-                f"{_described(schema)}; --mask-column names one"
-            )
+    mask = _chosen(schema, file, _MASKS, names.mask, {image.name}) if labelled else None
+    if labelled and mask is None:
+        raise ConfigError(
+            f"{file} has no column {' or '.join(_MASK_NAMES)} of encoded masks; its columns are "
+            f"{_described(schema)}; {_MASKS.flag} names one"
+        )
+    pictures = {image.name, mask.name if mask else names.mask}
+    key = _chosen(schema, file, _KEYS, names.key, pictures)
     return Columns(
-        image=_bytes_of(image), key=_key_column(schema, file, names.key, image), mask=_bytes_of(mask) if mask else None
+        image=_bytes_of(image),
+        key=Column(key.name) if key else _path_of(image),
+        mask=_bytes_of(mask) if mask else None,
+        no_keys=() if names.key else _no_keys(schema, key, pictures),
     )
 
 
-def _key_column(schema: pa.Schema, file: str, name: str | None, image: pa.Field) -> Column | None:
-    key = _chosen(schema, file, "--key-column", name, _key_rank, _holds_keys)
-    if key is not None:
-        return Column(key.name)
-    has_path = pa.types.is_struct(image.type) and image.type.get_field_index("path") >= 0
-    return Column(image.name, "path") if has_path else None
+def _no_keys(schema: pa.Schema, key: pa.Field | None, taken: Set[str | None]) -> tuple[str, ...]:
+    """Say what columns hold that are called like keys before `key` is, and cannot be keys."""
+    end = len(_KEY_NAMES) if key is None else _KEY_NAMES.index(key.name)
+    named = [field for field in schema if field.name in _KEY_NAMES[:end] and field.name not in taken]
+    return tuple(f"`{field.name}` holds {field.type}" for field in named)
 
 
-def _chosen(
-    schema: pa.Schema,
-    file: str,
-    flag: str,
-    name: str | None,
-    rank: Callable[[pa.Field], tuple[int, int] | None],
-    fits: Callable[[pa.DataType], bool],
-) -> pa.Field | None:
-    """Find the column called `name`, or else the one of the lowest rank, or None. Raises ConfigError."""
+def _chosen(schema: pa.Schema, file: str, role: "_Role", name: str | None, taken: Set[str | None]) -> pa.Field | None:
+    """Find the column called `name`, or else the one of the lowest rank that is not taken, or None.
+
+    Raises:
+        ConfigError: it cannot be used, or several fit equally.
+    """
     if name is not None:
-        field = next((field for field in schema if field.name == name), None)
-        if field is None or not fits(field.type):
-            what = "has no such column" if field is None else f"holds {field.type} there, which cannot be used"
-            raise ConfigError(f"{flag} is {name!r}, and {file} {what}; its columns are {_described(schema)}")
+        what = ""
+        if name not in schema.names:
+            what = "has no such column"
+        elif name in taken:
+            what = "has other pictures or masks there; name another column"
+        elif not role.fits((field := _only(schema, file, name)).type):
+            what = f"holds {field.type} there, which cannot be used: it takes {role.takes}"
+        if what:
+            raise ConfigError(f"{role.flag} is {name!r}, and {file} {what}; its columns are {_described(schema)}")
         return field
-    ranks = {field: r for field in schema if fits(field.type) and (r := rank(field)) is not None}
-    best = [field for field in ranks if ranks[field] == min(ranks.values())]
+    free = [field for field in schema if field.name not in taken and role.fits(field.type)]
+    ranks = {field: rank for field in free if (rank := role.rank(field)) is not None}
+    best = [_only(schema, file, field.name) for field in ranks if ranks[field] == min(ranks.values())]
     if len(best) > 1:
         raise ConfigError(
             f"{file} has {len(best)} columns that fit equally, {', '.join(field.name for field in best)}; "
-            f"choose one with {flag}"
+            f"choose one with {role.flag}"
         )
     return best[0] if best else None
+
+
+def _only(schema: pa.Schema, file: str, name: str) -> pa.Field:
+    """Give the column called `name`. Raises ConfigError where there are two: no reader tells them apart."""
+    count = schema.names.count(name)
+    if count > 1:
+        raise ConfigError(f"{file} has {count} columns called {name!r}; rename all but one of them")
+    return schema.field(name)
 
 
 def _image_rank(field: pa.Field) -> tuple[int, int] | None:
@@ -132,7 +151,7 @@ def _image_rank(field: pa.Field) -> tuple[int, int] | None:
         return 0, _IMAGE_NAMES.index(name)
     if name in _MASK_NAMES or words & _MASK_WORDS:
         return None
-    if words & _OTHER_WORDS:
+    if words & _OTHER_WORDS or name in _KEY_NAMES:
         return 5, 0
     if words & _IMAGE_WORDS:
         return 1, 0
@@ -162,6 +181,11 @@ def _bytes_of(field: pa.Field) -> Column:
     return Column(field.name, "bytes" if pa.types.is_struct(field.type) else "")
 
 
+def _path_of(field: pa.Field) -> Column | None:
+    has_path = pa.types.is_struct(field.type) and field.type.get_field_index("path") >= 0
+    return Column(field.name, "path") if has_path and holds_keys(field.type.field("path").type) else None
+
+
 def _holds_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type)
@@ -172,9 +196,21 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _holds_keys(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
-
-
 def _described(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Role:
+    """How a column is chosen for something: by which flag, else by what rank, among those that fit; what it takes."""
+
+    flag: str
+    rank: Callable[[pa.Field], tuple[int, int] | None]
+    fits: Callable[[pa.DataType], bool]
+    takes: str
+
+
+_ENCODED = "binary, or a struct with `bytes`"
+_IMAGES = _Role(flag="--image-column", rank=_image_rank, fits=_holds_images, takes=_ENCODED)
+_MASKS = _Role(flag="--mask-column", rank=_mask_rank, fits=_holds_images, takes=_ENCODED)
+_KEYS = _Role(flag="--key-column", rank=_key_rank, fits=holds_keys, takes=KEYS)

@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from pipeline import storage
 from pipeline.data.rows import Row
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import PipelineError
 
 Encoded = bytes | PipelineError
 """The encoded bytes of a picture, or why there are none."""
@@ -28,6 +28,10 @@ BY_RULE = ColumnNames()
 """Nothing is chosen: the rule decides."""
 
 
+OUTPUT_FILES = "output files"
+"""Kind of the files that this project wrote, as they are counted where they lie in an input."""
+
+
 class Format(Protocol):
     """Read one kind of file. An instance is sent to workers, so it holds nothing but how to read."""
 
@@ -41,26 +45,21 @@ class Format(Protocol):
     """How its files are called in messages, in the plural."""
 
     is_shard: ClassVar[bool] = True
-    """Whether a file holds many pictures. It is then opened on the cluster to be indexed, and keys may repeat."""
+    """Whether a file holds many pictures. It is then opened on the cluster to be indexed."""
 
     whole_lists: ClassVar[bool] = False
     """Whether a list that `index` gives is fetched by one task: where a part of it costs as much as all of it."""
 
     describes: ClassVar[str] = ""
-    """Suffix of files that a file of the same name only describes, where both are there; mostly none."""
+    """Suffix of shards that a file of the same name only describes, where both are there; mostly none."""
 
     @property
     def index_id(self) -> str:
         """Name what decides an index besides the file's version; an index of another id is not used."""
         return ""
 
-    def with_columns(self, names: ColumnNames) -> Self:
-        """Read from these columns. Raises ConfigError where the format has no columns and some are chosen."""
-        if names != BY_RULE:
-            raise ConfigError(
-                "--image-column, --key-column and --mask-column choose among the columns of a table, and the input is "
-                f"{self.files}; leave them out"
-            )
+    def with_columns(self, names: ColumnNames) -> Self:  # noqa: ARG002  # for those who need it
+        """Read from these columns, where files of the format have some."""
         return self
 
     def check(self, entry: storage.Entry, *, labelled: bool = False) -> str:  # noqa: ARG002  # for those who need it
@@ -74,6 +73,7 @@ class Format(Protocol):
             what a person should know of how it is read; mostly nothing.
 
         Raises:
+            NoInputError: this file is no input.
             ConfigError: no file like it can be read.
             ShardError: this one is damaged.
             StorageError: the storage does not answer, or refuses to.
@@ -84,11 +84,14 @@ class Format(Protocol):
         """Find the pictures of one file, in lists that are best fetched together.
 
         Yields:
-            Rows of MANIFEST, made with `rows.listed(entry)`: the key, and where in the file the bytes are.
+            Rows of MANIFEST: the key, and where in the file the bytes are. They are made with `rows.listed(entry)` for
+            a file that is an image; with `rows.within(entry, name)` and `rows.numbered(entry, place)` for one in a
+            shard, with a name and without.
 
         Raises:
             ShardError: the rest of the file cannot be read, or it is not the one that was listed.
-            ConfigError: the file holds no pictures.
+            NoInputError: the file is none that is read.
+            ConfigError: it cannot be told what in the file to read.
             StorageError: the storage does not answer, or refuses to.
         """
         ...

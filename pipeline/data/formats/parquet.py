@@ -4,21 +4,31 @@ Where pages carry checksums they are verified. A file is read by exact ranges: k
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
 import pyarrow.parquet as pq
 
-from pipeline import storage
+from pipeline import masks, storage
 from pipeline.data.formats.columns import Column, Columns, choose_columns
-from pipeline.data.formats.format import BY_RULE, ColumnNames, Encoded, Fetched, Format, Location, Pair
+from pipeline.data.formats.format import (
+    BY_RULE,
+    OUTPUT_FILES,
+    ColumnNames,
+    Encoded,
+    Fetched,
+    Format,
+    Location,
+    Pair,
+)
+from pipeline.data.formats.key_values import texts
 from pipeline.data.formats.shard import by_file, damage_as_shard_error, opened
-from pipeline.data.rows import Row, listed
-from pipeline.errors import ConfigError, ShardError
+from pipeline.data.rows import Row, numbered, within
+from pipeline.errors import ConfigError, NoInputError, OutputError, ShardError
 
 _KIND = "Parquet file"
-_RULE = 2
+_RULE = 3
 """Number of the rule in columns.py, counted up when it chooses other columns for some file."""
 
 _ROWS_AT_ONCE = 64
@@ -61,12 +71,11 @@ class Parquet(Format):
         with _file(entry.uri, entry.version) as file:
             columns = self._columns(file, entry.uri, labelled=True)
             assert columns.mask is not None
-            images, masks = (Parquet(ColumnNames(image=column.name)) for column in (columns.image, columns.mask))
+            image, mask = (Parquet(ColumnNames(image=column.name)) for column in (columns.image, columns.mask))
             for row in (row for rows in _index(file, entry, columns) for row in rows):
-                numbered = f"{entry.key}#{row['row']}"
-                own = columns.key is not None and not columns.key.field and row["key"] != numbered
-                name = f"{entry.key}#{row['key']}" if own else numbered
-                yield Pair(name, Location.of(images, entry, row), Location.of(masks, entry, row))
+                own = columns.key is not None and not columns.key.field
+                name = row["key"] if own else numbered(entry, row["row"])["key"]
+                yield Pair(name, Location.of(image, entry, row), Location.of(mask, entry, row))
 
     def fetch(self, root: str, rows: Sequence[Row]) -> Iterator[Fetched]:
         """See Format. Damage costs the rows of its row group; the others are read."""
@@ -76,7 +85,13 @@ class Parquet(Format):
                 yield [(by_number[number], image) for number, image in images.items()]
 
     def _columns(self, file: pq.ParquetFile, uri: str, *, labelled: bool = False) -> Columns:
-        return choose_columns(file.schema_arrow, storage.redact(uri), self.names, labelled=labelled)
+        """Choose the columns. Raises NoInputError for a table that a run has written, whatever it is called now."""
+        schema = file.schema_arrow
+        with suppress(OutputError):
+            note = masks.DatasetInfo.from_metadata(schema.metadata)
+            what = f"{storage.redact(uri)} has the note of the run {note.run_id}: an output is no input"
+            raise NoInputError(what, OUTPUT_FILES)
+        return choose_columns(schema, storage.redact(uri), self.names, labelled=labelled)
 
     def _images(self, uri: str, version: str, numbers: Collection[int]) -> Iterator[dict[int, Encoded]]:
         """Read the rows of these numbers, some at a time, each exactly once: its image, or what was in the way."""
@@ -98,17 +113,15 @@ class Parquet(Format):
 
 def _index(file: pq.ParquetFile, entry: storage.Entry, columns: Columns) -> Iterator[list[Row]]:
     """List the rows of each row group. Raises ShardError where the column of keys is damaged or has another count."""
-    described = listed(entry)
     for group, numbers in enumerate(_row_numbers(file, columns.image, entry.uri)):
-        keys: list[str | None] = [None] * len(numbers)
+        names: list[str | None] = [None] * len(numbers)
         if columns.key:
             batches = file.iter_batches(row_groups=[group], columns=[columns.key.path])
-            values = [value for batch in batches for value in columns.key.of(batch).to_pylist()]
-            keys = [None if value is None else str(value) for value in values]
-        if len(keys) != len(numbers):
-            raise ShardError(_short(entry.uri, group, len(numbers), len(keys)))
-        named = zip(numbers, keys, strict=True)
-        yield [described | {"key": f"{entry.key}#{n}" if key is None else key, "row": n} for n, key in named]
+            names = [name for batch in batches for name in texts(columns.key.of(batch))]
+        if len(names) != len(numbers):
+            raise ShardError(_short(entry.uri, group, len(numbers), len(names)))
+        named = zip(numbers, names, strict=True)
+        yield [(numbered(entry, n) if name is None else within(entry, name)) | {"row": n} for n, name in named]
 
 
 def _group_images(

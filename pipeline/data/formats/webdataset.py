@@ -14,7 +14,7 @@ from pipeline.data.formats.format import Encoded, Fetched, Format, Pair
 from pipeline.data.formats.pairing import paired_by_name
 from pipeline.data.formats.shard import by_file, check_unchanged, opened
 from pipeline.data.grouping import fetched_together
-from pipeline.data.rows import Row, failure, listed, printable
+from pipeline.data.rows import Row, failure, printable, within
 from pipeline.errors import ShardError, StorageError
 from pipeline.images import EXTENSIONS
 
@@ -28,7 +28,7 @@ _MAX_SPAN_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True)
 class WebDataset(Format):
-    """A member's key is its name without the extension. Neighbouring members are fetched with one request."""
+    """A member is called by its name without the extension. Neighbouring members are fetched with one request."""
 
     name = "webdataset"
     suffixes = frozenset({".tar"})
@@ -82,7 +82,6 @@ def _members(entry: storage.Entry) -> Iterator[Row]:
         ShardError: the tar ends early, a header is damaged, or something else than archives follows its end.
         StorageError: the storage does not answer, or refuses to.
     """
-    described = listed(entry)
     with opened(entry.uri, entry.version, "tar", _READ_AHEAD_BYTES) as stream:
         end = stream.seek(0, os.SEEK_END)
         start: int | None = 0
@@ -94,7 +93,7 @@ def _members(entry: storage.Entry) -> Iterator[Row]:
                     if member.offset_data + member.size > end and not member.issparse():
                         raise tarfile.ReadError(f"it ends within {member.name}")
                     if not member.isdir():
-                        yield described | _member(member)
+                        yield _member(entry, member)
                 start = _next_archive(stream, archive.offset)
 
 
@@ -116,11 +115,11 @@ def _next_archive(stream: io.RawIOBase, mark: int) -> int | None:
     return mark + blocks * tarfile.BLOCKSIZE if rest else None
 
 
-def _member(member: tarfile.TarInfo) -> Row:
-    """Name, key and span of a member; what is no plain file fails: its bytes do not lie there in one piece."""
+def _member(entry: storage.Entry, member: tarfile.TarInfo) -> Row:
+    """Describe a member; what is no plain file fails: its bytes do not lie there in one piece."""
     path = PurePosixPath(member.name)
-    key = printable(str(path.with_suffix("") if path.name else path))
-    row = {"name": member.name, "key": key, "offset": member.offset_data, "length": member.size}
+    row = within(entry, printable(str(path.with_suffix("") if path.name else path)))
+    row |= {"name": member.name, "offset": member.offset_data, "length": member.size}
     if member.isfile() and not member.issparse():
         return row
     message = f"{member.name} is a link, a device or a sparse file, and holds no image as it is; store the image itself"

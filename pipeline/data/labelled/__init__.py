@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pipeline import storage
-from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames
+from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, with_columns
 from pipeline.data.formats.format import LabelledFormat, Pair
 from pipeline.data.ignored import Ignored
 from pipeline.data.labelled import camvid, shards, voc
@@ -41,9 +41,9 @@ def list_pairs(
     Raises:
         StorageError: the data cannot be read, or there is no picture in that split.
         ShardError: a shard is damaged.
-        ConfigError: a shard has no pictures or no masks, or several columns that could be either.
+        ConfigError: a shard has no masks, or several columns that could be either.
     """
-    reader = FORMATS["images" if layout in _FOLDERS else layout].with_columns(columns)
+    [reader] = with_columns([FORMATS["images" if layout in _FOLDERS else layout]], columns)
     ignored = Ignored()
     if layout in _FOLDERS:
         listed = _FOLDERS[layout](root, split, ignored)
@@ -53,7 +53,10 @@ def list_pairs(
     for line in ignored.lines():
         tell(line)
     if not pairs:
-        raise StorageError(f"no pictures of the split {split!r} at {storage.redact(root)} in the layout {layout}")
+        passed = "; ".join(["", *ignored.lines()])
+        raise StorageError(
+            f"no pictures of the split {split!r} at {storage.redact(root)} in the layout {layout}{passed}"
+        )
     counts = Counter(pair.key for pair in pairs)
     return [
         pair if counts[pair.key] == 1 else replace(pair, problem=f"{counts[pair.key]} samples have this name")

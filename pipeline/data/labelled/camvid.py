@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from pipeline import storage
+from pipeline.data.files import input_files
 from pipeline.data.formats.format import Location, Pair
 from pipeline.data.formats.images import Images
 from pipeline.data.ignored import Ignored
@@ -29,11 +30,11 @@ def pairs(root: str, split: str, ignored: Ignored) -> Iterator[Pair]:
     A file of another kind is a pair too where a mask has its name and no picture has: it is an error when it is
     decoded, not left out.
     """
-    annotated = storage.list_files(storage.join(root, f"{split}annot"), ignored.add)
+    annotated = input_files(storage.join(root, f"{split}annot"), ignored.add)
     masks = {_stem(entry.key): _location(entry) for entry in annotated}
     if not masks:
         raise StorageError(f"no masks at {storage.redact(storage.join(root, f'{split}annot'))}")
-    entries = list(storage.list_files(storage.join(root, split), ignored.add))
+    entries = list(input_files(storage.join(root, split), ignored.add))
     pictures = Counter(_stem(entry.key) for entry in entries if _is_picture(entry.key))
     for entry in entries:
         name = _stem(entry.key)

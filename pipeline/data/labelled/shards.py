@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
-from pipeline import storage
+from pipeline.data.files import input_files
 from pipeline.data.formats import format_of
 from pipeline.data.formats.format import Format, LabelledFormat, Pair
 from pipeline.data.ignored import Ignored
 from pipeline.data.labelled.splits import in_split
 from pipeline.data.rows import name_problem, printable
+from pipeline.errors import NoInputError
 
 
 def pairs(reader: Format, root: str, split: str, ignored: Ignored, tell: Callable[[str], None]) -> Iterator[Pair]:
@@ -17,17 +18,17 @@ def pairs(reader: Format, root: str, split: str, ignored: Ignored, tell: Callabl
         reader: of the shards.
         root: folder or prefix of the data.
         split: whose shards are taken.
-        ignored: counts the files of the split that are no such shards.
+        ignored: counts the files of the split that are no such shards, or hold no pictures.
         tell: is given a line on how the first shard is read, where there is something to know.
 
     Raises:
         ShardError: a shard is damaged.
-        ConfigError: a shard holds no pictures, or no masks.
+        ConfigError: a shard holds no masks, or its columns cannot be told.
         StorageError: the storage does not answer.
     """
     assert isinstance(reader, LabelledFormat)
     first = True
-    for entry in storage.list_files(root, ignored.add):
+    for entry in input_files(root, ignored.add):
         if not in_split(entry.key, split):
             continue
         own = format_of(entry.key)
@@ -37,7 +38,10 @@ def pairs(reader: Format, root: str, split: str, ignored: Ignored, tell: Callabl
         if problem := name_problem(entry):
             yield Pair(printable(entry.key), None, None, str(problem))
             continue
-        if first and (reading := reader.check(entry, labelled=True)):
-            tell(reading)
-        first = False
-        yield from reader.pairs(entry)
+        try:
+            if first and (reading := reader.check(entry, labelled=True)):
+                tell(reading)
+            first = False
+            yield from reader.pairs(entry)
+        except NoInputError as error:
+            ignored.add_no_input(error)
