@@ -1,6 +1,6 @@
 # make demo: install, segment generated scenes, show what the CRF gains.  make test: install, lint, type-check, test.
 # make sanitize: the CRF's compiled core under AddressSanitizer and UBSan.
-# make chaos: break what can break, for an hour or more.  make fuzz: read a hundred thousand damaged files.
+# make chaos: break what can break, for an hour or more.  make fuzz: read a hundred thousand damaged files and odd inputs.
 # make benchmarks: see that each benchmark runs, over a handful of images.
 PYTHON ?= python3
 VENV := .venv
@@ -28,7 +28,7 @@ chaos: $(VENV)/.installed-test
 	$(BIN)/python -m tests.chaos.random_kills
 
 fuzz: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m long tests/test_fuzz.py
+	$(BIN)/python -m pytest -m long tests/test_fuzz.py tests/test_fuzz_inputs.py
 
 benchmarks: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "long or not long" tests/test_benchmarks.py tests/integration/test_train.py -k "benchmark"

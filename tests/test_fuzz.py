@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -19,6 +19,7 @@ from pipeline.data.index import index_shard
 from pipeline.errors import ImageError, WeightsError
 from pipeline.models.checkpoints import caffe
 from tests.helpers.caffe_writer import MODERN, V1, V1_UNPACKED, field
+from tests.helpers.fuzzing import tried
 from tests.helpers.shards import tar_bytes
 
 MAX_PIXELS = 10_000
@@ -138,12 +139,4 @@ def network_or_error(data: bytes) -> None:
 def test_any_bytes_give_something_sound_or_an_error_of_ours(
     files: Callable[[], Sequence[bytes]], check: Callable[[bytes], None], inputs: int
 ) -> None:
-    tried = settings(
-        max_examples=inputs,
-        deadline=None,
-        database=None,
-        print_blob=True,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-    )
-    tried(given(damaged(files()))(check))()
+    tried(inputs)(given(damaged(files()))(check))()
