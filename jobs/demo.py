@@ -4,6 +4,7 @@ Needs neither a bucket nor a network. The job runs twice, without and with the d
 """
 
 import io
+import posixpath
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -107,7 +108,7 @@ def _first_images(uri: str, count: int) -> Iterator[tuple[str, NDArray[np.uint8]
         for member in archive.getmembers()[:count]:
             stream = archive.extractfile(member)
             if stream is not None:
-                yield member.name.removesuffix(".jpg"), images.decode(stream.read())
+                yield f"{posixpath.basename(shard)}/{member.name.removesuffix('.jpg')}", images.decode(stream.read())
 
 
 if __name__ == "__main__":

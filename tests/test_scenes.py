@@ -85,8 +85,8 @@ def test_shards_hold_pictures_and_the_truth_is_apart(tmp_path):
     image, truth = scene(9)
     assert np.abs(decoded.astype(int) - image).mean() < 6
     true_masks = dict(masks.read(storage.join(str(tmp_path), "truth")))
-    assert {f"{key}.jpg" for key in true_masks} == set(pictures)
-    np.testing.assert_array_equal(true_masks["scene-00000009"], truth)
+    assert {f"{key.split('/')[1]}.jpg" for key in true_masks} == set(pictures)
+    np.testing.assert_array_equal(true_masks["scenes-00001.tar/scene-00000009"], truth)
 
 
 def test_the_same_scenes_make_the_same_shard(tmp_path):

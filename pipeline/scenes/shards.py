@@ -23,8 +23,9 @@ Example = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
 def write_shards(uri: str, count: int, seed: int = 0, per_shard: int = 100) -> None:
     """Write the scenes of seeds `seed` .. `seed + count - 1`.
 
-    The pictures go to URI/images/scenes-00000.tar and on, members KEY.jpg; the truth to URI/truth/scenes-00000.parquet
-    and on, in the columns `key` and `mask` of the masks' schema: `pipeline.masks.read(URI/truth)` streams it.
+    The pictures go to URI/images/scenes-00000.tar and on, members NAME.jpg; the truth to URI/truth/scenes-00000.parquet
+    and on, in the columns `key` and `mask` of the masks' schema: `pipeline.masks.read(URI/truth)` streams it, under the
+    keys that a run over the pictures gives its masks, as in scenes-00000.tar/NAME.
 
     Raises:
         ConfigError: `count`, `seed` or `per_shard` out of range.
@@ -37,25 +38,26 @@ def write_shards(uri: str, count: int, seed: int = 0, per_shard: int = 100) -> N
     for shard, first in enumerate(range(seed, seed + count, per_shard)):
         seeds = range(first, min(first + per_shard, seed + count))
         examples = [(f"scene-{number:08d}", *scene(number)) for number in seeds]
-        storage.put_whole(storage.join(uri, IMAGES, f"scenes-{shard:05d}.tar"), _tar(examples))
-        storage.put_whole(storage.join(uri, TRUTH, f"scenes-{shard:05d}.parquet"), _table(examples, seed))
+        name = f"scenes-{shard:05d}"
+        storage.put_whole(storage.join(uri, IMAGES, f"{name}.tar"), _tar(examples))
+        storage.put_whole(storage.join(uri, TRUTH, f"{name}.parquet"), _table(examples, f"{name}.tar", seed))
 
 
 def _tar(examples: list[Example]) -> bytes:
     """Make a tar of JPEG files, the same bytes for the same scenes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for key, image, _ in examples:
+        for name, image, _ in examples:
             jpeg = io.BytesIO()
             Image.fromarray(image).save(jpeg, "JPEG", quality=JPEG_QUALITY)
-            member = tarfile.TarInfo(f"{key}.jpg")
+            member = tarfile.TarInfo(f"{name}.jpg")
             member.size = jpeg.tell()
             tar.addfile(member, io.BytesIO(jpeg.getvalue()))
     return buffer.getvalue()
 
 
-def _table(examples: list[Example], seed: int) -> bytes:
-    """Make a Parquet file of the scenes' true masks."""
+def _table(examples: list[Example], shard: str, seed: int) -> bytes:
+    """Make a Parquet file of the true masks of a shard's scenes."""
     palette = masks.pascal_palette(len(CLASSES))
     info = masks.DatasetInfo(
         classes=CLASSES,
@@ -67,7 +69,10 @@ def _table(examples: list[Example], seed: int) -> bytes:
         run_id=f"scenes-{seed}",
         created=datetime.now(UTC).isoformat(),
     )
-    rows = [(key, {"bytes": masks.encode(truth, palette), "path": f"{key}.png"}) for key, _, truth in examples]
+    rows = [
+        (f"{shard}/{name}", {"bytes": masks.encode(truth, palette), "path": f"{name}.png"})
+        for name, _, truth in examples
+    ]
     schema = TRUTH_SCHEMA.with_metadata(info.to_metadata(TRUTH_SCHEMA))
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema), buffer)
