@@ -29,7 +29,7 @@ from benchmarks.bare_loops import STAGES, Loop, Task, Workers, chunks_of
 from benchmarks.job_run import DRIVER, IDLE, MACHINE, OTHERS, RAY, REFINE, SEGMENT, TASKS, TRACKER, JobRun, run_job
 from benchmarks.table import markdown, number
 from pipeline import masks, storage
-from pipeline.batch.config import DEFAULT_MODEL, RunConfig
+from pipeline.batch.config import RunConfig
 from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.models import Inference
@@ -37,6 +37,7 @@ from pipeline.refine import RefineConfig
 from pipeline.runtime.plan import CPU_BATCH, Plan
 from pipeline.storage import Uri
 
+DEFAULT_MODEL = Uri("scenes")
 Samples = dict[tuple[str, str], list[float]]
 """(what, unit) to its value in each repetition."""
 

@@ -149,7 +149,7 @@ def list_prefix(prefix: str, manifest: str) -> Measured:
 
 def run_job(prefix: str, output: str) -> Measured:
     """Run the job over `prefix`; this process is its driver."""
-    ready = check(RunConfig(input=Uri(prefix), output=Uri(output), error_budget=1.0))
+    ready = check(RunConfig(input=Uri(prefix), output=Uri(output), model=Uri("scenes"), error_budget=1.0))
     return measure(lambda: segment(ready).listed)
 
 

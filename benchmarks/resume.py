@@ -75,7 +75,7 @@ def _rerun(base: str, count: int) -> Measured:
 
 def commit_rows(prefix: str, output: str) -> None:
     """Write an error row for each object below `prefix`, as a run of the job over them commits it."""
-    note = dataset_info(check(RunConfig(input=Uri(prefix), output=Uri(output))))
+    note = dataset_info(check(RunConfig(input=Uri(prefix), output=Uri(output), model=Uri("scenes"))))
     failure = rows.failure("decode", ImageError("not an image"))
     entries = storage.list_files(prefix)
     files = 0

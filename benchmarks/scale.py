@@ -151,7 +151,13 @@ def run(config: ScaleBenchmark, folder: Path, answer: Connection) -> None:
     vars(graph).update(SegmentStage=segmenter, RefineStage=refiner)
     refine = RefineConfig(device="cpu")
     ready = check(
-        RunConfig(input=Uri(f"{folder}/in"), output=Uri(f"{folder}/out"), input_format="parquet", refine=refine)
+        RunConfig(
+            input=Uri(f"{folder}/in"),
+            output=Uri(f"{folder}/out"),
+            model=Uri("scenes"),
+            input_format="parquet",
+            refine=refine,
+        )
     )
     summaries: list[Summary] = []
 

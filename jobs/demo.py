@@ -65,7 +65,8 @@ def demo(config: DemoConfig) -> str:
     for name, refine in runs.items():
         say(f"segmenting them, {'with' if name == 'refined' else 'without'} the dense CRF")
         source = storage.join(scenes, "images")
-        segment(check(RunConfig(input=Uri(source), output=Uri(storage.join(output, name)), refine=refine)))
+        place = Uri(storage.join(output, name))
+        segment(check(RunConfig(input=Uri(source), output=place, model=Uri("scenes"), refine=refine)))
     truth = dict(masks.read(storage.join(scenes, "truth")))
     predicted = {name: dict(masks.read(storage.join(output, name))) for name in runs}
     before, after = (100 * score(truth, predicted[name]).mean_iou for name in ("network", "refined"))

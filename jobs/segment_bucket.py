@@ -1,4 +1,4 @@
-"""Segment every image of a bucket: `python jobs/segment_bucket.py --input URI --output URI`.
+"""Segment every image of a bucket: `python jobs/segment_bucket.py --input URI --output URI --model NAME_OR_URI`.
 
 Also `ray job submit --working-dir . -- python jobs/segment_bucket.py ...`. The last line of stdout is the run's
 summary. Exit codes: 0 done; 3 more failures than the error budget allows, at the end or of all that is to do; 2

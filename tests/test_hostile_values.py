@@ -90,7 +90,7 @@ def told(job: Job, *flags: str) -> str:
 
 LABELLED = ("--data=data", "--data_format=camvid")
 JOBS: dict[str, tuple[Job, Any, tuple[str, ...]]] = {
-    "segment_bucket": (segment_bucket.main, RunConfig, ("--input=in", "--output=out")),
+    "segment_bucket": (segment_bucket.main, RunConfig, ("--input=in", "--output=out", "--model=scenes")),
     "evaluate": (evaluate.main, EvaluateConfig, (*LABELLED, "--model=street")),
     "search_crf": (search_crf.main, SearchConfig, (*LABELLED, "--model=street", "--output=found")),
     "train": (train.main, TrainConfig, (*LABELLED, "--output=runs", "--recipe.freeze_bn=false")),
@@ -206,7 +206,7 @@ def jobs_that_read(content: bytes, place: Path) -> Iterator[tuple[Job, list[str]
     yield verify_output.main, ["verified", "--repair"]
     for suffix, layout in (("jpg", "images"), ("tar", "webdataset"), ("parquet", "parquet")):
         put(f"{layout}/val.{suffix}")
-        yield segment_bucket.main, [f"--input={layout}", "--output=out"]
+        yield segment_bucket.main, [f"--input={layout}", "--output=out", "--model=scenes"]
         if layout != "images":
             yield evaluate.main, [f"--data={layout}", f"--data_format={layout}", "--model=street"]
 
@@ -227,7 +227,7 @@ def test_no_file_that_a_flag_names_ends_in_a_traceback(name: str, place: Path) -
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(flags: list[str], message: str) -> None:
-    assert told(segment_bucket.main, "--input=in", "--output=out", *flags) == f"{message}\n"
+    assert told(segment_bucket.main, "--input=in", "--output=out", "--model=scenes", *flags) == f"{message}\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -1,7 +1,7 @@
 """Submit the night's run to a Ray cluster, follow it to its end, and return its exit code.
 
     RAY_API_SERVER_ADDRESS=http://HEAD:8265 python infra/nightly/run_night.py --working-dir . -- \
-        python jobs/segment_bucket.py --input URI --output URI
+        python jobs/segment_bucket.py --input URI --output URI --model NAME_OR_URI
 
 The submission's id follows from the night, so that two starts in one night are one run. A run that fails is submitted
 once more, and continues from what it has committed. SIGTERM and Ctrl-C stop the run too. Exit codes: the run's own; 1

@@ -16,8 +16,6 @@ from pipeline.models.inference import Inference
 from pipeline.refine import RefineConfig
 from pipeline.storage import StorageConfig, Uri
 
-DEFAULT_MODEL = Uri("scenes")
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(StorageConfig, ColumnFlags):
@@ -26,7 +24,8 @@ class RunConfig(StorageConfig, ColumnFlags):
     Args:
         input: folder, prefix, glob or file of images, WebDataset tars or Parquet with encoded images; a path or URI.
         output: folder or prefix for masks/, errors/ and _runs/; a run continues what is there.
-        model: a built-in name, a name of the zoo, or the path or URI of a weights file.
+        model: a built-in name, a name of the zoo, or the path or URI of a weights file; without it the job says what
+            there is.
         input_format: the one format that is read; auto reads all, told apart by their names.
         limit: take only the first N images of the listing.
         error_budget: share of failed images, 0 to 1, above which the exit code is 3; a run stops early where its
@@ -42,7 +41,7 @@ class RunConfig(StorageConfig, ColumnFlags):
 
     input: Uri
     output: Uri
-    model: Uri = DEFAULT_MODEL
+    model: Uri | None = None
     input_format: InputFormat = "auto"
     limit: int | None = None
     error_budget: float = 0.01

@@ -6,6 +6,7 @@ from pipeline import masks, models, storage
 from pipeline.batch.config import RunConfig
 from pipeline.batch.monitoring.cost import Prices, read_prices
 from pipeline.data.source import Source, open_source
+from pipeline.errors import ConfigError
 from pipeline.images import max_encoded_bytes
 from pipeline.models import SegmentationModel
 from pipeline.refine import Refiner, make_refiner
@@ -29,7 +30,11 @@ def check(config: RunConfig) -> Preflight:
     Raises:
         PipelineError: whatever makes the run impossible.
     """
-    config = config.resolved()
+    if config.model is None:
+        raise ConfigError(
+            f"a run names its model: give --model one of these, or weights of yours:\n{models.overview()}"
+        )
+    name, config = config.model, config.resolved()
     source = replace(
         open_source(config.input, config.input_format, config.output, config.columns),
         index="" if config.dry_run else storage.join(config.output, masks.INDEX_FOLDER),
@@ -39,7 +44,7 @@ def check(config: RunConfig) -> Preflight:
         say(line)
     if not config.dry_run:
         storage.probe_writable(config.output)
-    model = models.load(config.model)
+    model = models.load(name)
     config.inference.tiling(model)
     prices = read_prices(config.prices) if config.prices else None
     refiner = make_refiner(config.refine, model.card.crf)

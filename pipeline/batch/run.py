@@ -161,6 +161,9 @@ class _Run:
         return Summary(
             run_id=self.info.run_id,
             generation=self.info.generation,
+            model=self.info.model,
+            network=self.info.network,
+            adapter=self.info.adapter,
             listed=self.listing.listed,
             skipped=self.listing.skipped,
             segmented=segmented,
@@ -193,6 +196,9 @@ def forecast(ready: Preflight) -> Forecast:
         to_do=listing.listed - listing.skipped,
         ignored=dict(listing.ignored.counts),
         generation=info.generation,
+        model=info.model,
+        network=info.network,
+        adapter=info.adapter,
         output=storage.redact(ready.config.output),
     )
 
@@ -233,6 +239,8 @@ def dataset_info(ready: Preflight) -> DatasetInfo:
         palette=tuple((int(r), int(g), int(b)) for r, g, b in model.palette),
         model=model.card.name,
         model_digest=model.digest,
+        network=model.network,
+        adapter=model.adapter,
         crf=noted(ready.refiner),
         generation=generation(model.digest, ready.config.inference, ready.refiner.fingerprint()),
         run_id=new_run_id(),

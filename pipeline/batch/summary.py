@@ -15,7 +15,7 @@ class Summary:
 
     Attributes:
         run_id: names the run's files.
-        generation: of the rows it added, as in masks.DatasetInfo.
+        generation, model, network, adapter: of the rows it added, as in masks.DatasetInfo.
         listed: images in the input.
         skipped: of these, images that had their row in the output before the run.
         segmented: rows the run added to masks/.
@@ -33,6 +33,9 @@ class Summary:
 
     run_id: str
     generation: str
+    model: str
+    network: str
+    adapter: str
     listed: int
     skipped: int
     segmented: int
@@ -79,7 +82,7 @@ class Forecast:
     """The work that a run would do, the last line of a dry run's stdout; counts as in Summary, `to_do` images to do.
 
     Attributes:
-        generation: of the rows the run would add, as in masks.DatasetInfo.
+        generation, model, network, adapter: of the rows the run would add, as in masks.DatasetInfo.
     """
 
     listed: int
@@ -87,6 +90,9 @@ class Forecast:
     to_do: int
     ignored: Mapping[str, int]
     generation: str
+    model: str
+    network: str
+    adapter: str
     output: str
 
     def to_json(self) -> str:

@@ -82,6 +82,8 @@ class DatasetInfo:
         palette: (R, G, B) of each class.
         model: name of the model.
         model_digest: hex sha256 of its weights.
+        network: what computed the logits, such as "resnet101, aspp"; empty in files written before this was noted.
+        adapter: what ran a network of another framework, "none" for the project's own.
         crf: the dense CRF's parameters, None for the plain argmax, {name: parameters} for any other refiner.
         generation: hex digest of all that decides a mask: weights, inference settings and refiner.
         run_id: the run that wrote the file.
@@ -101,6 +103,8 @@ class DatasetInfo:
     created: str
     input: str = ""
     image_column: str = ""
+    network: str = ""
+    adapter: str = "none"
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

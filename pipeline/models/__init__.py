@@ -2,6 +2,7 @@
 
 from pipeline.models.architecture import ARCHITECTURES, Architecture
 from pipeline.models.card import ModelCard
+from pipeline.models.catalogue import overview
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.inference import Inference, Predictor
 from pipeline.models.loading import build, built_in_names, load
@@ -18,4 +19,5 @@ __all__ = [
     "build",
     "built_in_names",
     "load",
+    "overview",
 ]

@@ -29,6 +29,16 @@ class SegmentationModel(nn.Module):
         self.head = card.architecture.build_head(len(card.classes))
 
     @property
+    def network(self) -> str:
+        """Name what computes the logits: the backbone and the head."""
+        return f"{self.card.architecture.backbone}, {self.card.architecture.head}"
+
+    @property
+    def adapter(self) -> str:
+        """Name what runs it; the networks of this project need none."""
+        return "none"
+
+    @property
     def stride(self) -> int:
         """Return the output stride, in pixels."""
         return self.card.architecture.stride

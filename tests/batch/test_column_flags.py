@@ -26,7 +26,7 @@ def put(folder: Path, **columns: object) -> Path:
 
 def test_the_job_says_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = put(tmp_path / "in", image=[b"x"], id=["a"], note=["b"])
-    flags = [f"--input={folder}", f"--output={tmp_path}/out"]
+    flags = [f"--input={folder}", f"--output={tmp_path}/out", "--model=scenes"]
     check(parse(RunConfig, "", flags))
     columns, keys = capsys.readouterr().err.splitlines()
     assert columns == f"{folder}/train.parquet: images from column `image`, keys from `id`"
@@ -48,7 +48,7 @@ def test_what_cannot_be_read_ends_with_2_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
 ) -> None:
     folder = put(tmp_path / "in", left=[b"x"], right=[b"y"], id=["a"])
-    assert segment_bucket.main([f"--input={folder}", f"--output={tmp_path}/out", *flags]) == 2
+    assert segment_bucket.main([f"--input={folder}", f"--output={tmp_path}/out", "--model=scenes", *flags]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -21,6 +21,9 @@ def summary(**counts: int) -> Summary:
         "images_per_second": 2.0,
         "cost": None,
         "ignored": {},
+        "model": "m",
+        "network": "n",
+        "adapter": "none",
     }
     return Summary(run_id="r", generation="g", output="o", node_seconds={}, plan=PLAN, **rest, **{"left": 0} | counts)
 

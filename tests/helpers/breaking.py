@@ -65,7 +65,15 @@ class Job:
 
     def start(self, *flags: str) -> None:
         """Start a driver."""
-        command = [sys.executable, "jobs/segment_bucket.py", "--input", f"{self.bucket}/in", "--output", self.output]
+        command = [
+            sys.executable,
+            "jobs/segment_bucket.py",
+            "--input",
+            f"{self.bucket}/in",
+            "--output",
+            self.output,
+            "--model=scenes",
+        ]
         self.driver = subprocess.Popen(
             [*command, "--commit-seconds=0.5", "--refine.backend=none", "--error-budget=1", *self._flags, *flags],
             cwd=ROOT,

@@ -13,10 +13,10 @@ from pipeline import storage
 
 
 def run_job(*flags: str) -> tuple[int, str, str]:
-    """Run the job; returns exit code, stdout and stderr."""
+    """Run the job, with the model `scenes` where the flags name no other; returns exit code, stdout and stderr."""
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         try:
-            code = segment_bucket.main(list(flags))
+            code = segment_bucket.main(["--model=scenes", *flags])
         except SystemExit as end:  # as argparse ends
             code = int(end.code or 0)
     return code, out.getvalue(), err.getvalue()

@@ -141,10 +141,23 @@ def test_entrypoint_keeps_a_prefix_with_a_space_in_one_piece(built: dict[str, An
     """Ray gives it to a shell, here one whose `python` only says what it was given."""
     (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (tmp_path / "python").chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "INPUT": "s3://a/my photos/", "OUTPUT": "s3://b/x $1"}
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "INPUT": "s3://a/my photos/",
+        "OUTPUT": "s3://b/x $1",
+        "MODEL": "a b",
+    }
     entrypoint = built["RayJob"]["spec"]["entrypoint"]
     given = subprocess.check_output(["/bin/sh", "-c", entrypoint], env=environment, text=True).splitlines()
-    assert given == ["jobs/segment_bucket.py", "--input", "s3://a/my photos/", "--output", "s3://b/x $1"]
+    assert given == [
+        "jobs/segment_bucket.py",
+        "--input",
+        "s3://a/my photos/",
+        "--output",
+        "s3://b/x $1",
+        "--model",
+        "a b",
+    ]
 
 
 def test_a_run_that_never_starts_ends_and_one_that_lists_keeps_its_workers(built: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ def test_the_main_job_runs_tonight_and_the_webhook_gets_its_summary(
         storage.put_whole(f"{tmp_path}/in put/{i}.jpg", jpeg(photo(i, 40, 56)))
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", head)
     job = ["python", "jobs/segment_bucket.py", "--input", f"{tmp_path}/in put", "--output", f"{tmp_path}/out"]
+    job.append("--model=scenes")
     evening = datetime.now(UTC)
     assert run_night.main(["--working-dir", str(ROOT), "--", *job, "--refine.backend", "none"]) == 0
     assert "3 images listed" in capfd.readouterr().out
@@ -91,7 +92,7 @@ def test_a_job_submitted_by_hand_gives_the_same_result(head: str, bucket: str) -
     submit = [
         *(str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", head, "--working-dir", "."),
         *("--runtime-env-json", json.dumps({"env_vars": variables}), "--"),
-        *("python", "jobs/segment_bucket.py", "--input", f"{bucket}/in", "--output", f"{bucket}/out"),
+        *("python", "jobs/segment_bucket.py", "--input", f"{bucket}/in", "--output", f"{bucket}/out", "--model=scenes"),
     ]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"}
     done = subprocess.run(submit, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)

@@ -103,7 +103,10 @@ def test_the_output_holds_scores_table_and_plots(scenes: str, of_model: dict[str
 def test_masks_of_the_main_job_score_as_the_model_does(scenes: str, of_model: dict[str, Any]) -> None:
     """And of other data: what has no counterpart is named."""
     run = RunConfig(
-        input=Uri(f"{scenes}/data/val"), output=Uri(f"{scenes}/masks"), inference=Inference(precision="float32")
+        input=Uri(f"{scenes}/data/val"),
+        output=Uri(f"{scenes}/masks"),
+        model=Uri("scenes"),
+        inference=Inference(precision="float32"),
     )
     segment(check(run))
     masks = f"--masks={scenes}/masks"

@@ -1,5 +1,6 @@
 """jobs/segment_bucket.py as a person starts it: its messages, exit codes and interruption."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import s3fs
 
+from jobs import models, segment_bucket
 from pipeline import masks, storage
+from pipeline.models.catalogue import catalogue
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import last_line, rows, run_job, summary
 from tests.helpers.servers import LISTER_KEY, READER_KEY, SECRET
@@ -83,6 +86,38 @@ def test_bad_arguments_end_with_2_and_one_message(tmp_path: Path, flags: list[st
     assert "Traceback" not in err
 
 
+def test_without_a_model_the_run_ends_with_2_and_says_what_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(0)))
+    assert segment_bucket.main([f"--input={tmp_path}/in", f"--output={tmp_path}/out"]) == 2
+    out, err = capsys.readouterr()
+    first, *names = err.splitlines()
+    assert (out, first) == (
+        "",
+        "segment_bucket: a run names its model: give --model one of these, or weights of yours:",
+    )
+    assert "  street                             11 classes, from CamVid train, 367 frames of 480x360" in names
+    assert [line.split()[0] for line in names] == [one.name for one in catalogue() if one.classes]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_list_of_models_has_their_classes_licence_scores_and_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert models.main(["--json"]) == 0
+    listed = {one["name"]: one for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    street = listed["street"]
+    assert (street["kind"], len(street["classes"]), street["bytes"]) == (
+        "built in",
+        11,
+        Path(street["place"]).stat().st_size,
+    )
+    assert street["scores"]["mean IoU on CamVid val"] == 74.97
+    assert listed["resnet101-imagenet"]["kind"] == "backbone"
+    assert listed["deeplabv2-resnet101-voc"]["licence"] == "MIT"
+    assert models.main([]) == 0
+    assert "street (built in)\n  trained on: CamVid train" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("changes", "missing", "message"),
     [
@@ -138,7 +173,7 @@ def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:
     source = str(tmp_path / "in")
     for i in range(32):
         storage.put_whole(f"{source}/{i:03d}.jpg", jpeg(photo(i, 240, 320)))
-    flags = ("--input", source, "--output", f"{tmp_path}/out")
+    flags = ("--input", source, "--output", f"{tmp_path}/out", "--model=scenes")
     slowly = ("--refine.backend=pydensecrf", "--commit-seconds=2")  # enough to be interrupted in the middle
     process = start(*flags, *slowly)
     deadline = time.monotonic() + 300

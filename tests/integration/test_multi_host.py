@@ -102,7 +102,8 @@ def test_a_run_outlives_a_host_that_is_cut_off(site: Site) -> None:
     for n in range(COUNT):
         storage.put_whole(f"{bucket}/in/{n:03d}.jpg", jpeg(photo(n, 120, 160)))
     output = f"{bucket}/out"
-    job = site.submit("jobs/segment_bucket.py", f"--input={bucket}/in", f"--output={output}", "--commit-seconds=0.5")
+    flags = [f"--input={bucket}/in", f"--output={output}", "--model=scenes", "--commit-seconds=0.5"]
+    job = site.submit("jobs/segment_bucket.py", *flags)
     while not storage.exists(f"{output}/masks") and job.poll() is None:
         time.sleep(0.2)
     lost = site.workers[1]

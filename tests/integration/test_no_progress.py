@@ -36,7 +36,7 @@ LABELLED = ("--data={}/data", "--data-format=camvid")
 @pytest.mark.parametrize(
     ("main", "flags"),
     [
-        (segment_bucket.main, ("--input={}/in", "--output={}/out")),
+        (segment_bucket.main, ("--input={}/in", "--output={}/out", "--model=scenes")),
         (evaluate.main, (*LABELLED, "--model=scenes")),
         (search_crf.main, (*LABELLED, "--model=scenes", "--output={}/out")),
         (train.main, (*LABELLED, "--output={}/out", "--recipe.freeze_bn=false")),

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def run(source: str, output: str, **options: Any) -> Summary:
-    return segment(check(RunConfig(input=source, output=output, **options)))
+    return segment(check(RunConfig(input=source, output=output, model="scenes", **options)))
 
 
 def pictures(count: int) -> dict[str, bytes]:

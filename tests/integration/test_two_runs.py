@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("main", "flags", "folder", "place"),
     [
-        (segment_bucket.main, ("--input={}/in", "--output={}/out"), "out", "_runs/lock.json"),
+        (segment_bucket.main, ("--input={}/in", "--output={}/out", "--model=scenes"), "out", "_runs/lock.json"),
         (evaluate.main, (*LABELLED, "--model=scenes"), "out", "_lock.json"),
         (search_crf.main, (*LABELLED, "--model=scenes"), "out", "_lock.json"),
         (train.main, (*LABELLED, "--recipe.freeze_bn=false", "--name=streets"), "out/streets", "_lock.json"),

@@ -86,7 +86,12 @@ def test_a_load_that_keeps_the_order_leaves_no_order_to_the_next_run(
 
     monkeypatch.setattr(graph, "finished_blocks", noting)
     storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(0)))
-    config = RunConfig(input=Uri(f"{tmp_path}/in"), output=Uri(f"{tmp_path}/out"), refine=RefineConfig(backend="none"))
+    config = RunConfig(
+        input=Uri(f"{tmp_path}/in"),
+        output=Uri(f"{tmp_path}/out"),
+        model=Uri("scenes"),
+        refine=RefineConfig(backend="none"),
+    )
     assert segment(check(config)).segmented == 1
     assert seen == [False]
     assert state() == before

@@ -40,6 +40,11 @@ def save(model: SegmentationModel, uri: str, *, half: bool = False) -> None:
     storage.put_whole(uri, data)
 
 
+def card_fields(stored: dict[str, object]) -> dict[str, object]:
+    """Return a stored card's own fields, without the digest of the weights beside it."""
+    return {name: value for name, value in stored.items() if name != _DIGEST}
+
+
 def matches(state: State) -> bool:
     """Tell whether these keys are of this layout."""
     return any(key.startswith(STORED_PREFIX) for key in state) and any(key.startswith("head.") for key in state)
@@ -60,14 +65,14 @@ def convert(state: State, data: bytes, uri: str) -> Checkpoint:
         raise WeightsError(f"the card {storage.redact(card_uri)} is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise WeightsError(f"the card {storage.redact(card_uri)} is no JSON object")
-    noted, digest = fields.pop(_DIGEST, None), hashlib.sha256(data).hexdigest()
+    noted, digest = fields.get(_DIGEST), hashlib.sha256(data).hexdigest()
     if noted != digest:
         raise WeightsError(
             f"the card {storage.redact(card_uri)} belongs to other weights than those beside it: its {_DIGEST} is "
             f"{noted!r}, and theirs {digest!r}"
         )
     floats = {key: value.float() for key, value in network_state(state).items()}
-    return Checkpoint(card=ModelCard.from_dict(fields), state=floats, names_classes=True)
+    return Checkpoint(card=ModelCard.from_dict(card_fields(fields)), state=floats, names_classes=True)
 
 
 def _card_uri(uri: str) -> str:

@@ -1,0 +1,79 @@
+"""List the networks that can be named: those shipped with the package, and public weights of the zoo."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pipeline.errors import WeightsError
+from pipeline.models import zoo
+from pipeline.models.card import ModelCard
+from pipeline.models.checkpoints import native
+from pipeline.models.loading import BUILT_IN, built_in_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """Describe a network that --model takes by name.
+
+    kind: what it is good for: "built in", "zoo", or "backbone", from which only a training can start.
+    trained_on: the pictures that it knows.
+    scores: what was measured by its makers.
+    place: the file on this machine, there or yet to be fetched.
+    bytes: of the file; None where it is not there.
+    """
+
+    name: str
+    kind: str
+    classes: tuple[str, ...]
+    trained_on: str
+    licence: str
+    scores: Mapping[str, float]
+    place: str
+    bytes: int | None
+
+
+def catalogue() -> list[Listed]:
+    """List all names: the built-in ones first, then the zoo's."""
+    return [*_built_in(), *_zoo()]
+
+
+def overview() -> str:
+    """Say in a line for each network that can segment what it is for."""
+    able = [one for one in catalogue() if one.classes]
+    width = max(len(one.name) for one in able)
+    return "\n".join(f"  {one.name:{width}}  {len(one.classes)} classes, from {one.trained_on}" for one in able)
+
+
+def _built_in() -> Iterator[Listed]:
+    for name in built_in_names():
+        path = BUILT_IN / f"{name}{native.SUFFIX}"
+        card = ModelCard.from_dict(native.card_fields(json.loads(path.with_suffix(".json").read_bytes())))
+        yield Listed(
+            name=name,
+            kind="built in",
+            classes=card.classes,
+            trained_on=card.training_split,
+            licence=card.licence,
+            scores=card.scores,
+            place=str(path),
+            bytes=path.stat().st_size,
+        )
+
+
+def _zoo() -> Iterator[Listed]:
+    for name, entry in zoo.ZOO.items():
+        try:
+            path = entry.path
+            place, size = str(path), path.stat().st_size if path.is_file() else None
+        except WeightsError as error:  # of a package that is not installed
+            place, size = str(error), None
+        yield Listed(
+            name=name,
+            kind="zoo" if entry.classes else "backbone",
+            classes=entry.classes,
+            trained_on=entry.training_split,
+            licence=entry.licence,
+            scores=entry.scores,
+            place=place,
+            bytes=size,
+        )
