@@ -5,7 +5,7 @@ from pipeline.models.card import ModelCard
 from pipeline.models.catalogue import overview
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.inference import Inference, Predictor
-from pipeline.models.loading import build, built_in_names, load
+from pipeline.models.loading import build, load
 from pipeline.models.preprocessing import Preprocessing
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Preprocessing",
     "SegmentationModel",
     "build",
-    "built_in_names",
     "load",
     "overview",
 ]
