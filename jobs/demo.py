@@ -21,6 +21,7 @@ from pipeline.cli import enter, parse
 from pipeline.metrics import SegmentationScore
 from pipeline.refine import RefineConfig
 from pipeline.report.contact_sheet import Row, contact_sheet
+from pipeline.report.report import ReportConfig, report
 from pipeline.runtime.progress import say
 from pipeline.scenes import CLASSES, PALETTE, write_shards
 from pipeline.storage import Uri
@@ -35,7 +36,7 @@ class DemoConfig:
     """Segment generated scenes and compare with the truth.
 
     Args:
-        output: folder for the scenes, the masks and the contact sheet.
+        output: folder for the scenes, the masks, the contact sheet and the report.
         scenes: how many to generate.
         seed: of the first; the built-in model never saw seeds below 900000 in training.
     """
@@ -73,11 +74,15 @@ def demo(config: DemoConfig) -> str:
     sheet = storage.join(output, "contact_sheet.png")
     rows = list(_rows(scenes, truth, predicted["network"], predicted["refined"]))
     storage.put_whole(sheet, contact_sheet(rows, np.array(PALETTE, np.uint8), CLASSES))
+    page = storage.join(output, "report.html")
+    network, refined = (Uri(storage.join(output, name)) for name in runs)
+    report(ReportConfig(output=refined, network=network, to=Uri(page)))
     return (
         f"scenes: {len(truth)}, classes: {len(CLASSES)}\n"
         f"mean IoU, network alone: {before:.2f}\n"
         f"mean IoU, with the dense CRF: {after:.2f}\n"
         f"contact sheet: {sheet}\n"
+        f"report: {page}\n"
         f"masks: {storage.join(output, 'refined', masks.MASKS_FOLDER)}"
     )
 

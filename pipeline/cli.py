@@ -1,13 +1,14 @@
-"""The one command line: flags and YAML from a config dataclass, and how every job on a cluster begins and ends."""
+"""The one command line: flags and YAML from a config dataclass, and how every job begins and ends."""
 
 import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
 from jsonargparse import ArgumentParser
@@ -15,7 +16,6 @@ from jsonargparse.typing import register_type
 
 from pipeline import storage, text
 from pipeline.errors import BudgetError, ConfigError, PipelineError
-from pipeline.runtime.cluster import connected, named_cluster
 from pipeline.storage import Uri, redact
 
 _Config = TypeVar("_Config")
@@ -60,11 +60,22 @@ def _uri(flag: str, value: object) -> Uri:
         raise ConfigError(f"{flag}: {error}") from None
 
 
-def parse(config: type[_Config], description: str, argv: Sequence[str] | None = None) -> _Config:
+def parse(
+    config: type[_Config],
+    description: str,
+    argv: Sequence[str] | None = None,
+    positional: Mapping[str, str] = MappingProxyType({}),
+) -> _Config:
     """Read the configuration a person asks for, by flags, by --config file.yaml, or both; later ones win.
 
     A flag may be spelt with dashes or underscores. An argument that cannot be used ends the process with exit code 2,
     as argparse does.
+
+    Args:
+        config: the dataclass that is read.
+        description: of the job, in a sentence.
+        argv: the arguments; by default those of this process.
+        positional: what the fields are that stand in front, each a URI, without a flag.
 
     Raises:
         ConfigError: a value that the dataclass refuses, or a path that is none.
@@ -74,7 +85,9 @@ def parse(config: type[_Config], description: str, argv: Sequence[str] | None = 
         epilog="Flags may be written with dashes (--input-format) or underscores. --config takes them as YAML.",
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
-    parser.add_class_arguments(config)
+    for name, meaning in positional.items():
+        parser.add_argument(name, type=Uri, help=meaning)
+    parser.add_class_arguments(config, skip=set(positional))
     try:
         options = parser.parse_args([_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)])
         chosen = parser.instantiate(options).as_dict()
@@ -104,7 +117,7 @@ def _with_underscores(word: str) -> str:
 
 
 def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str], interrupted: str) -> int:
-    """Prepare, connect, work, and print what came of it; errors become one line of stderr, without a traceback.
+    """Prepare, connect to Ray, work, and print what came of it; errors become one line of stderr, without a traceback.
 
     Args:
         name: of the job, in front of its messages.
@@ -116,10 +129,30 @@ def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str
         The exit code: 0 done; 2 something the job was given cannot be used; 3 more failures than are allowed; 1
         anything else.
     """
+    from pipeline.runtime import cluster  # here, so that jobs without Ray do not load it
+
+    def ready() -> _Ready:
+        cluster.named_cluster()
+        return prepare()
+
+    return _entered(name, ready, work, interrupted, cluster.connected)
+
+
+def enter_alone(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str], interrupted: str) -> int:
+    """Do as `enter`, without Ray."""
+    return _entered(name, prepare, work, interrupted, nullcontext)
+
+
+def _entered(
+    name: str,
+    prepare: Callable[[], _Ready],
+    work: Callable[[_Ready], str],
+    interrupted: str,
+    connected: Callable[[], AbstractContextManager[object]],
+) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
     said = partial(_said, name, interrupted)
     with said(PipelineError) as preparing:
-        named_cluster()
         ready = prepare()
     if preparing.code:
         return preparing.code

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline import cli
 from pipeline.errors import BudgetError, ConfigError, RunError, StorageError
+from pipeline.runtime import cluster
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def at_the_end(capsys, monkeypatch):
         finally:
             output.append(capsys.readouterr())
 
-    monkeypatch.setattr(cli, "connected", connected)
+    monkeypatch.setattr(cluster, "connected", connected)
     return output
 
 

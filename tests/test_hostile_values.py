@@ -19,11 +19,12 @@ import pytest
 import torch
 
 from jobs import demo, evaluate, search_crf, segment_bucket, train, train_scenes, verify_output
-from pipeline import cli, models, storage
+from pipeline import models, storage
 from pipeline.batch.config import RunConfig
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.search_config import SearchConfig
 from pipeline.models.loading import BUILT_IN
+from pipeline.runtime import cluster
 from pipeline.training.config import TrainConfig
 from tests.helpers.labelled import put_camvid, put_voc
 from tests.helpers.pictures import jpeg, photo
@@ -65,7 +66,7 @@ def before_the_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         yield
 
     monkeypatch.chdir(place)
-    monkeypatch.setattr(cli, "connected", interrupted)
+    monkeypatch.setattr(cluster, "connected", interrupted)
     monkeypatch.setattr(train_scenes, "run", lambda config: {})
     monkeypatch.setattr(models, "load", LOAD)
     monkeypatch.setattr(sys, "stdin", io.StringIO())

@@ -1,7 +1,16 @@
 """The masks a run writes: schemas and their versions, palette PNGs, reading them back, recounting them."""
 
 from pipeline.masks.png import decode, encode, pascal_palette
-from pipeline.masks.reading import CommittedFile, committed_files, generations, read, read_columns, read_with_sources
+from pipeline.masks.reading import (
+    CommittedFile,
+    committed_files,
+    generation_files,
+    generations,
+    read,
+    read_columns,
+    read_with_sources,
+)
+from pipeline.masks.rows import FailedRow, MaskRows, Place, newest_rows, read_pngs
 from pipeline.masks.schema import (
     ERRORS_FOLDER,
     ERRORS_SCHEMA,
@@ -26,16 +35,22 @@ __all__ = [
     "SCHEMA_VERSION",
     "CommittedFile",
     "DatasetInfo",
+    "FailedRow",
+    "MaskRows",
+    "Place",
     "Problem",
     "Verification",
     "committed_files",
     "decode",
     "encode",
+    "generation_files",
     "generations",
+    "newest_rows",
     "pascal_palette",
     "quarantine",
     "read",
     "read_columns",
+    "read_pngs",
     "read_with_sources",
     "verify",
 ]

@@ -67,6 +67,16 @@ def read_with_sources(uri: str, generation: str | None = None) -> Iterator[tuple
     Raises:
         StorageError: no masks there, no such generation, or a file that cannot be read.
     """
+    files = generation_files(uri, generation)
+    return _rows(files, repeats=len({file.info.run_id for file in files}) > 1)
+
+
+def generation_files(uri: str, generation: str | None = None) -> list[CommittedFile]:
+    """List the files of one generation, by default the newest, at `uri` as in `read_with_sources`; newest first.
+
+    Raises:
+        StorageError: as `read_with_sources` does.
+    """
     files = _files_with_masks(uri)
     written = list(dict.fromkeys(file.info.generation for file in files if not file.failed))
     generation = written[0] if generation is None else generation
@@ -74,8 +84,7 @@ def read_with_sources(uri: str, generation: str | None = None) -> Iterator[tuple
         raise StorageError(
             f"no masks of generation {generation} at {storage.redact(uri)}; there are: {', '.join(written)}"
         )
-    chosen = [file for file in files if file.info.generation == generation]
-    return _rows(chosen, repeats=len({file.info.run_id for file in chosen}) > 1)
+    return [file for file in files if file.info.generation == generation]
 
 
 def _rows(files: Iterable[CommittedFile], repeats: bool) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:

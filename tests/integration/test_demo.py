@@ -19,4 +19,7 @@ def test_it_shows_what_the_crf_gains(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert 40 < before < after < 100
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.height > sheet.width / 4
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/webp") == 3
+    assert '"hasNetwork": true' in page
     assert len(list(masks.read(f"{tmp_path}/refined/masks"))) == 3

@@ -1,0 +1,256 @@
+"""The report of an output: one HTML file to look at its masks, from masks/ and what lies beside it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import masks, storage
+from pipeline.data.formats import ColumnNames
+from pipeline.data.pictures import Picture, Pictures
+from pipeline.errors import ConfigError, PipelineError, StorageError
+from pipeline.masks import CommittedFile, DatasetInfo, MaskRows, Place
+from pipeline.masks.choosing import Highest, chances
+from pipeline.report.agreement import decoded, joined, places_of
+from pipeline.report.page import colour, render
+from pipeline.report.runs import RunNote, run_notes
+from pipeline.report.shortlist import DISAGREEING, REASONS, Chosen, Shortlist
+from pipeline.report.statistics import Statistics
+from pipeline.report.thumbnails import Thumbnail, picture_of, thumbnail
+from pipeline.storage import StorageConfig, Uri
+
+_COMPARED = 2000
+"""Images of a random sample, among which those that network and refiner see most differently are looked for."""
+
+_PICTURE_BYTES = 18_500_000
+"""Of the page, for all its pictures; it has at most 20 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(StorageConfig):
+    """Write a report of an output: one HTML file that opens from disk.
+
+    Args:
+        output: of a run.
+        to: where the report goes; by default OUTPUT/report.html.
+        generation: of the masks that are shown; by default the newest.
+        network: an output of the same images without a refiner, to compare with; by default a generation of this
+            output, where it has one.
+        input: where the pictures are now, or how they are reached; by default where the run found them.
+    """
+
+    output: Uri
+    to: Uri | None = None
+    generation: str | None = None
+    network: Uri | None = None
+    input: Uri | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Say where a report is, and what it was made of: images with masks, failed images, pictures shown."""
+
+    report: str
+    images: int
+    failed: int
+    pictures: int
+    bytes: int
+
+    def to_json(self) -> str:
+        """Give one line of JSON."""
+        return json.dumps(vars(self))
+
+
+def report(config: ReportConfig) -> Report:
+    """Write the report.
+
+    Memory: some hundred rows and pictures; and the keys, where several runs have written the generation.
+
+    Raises:
+        ConfigError: the network's output has other classes.
+        StorageError: there are no masks, or a storage does not answer.
+    """
+    output = storage.normalize(config.output)
+    with storage.retrying(config.storage_timeout):
+        files = masks.generation_files(output, config.generation)
+        info, network = files[0].info, _network_files(config, output, files[0].info)
+        statistics, shortlist, sample = _look(files, sampled=bool(network))
+        chosen = shortlist.chosen(_disagreeing(sample, network))
+        runs = run_notes(output)
+        thumbnails = _thumbnails(config, output, info, runs, chosen, network)
+        page = _page(output, info, statistics, runs, chosen, thumbnails, bool(network))
+        uri = storage.normalize(config.to) if config.to else storage.join(output, "report.html")
+        storage.put_whole(uri, page)
+    return Report(
+        report=storage.redact(uri),
+        images=statistics.images,
+        failed=statistics.failed,
+        pictures=len(chosen),
+        bytes=len(page),
+    )
+
+
+def _network_files(config: ReportConfig, output: str, info: DatasetInfo) -> list[CommittedFile]:
+    """Find the masks of the same weights without a refiner; none where the masks shown are such themselves."""
+    where = storage.normalize(config.network) if config.network else output
+    of_network = [note for note in masks.generations(where) if note.crf is None]
+    fitting = [note for note in of_network if note.model_digest == info.model_digest]
+    if config.network and not of_network:
+        raise ConfigError(f"network: {storage.redact(where)} has no masks without a refiner; see --refine.backend none")
+    if config.network and not fitting:
+        raise ConfigError(
+            f"network: the masks at {storage.redact(where)} are of other weights than those of {storage.redact(output)}"
+        )
+    if not fitting or info.crf is None:
+        return []
+    return masks.generation_files(where, fitting[0].generation)
+
+
+def _look(files: Sequence[CommittedFile], sampled: bool) -> tuple[Statistics, Shortlist, list[Chosen]]:
+    """Go through all rows once; also gives a random sample of them, where one is asked for."""
+    classes = files[0].info.classes
+    statistics, shortlist = Statistics(classes), Shortlist(len(classes))
+    sample: Highest[Chosen] = Highest(_COMPARED if sampled else 0)
+    for rows in masks.newest_rows(files):
+        if isinstance(rows, MaskRows):
+            statistics.add(rows)
+            shortlist.add(rows)
+            sample.offer(chances(rows.keys), partial(Chosen.of, rows))
+        else:
+            statistics.add_failure(rows)
+    return statistics, shortlist, list(sample)
+
+
+def _disagreeing(sample: Sequence[Chosen], network: Sequence[CommittedFile]) -> list[Chosen]:
+    """Give the images of the sample whose mask the refiner has changed most, and how much."""
+    if not network:
+        return []
+    by_key = {image.key: image for image in sample}
+    most: Highest[Chosen] = Highest(DISAGREEING)
+    places = {key: image.place for key, image in by_key.items()}
+    for key, refined, before in joined(places, places_of(network, by_key)):
+        image = by_key[key]
+        image.disagreement = float((refined != before).mean())
+        most.offer(np.array([image.disagreement]), [image].__getitem__)
+    return list(most)
+
+
+def _thumbnails(
+    config: ReportConfig,
+    output: str,
+    info: DatasetInfo,
+    runs: Sequence[RunNote],
+    chosen: Sequence[Chosen],
+    network: Sequence[CommittedFile],
+) -> dict[str, Thumbnail]:
+    """Fetch the pictures of the chosen images, one shard after the other, and make them small."""
+    own_run = next((run.config for run in runs if run.run_id == info.run_id), {})
+    key_column = own_run.get("key_column")
+    pictures = Pictures(
+        noted=info.input,
+        input=storage.normalize(config.input) if config.input else "",
+        index=storage.join(output, masks.INDEX_FOLDER),
+        columns=ColumnNames(image=info.image_column or None, key=key_column if isinstance(key_column, str) else None),
+    )
+    by_picture = {Picture(key=image.key, source=image.source): image for image in chosen}
+    before = places_of(network, [image.key for image in chosen]) if network else {}
+    share = _PICTURE_BYTES // max(len(chosen), 1)
+    made: dict[str, Thumbnail] = {}
+    for wanted, encoded in pictures.fetch(list(by_picture)):
+        image = by_picture[wanted]
+        refined = _mask(image.key, image.place)
+        raw = _mask(image.key, before[image.key]) if image.key in before else None
+        try:
+            picture: NDArray[np.uint8] | PipelineError = picture_of(encoded, image.digest, image.size)
+        except PipelineError as error:
+            picture = error
+        if raw is not None:
+            image.disagreement = float((raw != refined).mean()) if raw.shape == refined.shape else None
+        made[image.key] = thumbnail(picture, refined, raw, info.palette, share)
+    return made
+
+
+def _mask(key: str, place: Place) -> NDArray[np.uint8]:
+    for _, png in masks.read_pngs([place]):
+        return decoded(key, png)
+    raise StorageError(f"the mask of {key!r} is gone")
+
+
+def _page(
+    output: str,
+    info: DatasetInfo,
+    statistics: Statistics,
+    runs: Sequence[RunNote],
+    chosen: Sequence[Chosen],
+    thumbnails: dict[str, Thumbnail],
+    has_network: bool,
+) -> bytes:
+    summary = next((run.summary for run in runs if run.summary.get("generation") == info.generation), {})
+    return render(
+        "report.html.j2",
+        title=f"Masks of {info.input}" if info.input else "Masks",
+        output=storage.redact(output),
+        info=info,
+        refiner=refiner_words(info),
+        statistics=statistics,
+        occurring=int((statistics.pixels > 0).sum()),
+        newest=summary,
+        pictures=len(chosen),
+        has_network=has_network,
+        classes=class_table(info, statistics),
+        most_share=float(statistics.shares.max()),
+        histogram_counts=statistics.histogram.tolist(),
+        causes=statistics.causes,
+        runs=runs,
+        data={
+            "images": [_image(image, thumbnails[image.key]) for image in chosen],
+            "classes": [
+                {"name": name, "colour": colour(rgb)} for name, rgb in zip(info.classes, info.palette, strict=True)
+            ],
+            "reasons": REASONS,
+            "hasNetwork": has_network,
+        },
+    )
+
+
+def _image(image: Chosen, made: Thumbnail) -> dict[str, Any]:
+    by_share = sorted(image.classes.items(), key=lambda item: -item[1][0])
+    return {
+        "key": image.key,
+        "width": image.size[1],
+        "height": image.size[0],
+        "confidence": image.confidence,
+        "disagreement": image.disagreement,
+        "reasons": image.reasons,
+        "classes": [[label, share, confidence] for label, (share, confidence) in by_share],
+        "picture": made.image,
+        "refined": made.refined,
+        "network": made.network,
+        "problem": made.problem,
+    }
+
+
+def refiner_words(info: DatasetInfo) -> str:
+    """Name the refiner of a generation in words."""
+    if info.crf is None:
+        return "without a refiner"
+    return "refined by " + (next(iter(info.crf)) if len(info.crf) == 1 else "the dense CRF")
+
+
+def class_table(info: DatasetInfo, statistics: Statistics) -> list[dict[str, Any]]:
+    """Give the classes that occur, those of the largest share first, as rows of a table; then the others."""
+    rows = zip(
+        info.classes,
+        info.palette,
+        statistics.shares.tolist(),
+        statistics.occurrences.tolist(),
+        statistics.class_confidence.tolist(),
+        statistics.class_histogram.tolist(),
+        strict=True,
+    )
+    names = ("name", "rgb", "share", "images", "confidence", "histogram")
+    return sorted((dict(zip(names, row, strict=True)) for row in rows), key=lambda row: -row["share"])
