@@ -154,7 +154,7 @@ def _segment(task: Task, ready: Preflight, index: int, processes: int) -> tuple[
 def _refine(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
     model = ready.model
     refiner = RefineStage(
-        ready.refiner, model.classes, model.palette, model.stride, task.config.max_pixels, LocalTracker()
+        ready.refiner, model.classes, model.palette, model.geometry, task.config.max_pixels, LocalTracker()
     )
     return _batches(task, "segment", task.refine_batch)[index::processes], refiner
 

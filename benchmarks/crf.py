@@ -34,6 +34,7 @@ from benchmarks.voc_network import VocNetwork
 from pipeline import models
 from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.geometry import aligned
 from pipeline.logits import softmax, upsample
 from pipeline.models import Inference, Predictor
 from pipeline.refine.crf import CRFParams, DenseCRF
@@ -104,14 +105,14 @@ def speed(network: Callable[[Image], Logits], stride: int, config: CrfBenchmark)
     for setting, params in SETTINGS.items():
         for name, image in photographs().items():
             logits = network(image)
-            probabilities = softmax(upsample(logits, HEIGHT, WIDTH, stride))
+            probabilities = softmax(upsample(logits, HEIGHT, WIDTH, aligned(stride)))
             peaks = probabilities.max(axis=(1, 2))
             kept = probabilities[peaks >= 0.01]
             reference, every, default = DenseCRF(params, "pydensecrf"), DenseCRF(params, prune=0), DenseCRF(params)
             calls: list[Callable[[], object]] = [
                 partial(reference, image, probabilities),
                 partial(every, image, probabilities),
-                partial(default.label, image, logits, stride),
+                partial(default.label, image, logits, aligned(stride)),
                 partial(reference, image, kept),
             ]
             whole, all_, fast, given = interleaved(calls, config.repetitions)
@@ -123,7 +124,7 @@ def speed(network: Callable[[Image], Logits], stride: int, config: CrfBenchmark)
                 *(number(whole), number(all_), f"{whole / all_:.1f}", number(fast), f"{whole / fast:.1f}"),
                 f"{given / fast:.1f}",
                 f"{np.mean(every(image, probabilities).argmax(axis=0) == right):.4%}",
-                f"{np.mean(default.label(image, logits, stride)[0] == right):.4%}",
+                f"{np.mean(default.label(image, logits, aligned(stride))[0] == right):.4%}",
             )
 
 
@@ -160,7 +161,7 @@ def growth_row(name: str, image: Image, logits: Logits, params: CRFParams) -> tu
     times = []
     for crf in crfs:
         started = time.thread_time()
-        crf.refine([image], [logits], STRIDE)
+        crf.refine([image], [logits], aligned(STRIDE))
         times.append((time.thread_time() - started) * 1e3)
     every, default, *rest = times
     return (
@@ -184,10 +185,10 @@ def side_by_side(predictor: Predictor) -> str:
 def repeat_refine(times: int, image: Image, logits: Logits) -> float:
     """Measure the seconds of so many refinements."""
     crf = DenseCRF()
-    crf.label(image, logits, STRIDE)
+    crf.label(image, logits, aligned(STRIDE))
     started = time.perf_counter()
     for _ in range(times):
-        crf.label(image, logits, STRIDE)
+        crf.label(image, logits, aligned(STRIDE))
     return time.perf_counter() - started
 
 

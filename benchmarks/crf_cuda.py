@@ -25,6 +25,7 @@ from benchmarks.crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, photographs
 from benchmarks.table import markdown, number
 from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.geometry import aligned
 from pipeline.logits import grid_size
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.refine.crf.torch_crf import TorchCRF
@@ -102,7 +103,7 @@ def agreement(params: CRFParams, device: torch.device, prune: float) -> str:
     crf = TorchCRF(params, device)
     first, second = (crf.refine(images, logits, STRIDE, prune) for _ in range(2))
     same = all(torch.equal(getattr(first, field.name), getattr(second, field.name)) for field in fields(first))
-    refined = DenseCRF(params, backend="pydensecrf").refine(list(images.numpy()), list(logits.numpy()), STRIDE)
+    refined = DenseCRF(params, backend="pydensecrf").refine(list(images.numpy()), list(logits.numpy()), aligned(STRIDE))
     equal = [
         float((refinement.mask == mask).mean())
         for refinement, mask in zip(refined, first.masks.cpu().numpy(), strict=True)

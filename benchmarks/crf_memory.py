@@ -40,7 +40,7 @@ def main(setting: str) -> None:
         prune=0.0,
     )
     for _ in range(6):
-        core.label(image, logits, STRIDE, 0, 0, parameters)
+        core.label(image, logits, (1, 0, STRIDE), (1, 0, STRIDE), parameters)
         times.append((time.perf_counter() - started) * 1e3)
         started = time.perf_counter()
     pixels = HEIGHT * WIDTH

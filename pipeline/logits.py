@@ -1,17 +1,21 @@
-"""The grid of logits that travels from the network to the CRF: its geometry, upsampling, softmax and bytes.
+"""The grid of logits that travels from the network to the CRF: its upsampling, softmax and bytes.
 
-For an output stride s, grid point (i, j) is centred on pixel (s*i, s*j). An image of H x W pixels has a grid of
-grid_size(H, s) x grid_size(W, s) points, so every pixel lies between grid points and no logit is extrapolated.
+A Geometry places it in the picture. In this project's own networks grid point (i, j) of output stride s is centred on
+pixel (s*i, s*j): an image of H x W pixels has a grid of grid_size(H, s) x grid_size(W, s) points, so every pixel lies
+between grid points and no logit is extrapolated.
 """
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
+from pipeline.geometry import Axis, Geometry
 
 Floats = NDArray[np.floating]
+Grid = TypeVar("Grid", bound=Floats)
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -26,17 +30,20 @@ def valid_size(pixels: int, stride: int) -> int:
     return stride * (grid_size(pixels, stride) - 1) + 1
 
 
-def upsample(logits: Floats, height: int, width: int, stride: int, top: int = 0, left: int = 0) -> NDArray[np.float32]:
+def upsample(
+    logits: Floats, height: int, width: int, geometry: Geometry, top: int = 0, left: int = 0
+) -> NDArray[np.float32]:
     """Interpolate the logits of one window of the picture, bilinearly.
 
-    Pixel (y, x) reads the grid at (y / stride, x / stride). This is Caffe's Interp, or align_corners=True towards
-    valid_size, then a crop. Memory is bounded by the window, not by the grid.
+    At stride s pixel (y, x) reads an aligned grid at (y / s, x / s): Caffe's Interp, or align_corners=True towards
+    valid_size, then a crop. A grid of half pixels is read at ((y + 1/2) / s - 1/2, ...), clamped: align_corners=False.
+    Memory is bounded by the window, not by the grid.
 
     Args:
         logits: (C, h, w) of any float type.
         height: rows of the window, in pixels.
         width: columns of the window, in pixels.
-        stride: output stride of the network, in pixels.
+        geometry: of the grid in the picture.
         top: the window's first row in the picture, in pixels.
         left: the window's first column in the picture, in pixels.
 
@@ -46,54 +53,56 @@ def upsample(logits: Floats, height: int, width: int, stride: int, top: int = 0,
     Raises:
         ModelError: the window reaches beyond the grid.
     """
-    grid, top, left = window(logits, height, width, stride, top, left)
+    grid, rows, columns = window(logits, height, width, geometry, top, left)
+    return interpolate(grid, height, width, rows, columns)
+
+
+def interpolate(grid: Floats, height: int, width: int, rows: Axis, columns: Axis) -> NDArray[np.float32]:
+    """Interpolate what `window` gave: (C, h', w') of any float type -> (C, height, width) float32."""
     grid = grid.astype(np.float32)  # (C, h', w')
     # columns first: they are stretched while there are still few rows
     wide = np.empty((*grid.shape[:2], width), np.float32)  # (C, h', width)
-    _stretch(grid.swapaxes(1, 2), stride, left, wide.swapaxes(1, 2))
+    _stretch(grid.swapaxes(1, 2), columns, wide.swapaxes(1, 2))
     full = np.empty((grid.shape[0], height, width), np.float32)
-    _stretch(wide, stride, top, full)
+    _stretch(wide, rows, full)
     return full
 
 
-def window(logits: Floats, height: int, width: int, stride: int, top: int, left: int) -> tuple[Floats, int, int]:
+def window(logits: Grid, height: int, width: int, geometry: Geometry, top: int, left: int) -> tuple[Grid, Axis, Axis]:
     """Cut out the part of the grid (C, h', w') that covers a window of the picture, as a view.
 
     Returns:
-        The view, and the window's first row and column in pixels from the view's first point; both are below `stride`.
+        The view, and where the window's rows and columns of pixels lie from the view's first point.
 
     Raises:
         ModelError: the window reaches beyond the grid.
     """
-    rows = grid_size(top + height, stride)
-    columns = grid_size(left + width, stride)
     if (
         logits.ndim != 3
         or min(top, left) < 0
         or min(height, width) < 1
-        or rows > logits.shape[1]
-        or columns > logits.shape[2]
+        or geometry.points(top + height, 0) > logits.shape[1]
+        or geometry.points(left + width, 1) > logits.shape[2]
     ):
         raise ModelError(
             f"a window of {height}x{width} pixels at ({top}, {left}) is not covered by a grid of logits of shape "
-            f"{logits.shape} at stride {stride}; pass the grid of the whole picture"
+            f"{tuple(logits.shape)} at stride {geometry.strides[0]}, {geometry.strides[1]}; pass the grid of the whole "
+            "picture"
         )
-    return logits[:, top // stride : rows, left // stride : columns], top % stride, left % stride
+    above, below, rows = geometry.axis(0, top, height)
+    before, after, columns = geometry.axis(1, left, width)
+    return logits[:, above:below, before:after], rows, columns  # type: ignore[return-value]  # of an array, an array
 
 
-def _stretch(grid: NDArray[np.float32], stride: int, start: int, out: NDArray[np.float32]) -> None:
-    """Interpolate axis 1 of `grid` (C, n, m) into `out` (C, size, m), which begins `start` rows below grid row 0."""
-    slope = np.diff(grid, axis=1)
-    for phase in range(stride):  # all rows at the same distance below a grid row share one weight
-        first = (phase - start) % stride
-        rows = out[:, first::stride]
-        top = (start + first) // stride
-        below = slice(top, top + rows.shape[1])
-        if phase == 0:
-            rows[...] = grid[:, below]
-        elif rows.shape[1]:
-            np.multiply(slope[:, below], np.float32(phase / stride), out=rows)
-            rows += grid[:, below]
+def _stretch(grid: NDArray[np.float32], axis: Axis, out: NDArray[np.float32]) -> None:
+    """Interpolate axis 1 of `grid` (C, n, m) into `out` (C, size, m), whose rows lie as `axis` says."""
+    position, last = axis.step * np.arange(out.shape[1]) + axis.offset, grid.shape[1] - 1
+    above, shares = position // axis.unit, (position % axis.unit / axis.unit).astype(np.float32)
+    for point in range(int(above[0]), int(above[-1]) + 1):
+        begin, end = np.searchsorted(above, (point, point + 1))  # of the rows between this point and the next
+        here, there = grid[:, min(max(point, 0), last)], grid[:, min(max(point + 1, 0), last)]
+        np.multiply((there - here)[:, None], shares[begin:end, None], out=out[:, begin:end])
+        out[:, begin:end] += here[:, None]
 
 
 def softmax(logits: Floats, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

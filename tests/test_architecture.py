@@ -24,6 +24,7 @@ FROM_THE_TOP_DOWN = (
     "masks",
     "metrics",
     "logits",
+    "geometry",
     "images",
     "storage",
     "labels",

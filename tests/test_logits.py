@@ -7,6 +7,7 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline import logits
 from pipeline.errors import ModelError
+from pipeline.geometry import aligned
 
 
 @pytest.mark.parametrize(
@@ -38,14 +39,14 @@ def test_upsample_is_bilinear_interpolation_of_the_grid(height, width, stride):
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(grid)[None], size=valid, mode="bilinear", align_corners=True
     )
-    full = logits.upsample(grid, height, width, stride)
+    full = logits.upsample(grid, height, width, aligned(stride))
     assert full.dtype == np.float32
     np.testing.assert_allclose(full, expected[0, :, :height, :width].numpy(), atol=1e-5)
 
 
 def test_upsample_meets_the_grid_at_its_points():
     grid = grid_for(41, 57, 8)
-    np.testing.assert_array_equal(logits.upsample(grid, 41, 57, 8)[:, ::8, ::8], grid)
+    np.testing.assert_array_equal(logits.upsample(grid, 41, 57, aligned(8))[:, ::8, ::8], grid)
 
 
 @given(data=st.data(), height=st.integers(1, 40), width=st.integers(1, 40), stride=st.sampled_from([1, 3, 8]))
@@ -53,8 +54,8 @@ def test_a_window_equals_that_part_of_the_whole(data, height, width, stride):
     grid = grid_for(height, width, stride)
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     rows, columns = data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))
-    window = logits.upsample(grid, rows, columns, stride, top, left)
-    whole = logits.upsample(grid, height, width, stride)
+    window = logits.upsample(grid, rows, columns, aligned(stride), top, left)
+    whole = logits.upsample(grid, height, width, aligned(stride))
     np.testing.assert_array_equal(window, whole[:, top : top + rows, left : left + columns])
 
 
@@ -62,8 +63,8 @@ def test_upsample_takes_read_only_strided_float16():
     grid = grid_for(20, 30, 8).astype(np.float16)
     strided = np.repeat(grid, 2, axis=2)[:, :, ::2]
     strided.flags.writeable = False
-    expected = logits.upsample(grid.astype(np.float32), 20, 30, 8)
-    np.testing.assert_array_equal(logits.upsample(strided, 20, 30, 8), expected)
+    expected = logits.upsample(grid.astype(np.float32), 20, 30, aligned(8))
+    np.testing.assert_array_equal(logits.upsample(strided, 20, 30, aligned(8)), expected)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_upsample_takes_read_only_strided_float16():
 )
 def test_a_window_outside_the_grid_is_refused(top, left, height, width):
     with pytest.raises(ModelError, match="not covered by a grid of logits"):
-        logits.upsample(np.zeros((2, 3, 3), np.float32), height, width, 8, top, left)
+        logits.upsample(np.zeros((2, 3, 3), np.float32), height, width, aligned(8), top, left)
 
 
 @given(hnp.arrays(np.float32, (4, 3, 2), elements=st.floats(-1e4, 1e4, width=32)))

@@ -236,6 +236,7 @@ from pipeline.batch.rows import LOGITS
 from pipeline.batch.sink import write_files
 from pipeline.batch.tracker import LocalTracker
 from pipeline.data import rows
+from pipeline.geometry import aligned
 from pipeline.logits import to_bytes
 from pipeline.masks import schema
 from pipeline.refine import Argmax
@@ -248,7 +249,7 @@ old = len(list(masks.read(output)))
 logits = np.zeros((3, 4, 5), np.float16)
 row = {"source": "s", "version": "1", "digest": "d", "logits": to_bytes(logits), "shape": logits.shape}
 both = [row | {"key": "new", "image": jpeg(photo(0, 25, 33))}, row | {"key": "bad", "image": b"x"}]
-stage = RefineStage(Argmax(), info().classes, np.array(info().palette, np.uint8), 8, 10_000, LocalTracker())
+stage = RefineStage(Argmax(), info().classes, np.array(info().palette, np.uint8), aligned(8), 10_000, LocalTracker())
 write_files(output, "new.parquet", info(), stage(rows.table(both, LOGITS)))
 written = pq.read_table(f"{output}/masks/new.parquet")
 assert written["labels_as_bytes"].to_pylist() == [bytes(25 * 33)]

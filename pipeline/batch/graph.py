@@ -32,7 +32,7 @@ def finished_blocks(
         concurrency=plan.fetchers,
         override_num_blocks=len(manifest.chunks),
     )
-    described = (model.classes, model.palette, model.stride, config.max_pixels, tracker)
+    described = (model.classes, model.palette, model.geometry, config.max_pixels, tracker)
     if plan.refiners:
         logits = logits_of(images, model, config.inference, config.max_pixels, plan, tracker)
         finished = logits.map_batches(

@@ -16,6 +16,7 @@ from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
 from pipeline.data.grouping import decoded_together
 from pipeline.errors import DeviceLostError
+from pipeline.geometry import Geometry
 from pipeline.logits import from_bytes
 from pipeline.refine import Refinement, Refiner
 
@@ -30,14 +31,14 @@ class RefineStage:
         refiner: Refiner,
         classes: Sequence[str],
         palette: NDArray[np.uint8],
-        stride: int,
+        geometry: Geometry,
         max_pixels: int,
         tracker: Tracker,
     ) -> None:
-        """Take what names and colours the masks, and `stride`, the logits' output stride in pixels."""
+        """Take what names and colours the masks, and the geometry of the logits."""
         self._refiner = refiner
         self._classes, self._palette = classes, palette
-        self._stride, self._max_pixels = stride, max_pixels
+        self._geometry, self._max_pixels = geometry, max_pixels
         self._tracker = tracker
         self._kept = 0  # labels, summed over the images of a batch
 
@@ -61,7 +62,7 @@ class RefineStage:
         try:
             pictures = [images.decode(row["image"], self._max_pixels) for row in group]
             logits = [from_bytes(row["logits"], tuple(row["shape"])) for row in group]
-            refinements = self._refiner.refine(pictures, logits, self._stride)
+            refinements = self._refiner.refine(pictures, logits, self._geometry)
         except DeviceLostError:
             os._exit(DEVICE_LOST)  # it fails every later image: leave the batch to a fresh process
         except Exception as error:

@@ -14,6 +14,7 @@ from pipeline.batch.tracker import RemoteTracker
 from pipeline.errors import RunError
 from pipeline.evaluation import graph
 from pipeline.evaluation.labelled import Labelled
+from pipeline.geometry import Geometry
 from pipeline.logits import from_bytes
 from pipeline.metrics import SegmentationScore
 from pipeline.models import Inference, SegmentationModel
@@ -34,14 +35,14 @@ class NetworkLogits:
         places: (block, row, index in the dataset) of each picture.
         labelled: reference to the Labelled pictures.
         classes: how many.
-        stride: output stride of the logits, in pixels.
+        geometry: of the grids in their pictures.
     """
 
     blocks: tuple[Any, ...]
     places: tuple[tuple[int, int, int], ...]
     labelled: Any
     classes: int
-    stride: int
+    geometry: Geometry
 
     def __len__(self) -> int:
         return len(self.places)
@@ -53,7 +54,7 @@ class NetworkLogits:
             the refiner's index, and the matrix.
         """
         tasks = (
-            _count.remote(self.blocks[block], row, self.labelled, index, self.stride, self.classes, refiner)
+            _count.remote(self.blocks[block], row, self.labelled, index, self.geometry, self.classes, refiner)
             for refiner in refiners
             for block, row, index in self.places
         )
@@ -63,12 +64,12 @@ class NetworkLogits:
 
 @ray.remote
 def _count(
-    block: pa.Table, row: int, labelled: Labelled, index: int, stride: int, classes: int, refiner: Refiner
+    block: pa.Table, row: int, labelled: Labelled, index: int, geometry: Geometry, classes: int, refiner: Refiner
 ) -> NDArray[np.int64]:
     torch.set_num_threads(1)  # each core has a task
     image, truth = labelled.dataset.pair(index)
     logits = from_bytes(block["logits"][row].as_py(), tuple(block["shape"][row].as_py()))
-    [refinement] = refiner.refine([image], [logits], stride)
+    [refinement] = refiner.refine([image], [logits], geometry)
     counted = SegmentationScore(classes)
     counted.update(truth, refinement.mask)
     return counted.matrix
@@ -100,7 +101,7 @@ def network_logits(labelled: Labelled, model: SegmentationModel, inference: Infe
         places=tuple(sorted(places, key=lambda place: place[-1])),
         labelled=ray.put(labelled),
         classes=len(model.classes),
-        stride=model.stride,
+        geometry=model.geometry,
     )
 
 

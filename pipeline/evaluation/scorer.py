@@ -59,6 +59,6 @@ def refine_stages(
     *before, last = refiners
     trackers: dict[str, Tracker] = dict.fromkeys(before, LocalTracker()) | {last: tracker}
     return {
-        kind: RefineStage(refiner, model.classes, model.palette, model.stride, max_pixels, trackers[kind])
+        kind: RefineStage(refiner, model.classes, model.palette, model.geometry, max_pixels, trackers[kind])
         for kind, refiner in refiners.items()
     }

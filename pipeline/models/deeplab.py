@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipeline import logits
 from pipeline.errors import ModelError
+from pipeline.geometry import Geometry, aligned
 from pipeline.models.card import ModelCard
 from pipeline.models.multiscale import fused_logits, valid_step
 from pipeline.models.preprocessing import Image, pad, preprocess
@@ -42,6 +43,16 @@ class SegmentationModel(nn.Module):
     def stride(self) -> int:
         """Return the output stride, in pixels."""
         return self.card.architecture.stride
+
+    @property
+    def step(self) -> int:
+        """Return the step of the sizes that `forward` takes, in pixels: step * m + 1."""
+        return self.stride
+
+    @property
+    def geometry(self) -> Geometry:
+        """Return where the logits lie in the picture."""
+        return aligned(self.stride)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -112,5 +123,5 @@ class SegmentationModel(nn.Module):
         batch = pad(self.preprocess(image), valid_step(self.stride, self.card.scales))[None]  # (1, 3, H', W')
         device = next(self.parameters()).device
         grid = fused_logits(self, batch.to(device), self.card.scales, flip=False)[0]  # (C, h, w)
-        full = logits.upsample(grid.float().cpu().numpy(), height, width, self.stride)  # (C, H, W)
+        full = logits.upsample(grid.float().cpu().numpy(), height, width, self.geometry)  # (C, H, W)
         return logits.softmax(full, out=full)

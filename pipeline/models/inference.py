@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import logits
 from pipeline.errors import ConfigError
 from pipeline.models.card import check_scales
 from pipeline.models.deeplab import SegmentationModel
@@ -58,10 +57,11 @@ class Inference:
     def tiling(self, model: SegmentationModel) -> "Tiling":
         """Return the scales and sizes that go with `model`. Raises ConfigError where the tile is too small for them."""
         scales = self.scales or model.card.scales
-        step = valid_step(model.stride, scales)
-        tile = (self.tile - 1) // step * step + 1
+        extra = model.geometry.extra
+        step = valid_step(model.step, scales)
+        tile = (self.tile - extra) // step * step + extra
         overlap = -(-self.overlap // step) * step
-        if tile - 1 <= overlap:
+        if tile - extra <= overlap:
             raise ConfigError(
                 f"tiles of {self.tile} pixels with an overlap of {self.overlap} are too small for the scales "
                 f"{scales}, whose sizes go in steps of {step} pixels; use larger tiles"
@@ -71,7 +71,7 @@ class Inference:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """Hold sides, in pixels: of tiles k * step + 1, at most `tile`, which share at least `overlap`."""
+    """Hold sides, in pixels: of tiles, valid sizes for `step`, at most `tile`, which share at least `overlap`."""
 
     scales: tuple[float, ...]
     step: int
@@ -115,7 +115,7 @@ class Predictor:
             images: (H, W, 3) uint8 RGB each, of any sizes.
 
         Returns:
-            for each picture (C, grid_size(H), grid_size(W)) float16; what float16 cannot hold saturates.
+            for each picture (C, h, w) float16, h x w = model.geometry.grid(H, W); what float16 cannot hold saturates.
 
         Raises:
             ModelError: an image of another shape or dtype.
@@ -131,15 +131,13 @@ class Predictor:
                     raise
 
     def _grids(self, images: Sequence[Image], tile: int) -> list[Logits]:
-        stride = self.model.stride
-        classes = len(self.model.classes)
+        geometry, classes = self.model.geometry, len(self.model.classes)
         grids = [
-            np.empty((classes, *(logits.grid_size(side, stride) for side in image.shape[:2])), np.float16)
-            for image in images
+            np.empty((classes, *(geometry.points(side) for side in image.shape[:2])), np.float16) for image in images
         ]
         for batch in self._batches(images, tile):
             for piece, piece_logits in self._passes(images, batch):  # (C, h, w)
-                _place(piece_logits, piece, grids[piece.image], stride)
+                _place(piece_logits, piece, grids[piece.image], geometry.stride)
         return grids
 
     def _passes(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Iterator[tuple[_Tile, Logits]]:
@@ -169,7 +167,9 @@ class Predictor:
                 yield tiles[start : start + count]
 
     def _spans(self, pixels: int, tile: int) -> list[Span]:
-        return spans(pixels, tile=tile, overlap=self.tiling.overlap, stride=self.model.stride, step=self.tiling.step)
+        return spans(
+            pixels, tile=tile, overlap=self.tiling.overlap, geometry=self.model.geometry, step=self.tiling.step
+        )
 
     def _run(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Logits:
         size = (tiles[0].rows.size, tiles[0].columns.size)

@@ -3,7 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
-from pipeline import logits
+from pipeline.geometry import Geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +26,28 @@ class Span:
         return self.stop - self.start
 
 
-def spans(pixels: int, *, tile: int, overlap: int, stride: int, step: int) -> list[Span]:
-    """Cut tiles of one size that cover a side of `pixels` pixels, padded to k * step + 1.
+def spans(pixels: int, *, tile: int, overlap: int, geometry: Geometry, step: int) -> list[Span]:
+    """Cut tiles of one size that cover a side of `pixels` pixels, padded to a valid size: k * step + 1 where the grid
+    is aligned, k * step where it is of half pixels.
 
     Args:
         pixels: the side of the picture.
-        tile: the most pixels of a tile's side, k * step + 1.
+        tile: the most pixels of a tile's side, a valid size.
         overlap: the least pixels that neighbours share, a multiple of `step` below `tile`.
-        stride: output stride of the network, in pixels.
-        step: `valid_step` of the scales in use, a multiple of `stride`.
+        geometry: of the network's grid in the picture that it sees.
+        step: `valid_step` of the scales in use, a multiple of the stride.
     """
-    padded = logits.valid_size(pixels, step)
+    extra, stride = geometry.extra, geometry.stride
+    padded = geometry.valid_size(pixels, step)
+    points = (padded - extra) // stride + extra
     if padded <= tile:
-        return [Span(0, padded, 0, logits.grid_size(padded, stride))]
-    count = -(-(padded - 1 - overlap) // (tile - 1 - overlap))
-    even = -(-(padded - 1 + (count - 1) * overlap) // count) + 1
-    size = logits.valid_size(even, step)  # the smallest that this many tiles need
+        return [Span(0, padded, 0, points)]
+    count = -(-(padded - extra - overlap) // (tile - extra - overlap))
+    even = -(-(padded - extra + (count - 1) * overlap) // count) + extra
+    size = geometry.valid_size(even, step)  # the smallest that this many tiles need
     steps = (padded - size) // step
     starts = [index * steps // (count - 1) * step for index in range(count)]
     # halfway between a tile's first pixel and its left neighbour's last
-    borders = [(start + left + size - 1) // 2 // stride for left, start in itertools.pairwise(starts)]
-    edges = [0, *borders, logits.grid_size(padded, stride)]
+    borders = [(start + left + size - extra) // 2 // stride for left, start in itertools.pairwise(starts)]
+    edges = [0, *borders, points]
     return [Span(start, start + size, edges[i], edges[i + 1]) for i, start in enumerate(starts)]

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.geometry import Geometry
 from pipeline.logits import Floats
 from pipeline.refine.refinement import Refinement
 
@@ -19,13 +20,15 @@ class Refiner(Protocol):
     """
 
     @abstractmethod
-    def refine(self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], stride: int) -> list[Refinement]:
+    def refine(
+        self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], geometry: Geometry
+    ) -> list[Refinement]:
         """Refine a batch of pictures.
 
         Args:
             images: (H, W, 3) uint8 RGB each, of any sizes.
-            logits: of each picture (C, h, w) float, h x w = grid_size of H and W, C <= 256.
-            stride: output stride of the logits, in pixels.
+            logits: of each picture (C, h, w) float, h x w = geometry.grid(H, W), C <= 256.
+            geometry: of the grids in their pictures.
 
         Returns:
             one for each picture, in their order.

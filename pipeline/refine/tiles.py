@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CRFError
-from pipeline.logits import Floats, all_finite, grid_size
+from pipeline.geometry import Geometry
+from pipeline.logits import Floats, all_finite
 from pipeline.refine.refinement import Labelling, Refinement
 from pipeline.refine.refiner import Refiner
 
@@ -30,14 +31,16 @@ class TiledRefiner(Refiner):
     """Refine a picture window by window. A refiner of this kind says how a window is labelled, and its fingerprint."""
 
     @abstractmethod
-    def label(self, image: NDArray[np.uint8], logits: Floats, stride: int, top: int = 0, left: int = 0) -> Labelling:
+    def label(
+        self, image: NDArray[np.uint8], logits: Floats, geometry: Geometry, top: int = 0, left: int = 0
+    ) -> Labelling:
         """Label a window of a picture.
 
         Args:
             image: (H, W, 3) uint8 RGB: the window, or all of the picture.
-            logits: (C, h, w) float of the whole picture, C <= 256, finite, with the geometry of pipeline.logits, whose
-                `upsample` takes the same arguments.
-            stride: output stride of the logits, in pixels.
+            logits: (C, h, w) float of the whole picture, C <= 256, finite; `upsample` of pipeline.logits takes the same
+                arguments.
+            geometry: of the grid in the picture itself.
             top: the window's first row in the picture, in pixels.
             left: the window's first column in the picture, in pixels.
         """
@@ -46,9 +49,11 @@ class TiledRefiner(Refiner):
         """Give the context, in pixels, that a tile of `tile` pixels a side needs around its core: below tile / 2."""
         return 0
 
-    def refine(self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], stride: int) -> list[Refinement]:
+    def refine(
+        self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], geometry: Geometry
+    ) -> list[Refinement]:
         """Refine pictures one by one; see Refiner."""
-        return [refine_in_tiles(image, grid, stride, self) for image, grid in zip(images, logits, strict=True)]
+        return [refine_in_tiles(image, grid, geometry, self) for image, grid in zip(images, logits, strict=True)]
 
     def memory(self, labels: int) -> int:
         """Estimate the bytes at the peak from one tile's probabilities, generously: as for the dense CRF."""
@@ -63,7 +68,7 @@ def tile_side(labels: int) -> int:
 def refine_in_tiles(
     image: NDArray[np.uint8],
     logits: Floats,
-    stride: int,
+    geometry: Geometry,
     refiner: TiledRefiner,
     tile: int | None = None,
     margin: int | None = None,
@@ -75,8 +80,8 @@ def refine_in_tiles(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        logits: (C, h, w) float, h x w = grid_size of H and W, C <= 256.
-        stride: output stride of the logits, in pixels.
+        logits: (C, h, w) float, h x w = geometry.grid(H, W), C <= 256.
+        geometry: of the grid in the picture.
         refiner: labels a window.
         tile: side of a tile in pixels, margins included; by default tile_side(C).
         margin: pixels of context around a tile's core; by default the refiner's for such a tile.
@@ -84,8 +89,9 @@ def refine_in_tiles(
     Raises:
         CRFError: wrong shapes, logits that are not finite, or a margin that leaves no core.
     """
-    _check(image, logits, stride)
+    _check(image, logits, geometry)
     labels, (height, width) = logits.shape[0], image.shape[:2]
+    placed = geometry.over(height, width)
     tile = tile_side(labels) if tile is None else tile
     margin = refiner.margin(tile) if margin is None else margin
     if margin < 0 or tile <= 2 * margin:
@@ -96,7 +102,7 @@ def refine_in_tiles(
     kept = 0
     for y in _spans(height, tile, margin):
         for x in _spans(width, tile, margin):
-            window = refiner.label(image[y.low : y.high, x.low : x.high], logits, stride, y.low, x.low)
+            window = refiner.label(image[y.low : y.high, x.low : x.high], logits, placed, y.low, x.low)
             kept = max(kept, window.kept)
             core = np.s_[y.start - y.low : y.stop - y.low, x.start - x.low : x.stop - x.low]
             best, posterior = window.best[core], window.posterior[core]
@@ -130,16 +136,16 @@ def _spans(length: int, tile: int, margin: int) -> Iterator[_Span]:
         yield _Span(start, stop, max(start - margin, 0), min(stop + margin, length))
 
 
-def _check(image: NDArray[np.uint8], logits: Floats, stride: int) -> None:
+def _check(image: NDArray[np.uint8], logits: Floats, geometry: Geometry) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise CRFError(f"refine takes an image (H, W, 3) uint8, not {image.shape} {image.dtype}")
     height, width = image.shape[:2]
-    grid = (grid_size(height, stride), grid_size(width, stride))
+    grid = geometry.grid(height, width)
     shape_is_right = logits.ndim == 3 and logits.shape[1:] == grid and 1 <= logits.shape[0] <= 256
     if not shape_is_right or logits.dtype.kind != "f":
         raise CRFError(
-            f"a {height}x{width} image at stride {stride} takes logits (C, {grid[0]}, {grid[1]}) float of 1 to 256 "
-            f"labels, not {logits.shape} {logits.dtype}"
+            f"a {height}x{width} image at stride {geometry.stride} takes logits (C, {grid[0]}, {grid[1]}) float of "
+            f"1 to 256 labels, not {logits.shape} {logits.dtype}"
         )
     if not all_finite(logits):
         label, row, column = (int(i) for i in np.argwhere(~(np.abs(logits) <= np.finfo(np.float32).max))[0])

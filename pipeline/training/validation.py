@@ -25,7 +25,7 @@ def mean_iou(model: SegmentationModel, pairs: Iterable[tuple[Pixels, Pixels]]) -
     for image, mask in pairs:
         [grid] = predictor.logits([image])  # (C, h, w)
         height, width = mask.shape
-        labels = logits.upsample(grid, height, width, model.stride).argmax(axis=0)  # (H, W)
+        labels = logits.upsample(grid, height, width, model.geometry).argmax(axis=0)  # (H, W)
         counted.update(mask, labels.astype("uint8"))
     pooled = SegmentationScore(len(model.classes))
     pooled.add(total(torch.from_numpy(counted.matrix).to(device)).cpu().numpy())

@@ -18,6 +18,7 @@ from pipeline.batch.rows import FINISHED, LOGITS
 from pipeline.batch.segment_stage import SegmentStage
 from pipeline.batch.tracker import LocalTracker
 from pipeline.data import grouping, rows
+from pipeline.geometry import aligned
 from pipeline.logits import from_bytes, grid_size, to_bytes
 from pipeline.models import Inference, Predictor, build
 from pipeline.refine import Argmax, Refiner
@@ -134,7 +135,7 @@ def test_a_lost_device_ends_the_process_not_the_images() -> None:
 
 
 def refined(batch: pa.Table) -> dict[str, dict[str, Any]]:
-    done = RefineStage(Argmax(), CLASSES, PALETTE, 8, 10_000, LocalTracker())(batch)
+    done = RefineStage(Argmax(), CLASSES, PALETTE, aligned(8), 10_000, LocalTracker())(batch)
     assert done.schema.equals(FINISHED)
     return {row["key"]: row for row in done.to_pylist()}
 
@@ -165,7 +166,9 @@ def test_the_crf_is_given_the_picture() -> None:
     logits[0, :, :2], logits[1, :, 2:] = 2, 2  # the border lies at column 12
     crf = DenseCRF(CRFParams(bilateral_rgb=10, bilateral_weight=10))
     row = {"key": "a", "image": jpeg(picture), "logits": to_bytes(logits), "shape": logits.shape}
-    done = RefineStage(crf, CLASSES[:2], PALETTE, 8, 10_000, LocalTracker())(rows.table([row], LOGITS)).to_pylist()[0]
+    done = RefineStage(crf, CLASSES[:2], PALETTE, aligned(8), 10_000, LocalTracker())(
+        rows.table([row], LOGITS)
+    ).to_pylist()[0]
     mask = masks.decode(done["mask"]["bytes"])
     assert (mask == (np.arange(33) >= 18)).all()
 
@@ -179,7 +182,7 @@ def test_progress_counts_what_left_the_last_stage() -> None:
     tracker = LocalTracker()
     lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], LOGITS)
     good = with_logits(photo(0, 20, 30), np.zeros((3, 4, 5), np.float32))
-    RefineStage(Argmax(), CLASSES, PALETTE, 8, 10_000, tracker)(pa.concat_tables([lost, good]))
+    RefineStage(Argmax(), CLASSES, PALETTE, aligned(8), 10_000, tracker)(pa.concat_tables([lost, good]))
     counts = tracker.counts()
     assert (counts.finished, counts.failed, counts.kept, counts.waiting) == (2, 1, 3, 0)
     assert counts.images == {"refine": 1}
@@ -216,9 +219,9 @@ class GpuCRF(CudaCRF):
         super().__init__(CRFParams(iterations=2), PRUNE, device="cpu")
         self.together: list[int] = []
 
-    def refine_together(self, images: Any, logits: Any, stride: int) -> Any:
+    def refine_together(self, images: Any, logits: Any, geometry: Any) -> Any:
         self.together.append(len(images))
-        return super().refine_together(images, logits, stride)
+        return super().refine_together(images, logits, geometry)
 
 
 def test_a_segmenter_with_a_refiner_behind_it_gives_what_two_stages_give() -> None:
@@ -227,7 +230,7 @@ def test_a_segmenter_with_a_refiner_behind_it_gives_what_two_stages_give() -> No
     encoded = fetched(**{key: jpeg(picture) for key, picture in pictures.items()}, broken=b"no image")
 
     def stage(refiner: Refiner) -> RefineStage:
-        return RefineStage(refiner, CLASSES, PALETTE, 8, 10_000, tracker)
+        return RefineStage(refiner, CLASSES, PALETTE, aligned(8), 10_000, tracker)
 
     crf = GpuCRF()
     whole = SegmentStage(Brightness, 10_000, tracker, lambda: stage(crf))(encoded)

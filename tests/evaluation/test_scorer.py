@@ -13,6 +13,7 @@ from pipeline.errors import ImageError
 from pipeline.evaluation.labelled import Labelled
 from pipeline.evaluation.mask_counts import COUNTED, Counting, MaskCounts
 from pipeline.evaluation.scorer import NETWORK, REFINED, Scorer, kinds, refine_stages
+from pipeline.geometry import aligned
 from pipeline.logits import grid_size, to_bytes
 from pipeline.refine import Argmax
 from pipeline.refine.crf import CRFParams, DenseCRF
@@ -28,7 +29,7 @@ HOW = Counting(classes=3, band="borders")
 class Model:
     classes = ("ground", "tree", "sky")
     palette = np.zeros((3, 3), np.uint8)
-    stride = 8
+    geometry = aligned(8)
 
 
 class Pairs:
@@ -67,7 +68,7 @@ def expected(refiner, indices):
     counts = MaskCounts(HOW)
     for index in indices:
         image, truth = Pairs().pair(index)
-        [refinement] = refiner.refine([image], [logits_of(index)], 8)
+        [refinement] = refiner.refine([image], [logits_of(index)], aligned(8))
         counts.update(truth, refinement.mask)
     return counts.to_row("")
 

@@ -80,7 +80,7 @@ def test_scores_are_those_of_a_plain_loop(of_model: dict[str, Any]) -> None:
             image, truth = scene(seed, size)
             truth[:3, ::2] = 255
             [grid] = predictor.logits([image])
-            [refinement] = refiner.refine([image], [grid], model.stride)
+            [refinement] = refiner.refine([image], [grid], model.geometry)
             mask = refinement.mask
             score.update(truth, mask)
             curve.update(truth, mask)
@@ -141,7 +141,7 @@ def searched(scenes: str) -> tuple[dict[str, Any], str]:
     for seed, size in enumerate(SIZES[:2]):
         image, _ = scene(seed, size)
         [grid] = predictor.logits([image])
-        [refinement] = DenseCRF(PLANTED).refine([image], [grid], model.stride)
+        [refinement] = DenseCRF(PLANTED).refine([image], [grid], model.geometry)
         put(f"{scenes}/planted", f"{seed}", image, refinement.mask)
     ranges = ("--bilateral_weight=[4,10,2]", "--bilateral_xy=[20,60,20]", "--bilateral_rgb=[5,9,2]")
     fixed = ("--gaussian_weight=2", "--gaussian_xy=2")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import CRFError
+from pipeline.geometry import aligned
 from pipeline.logits import grid_size, softmax, upsample
 from pipeline.refine import Argmax, refine_in_tiles
 from pipeline.refine.crf import CRFParams, DenseCRF
@@ -24,10 +25,10 @@ from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, logits_fo
 def test_the_default_settings_keep_9999_of_10000_labels(name, params, certainty):
     image = picture(name, 375, 500)
     logits = certainty * logits_for(image, 21)
-    every = DenseCRF(params, prune=0).label(image, logits, 8)
-    default = DenseCRF(params).label(image, logits, 8)
+    every = DenseCRF(params, prune=0).label(image, logits, aligned(8))
+    default = DenseCRF(params).label(image, logits, aligned(8))
     assert (every.best == default.best).mean() >= 0.9999
-    probabilities = softmax(upsample(logits, 375, 500, 8))
+    probabilities = softmax(upsample(logits, 375, 500, aligned(8)))
     assert (every.kept, default.kept) == (21, int((probabilities.max(axis=(1, 2)) >= 1e-2).sum()))
 
 
@@ -36,8 +37,8 @@ def test_labels_from_logits_are_those_of_the_upsampled_probabilities(labels):
     image = picture("rocket", 61, 83)
     logits = logits_for(image, labels)
     crf = DenseCRF(prune=0)
-    posterior = crf(image, softmax(upsample(logits, 61, 83, 8)))
-    best, winning, kept = crf.label(image, logits, 8)
+    posterior = crf(image, softmax(upsample(logits, 61, 83, aligned(8))))
+    best, winning, kept = crf.label(image, logits, aligned(8))
     assert kept == labels
     np.testing.assert_array_equal(best, posterior.argmax(axis=0))
     np.testing.assert_allclose(winning, posterior.max(axis=0), atol=1e-5)
@@ -48,8 +49,8 @@ def test_a_window_reads_its_part_of_the_logits():
     image = picture("coffee", 80, 100)
     logits = logits_for(image, 4)
     crf = DenseCRF(CRFParams(iterations=0), prune=0)
-    whole = crf.label(image, logits, 8).best
-    part = crf.label(image[13:50, 21:90], logits, 8, 13, 21).best
+    whole = crf.label(image, logits, aligned(8)).best
+    part = crf.label(image[13:50, 21:90], logits, aligned(8), 13, 21).best
     np.testing.assert_array_equal(part, whole[13:50, 21:90])
 
 
@@ -80,7 +81,7 @@ def test_labels_that_cannot_win_get_the_posterior_0_and_change_nothing(weak):
 
 def test_the_most_probable_label_stays_where_all_are_weak():
     image = picture(height=20, width=30)
-    mask = refine_in_tiles(image, np.zeros((182, 4, 5), np.float16), 8, DenseCRF(prune=1)).mask
+    mask = refine_in_tiles(image, np.zeros((182, 4, 5), np.float16), aligned(8), DenseCRF(prune=1)).mask
     assert not mask.any()  # the first of equals
 
 
@@ -95,9 +96,9 @@ def test_a_picture_of_six_megapixels():
 def test_threads_take_turns_on_one_crf_and_the_interpreter_goes_on():
     images = [picture(name, 60 + 10 * n, 80) for n, name in enumerate(PHOTOGRAPHS)]
     crf = DenseCRF()
-    alone = [DenseCRF().label(image, logits_for(image), 8)[0] for image in images]
+    alone = [DenseCRF().label(image, logits_for(image), aligned(8))[0] for image in images]
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda image: crf.label(image, logits_for(image), 8)[0], images * 5))
+        together = list(threads.map(lambda image: crf.label(image, logits_for(image), aligned(8))[0], images * 5))
     for index, mask in enumerate(together):
         np.testing.assert_array_equal(mask, alone[index % 4])
 
@@ -123,13 +124,14 @@ def test_floats_of_every_width_and_byte_order_are_read_as_the_numbers_they_are(k
     image = picture(height=30, width=40)
     logits, probabilities = logits_for(image, 5), probabilities_for(image, 5).astype(np.float16)
     crf = DenseCRF(CRFParams(iterations=2), backend)
-    expected = crf.label(image, logits, 8)
-    np.testing.assert_array_equal(crf.label(image, logits.astype(kind), 8).best, expected.best)
+    expected = crf.label(image, logits, aligned(8))
+    np.testing.assert_array_equal(crf.label(image, logits.astype(kind), aligned(8)).best, expected.best)
     found, wanted = (crf(image, values) for values in (probabilities.astype(kind), probabilities))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(refine_in_tiles(image, logits.astype(kind), 8, crf).mask, expected.best)
+    np.testing.assert_array_equal(refine_in_tiles(image, logits.astype(kind), aligned(8), crf).mask, expected.best)
     np.testing.assert_array_equal(
-        refine_in_tiles(image, logits.astype(kind), 8, Argmax()).mask, refine_in_tiles(image, logits, 8, Argmax()).mask
+        refine_in_tiles(image, logits.astype(kind), aligned(8), Argmax()).mask,
+        refine_in_tiles(image, logits, aligned(8), Argmax()).mask,
     )
 
 
@@ -139,24 +141,24 @@ def test_what_is_no_float_is_refused(kind, backend):
     image = picture(height=30, width=40)
     crf, grid, full = DenseCRF(backend=backend), np.zeros((2, 5, 6), kind), np.zeros((2, 30, 40), kind)
     with pytest.raises(CRFError, match="the CRF takes logits"):
-        crf.label(image, grid, 8)
+        crf.label(image, grid, aligned(8))
     with pytest.raises(CRFError, match="the CRF takes probabilities"):
         crf(image, full)
     for refiner in (crf, Argmax()):
         with pytest.raises(CRFError, match=r"takes logits \(C, 5, 6\) float"):
-            refine_in_tiles(image, grid, 8, refiner)
+            refine_in_tiles(image, grid, aligned(8), refiner)
 
 
 @pytest.mark.parametrize("value", [1e39, np.longdouble("1e400"), np.inf, np.nan])
 def test_what_float32_cannot_hold_is_refused(value):
     image = picture(height=30, width=40)
-    for shape, call in (((2, 30, 40), DenseCRF()), ((2, 5, 6), lambda i, x: DenseCRF().label(i, x, 8))):
+    for shape, call in (((2, 30, 40), DenseCRF()), ((2, 5, 6), lambda i, x: DenseCRF().label(i, x, aligned(8)))):
         values = np.full(shape, 0.5, np.longdouble)
         values[1, 2, 3] = value
         with pytest.raises(CRFError, match="finite in float32"):
             call(image, values)
     with pytest.raises(CRFError, match="finite in float32"):
-        refine_in_tiles(image, values, 8, Argmax())
+        refine_in_tiles(image, values, aligned(8), Argmax())
 
 
 def test_what_the_lattice_cannot_number_is_refused():
@@ -199,9 +201,9 @@ def test_any_input_gives_probabilities(data):
         normalization=data.draw(st.sampled_from(["symmetric", "after"])),
     )
     crf = DenseCRF(params, prune=data.draw(st.sampled_from([0, 1e-2, 1])))
-    best, winning, kept = crf.label(image, logits, stride, top, left)
+    best, winning, kept = crf.label(image, logits, aligned(stride), top, left)
     assert 1 <= kept <= labels
     assert best.max() < labels
     assert ((winning > 0.999 / labels) & (winning < 1.00001)).all()
-    posterior = crf(image, softmax(upsample(logits, height, width, stride, top, left)))
+    posterior = crf(image, softmax(upsample(logits, height, width, aligned(stride), top, left)))
     np.testing.assert_allclose(posterior.sum(axis=0), 1, atol=1e-5)

@@ -17,6 +17,7 @@ from pipeline.batch.tracker import LocalTracker
 from pipeline.data import rows
 from pipeline.errors import ConfigError, CRFError
 from pipeline.evaluation.scorer import NETWORK, REFINED, kinds
+from pipeline.geometry import Geometry, aligned
 from pipeline.logits import Floats, to_bytes, upsample
 from pipeline.models import Inference
 from pipeline.refine import (
@@ -80,9 +81,9 @@ def test_every_refiner_keeps_its_promises(name: str) -> None:
     refiner = pickle.loads(pickle.dumps(refiner_called(name)))
     images = [picture("coffee", 40, 50), picture("rocket", 30, 70), picture("chelsea", 40, 50)]
     logits = [logits_for(image, labels=4, seed=seed) for seed, image in enumerate(images)]
-    together = refiner.refine(images, logits, 8)
+    together = refiner.refine(images, logits, aligned(8))
     for image, grid, refinement in zip(images, logits, together, strict=True):
-        [alone] = refiner.refine([image], [grid], 8)
+        [alone] = refiner.refine([image], [grid], aligned(8))
         assert refinement.mask.shape == image.shape[:2]
         np.testing.assert_array_equal(alone.mask, refinement.mask)
         assert refinement.pixels.sum() == refinement.mask.size
@@ -112,7 +113,7 @@ def test_the_gpu_is_opened_by_the_first_picture(monkeypatch: pytest.MonkeyPatch)
     refiner = pickle.loads(pickle.dumps(CudaCRF(CRFParams(), PRUNE)))
     image = picture()
     with pytest.raises(CRFError, match="needs a CUDA device, and PyTorch sees none"):
-        refiner.refine([image], [logits_for(image)], 8)
+        refiner.refine([image], [logits_for(image)], aligned(8))
 
 
 def test_large_pictures_on_a_gpu_are_refined_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,20 +121,22 @@ def test_large_pictures_on_a_gpu_are_refined_in_tiles(monkeypatch: pytest.Monkey
     logits = logits_for(image, labels=4)
     params = CRFParams(iterations=2, bilateral_xy=5)
     monkeypatch.setattr("pipeline.refine.tiles.MAX_TILE", 50)
-    [on_cpu] = DenseCRF(params).refine([image], [logits], 8)
-    [on_gpu] = CudaCRF(params, PRUNE, device="cpu").refine([image], [logits], 8)
+    [on_cpu] = DenseCRF(params).refine([image], [logits], aligned(8))
+    [on_gpu] = CudaCRF(params, PRUNE, device="cpu").refine([image], [logits], aligned(8))
     assert (on_gpu.mask == on_cpu.mask).mean() > 0.999
     monkeypatch.undo()
-    [whole] = CudaCRF(params, PRUNE, device="cpu").refine([image], [logits], 8)
+    [whole] = CudaCRF(params, PRUNE, device="cpu").refine([image], [logits], aligned(8))
     assert whole.confidence != on_gpu.confidence
 
 
 class Smallest(TiledRefiner):
     """A refiner to add: it takes the worst label of each pixel."""
 
-    def label(self, image: NDArray[np.uint8], logits: Floats, stride: int, top: int = 0, left: int = 0) -> Labelling:
+    def label(
+        self, image: NDArray[np.uint8], logits: Floats, geometry: Geometry, top: int = 0, left: int = 0
+    ) -> Labelling:
         height, width = image.shape[:2]
-        full = upsample(logits, height, width, stride, top, left)
+        full = upsample(logits, height, width, geometry, top, left)
         return Labelling(full.argmin(axis=0).astype(np.uint8), full.min(axis=0), kept=len(logits))
 
     def fingerprint(self) -> dict[str, Any]:
@@ -146,7 +149,9 @@ class Constant(Refiner):
     def __init__(self, label: int) -> None:
         self._label = label
 
-    def refine(self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], stride: int) -> list[Refinement]:
+    def refine(
+        self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], geometry: Geometry
+    ) -> list[Refinement]:
         return [self._mask(image.shape[:2], len(grid)) for image, grid in zip(images, logits, strict=True)]
 
     def _mask(self, size: tuple[int, ...], labels: int) -> Refinement:
@@ -173,7 +178,7 @@ def test_a_refiner_is_added_by_a_class_and_a_line(monkeypatch: pytest.MonkeyPatc
     masks_by_name = {}
     for name in ("smallest", "constant"):
         refiner = pickle.loads(pickle.dumps(refiner_called(name)))
-        stage = RefineStage(refiner, ("a", "b", "c"), masks.pascal_palette(3), 8, 10_000, LocalTracker())
+        stage = RefineStage(refiner, ("a", "b", "c"), masks.pascal_palette(3), aligned(8), 10_000, LocalTracker())
         [row] = stage(batch).to_pylist()
         assert row["error"] is None
         masks_by_name[name] = masks.decode(row["mask"]["bytes"])

@@ -8,6 +8,7 @@ from PIL import Image
 from skimage import data
 
 from pipeline.errors import CRFError
+from pipeline.geometry import aligned
 from pipeline.logits import best_label, grid_size, softmax, upsample
 from pipeline.refine import Argmax, Labelling, refine_in_tiles
 from pipeline.refine.crf import CRFParams, DenseCRF
@@ -32,8 +33,8 @@ def test_one_tile_is_one_exact_crf():
     image = picture(50, 70)
     logits = logits_for(image)
     crf = DenseCRF()
-    posterior = crf(image, softmax(upsample(logits, 50, 70, 8)))
-    refined = refine_in_tiles(image, logits, 8, crf)
+    posterior = crf(image, softmax(upsample(logits, 50, 70, aligned(8))))
+    refined = refine_in_tiles(image, logits, aligned(8), crf)
     mask = posterior.argmax(axis=0)
     np.testing.assert_array_equal(refined.mask, mask)
     assert refined.mask.dtype == np.uint8
@@ -49,14 +50,14 @@ def test_one_tile_is_one_exact_crf():
 def test_a_label_that_wins_nowhere_has_confidence_0():
     image = picture(20, 30)
     logits = np.concatenate([logits_for(image), np.full((1, 4, 5), -99, np.float16)])
-    refined = refine_in_tiles(image, logits, 8, Argmax())
+    refined = refine_in_tiles(image, logits, aligned(8), Argmax())
     assert refined.pixels[3] == 0
     assert refined.class_confidence[3] == 0
     assert refined.pixels.sum() == 20 * 30
 
 
 def test_the_first_of_equal_labels_wins():
-    refined = refine_in_tiles(picture(20, 30), np.zeros((4, 4, 5), np.float16), 8, Argmax())
+    refined = refine_in_tiles(picture(20, 30), np.zeros((4, 4, 5), np.float16), aligned(8), Argmax())
     assert refined.pixels.tolist() == [600, 0, 0, 0]
     assert refined.confidence == 0.25
 
@@ -65,11 +66,12 @@ def test_tiles_agree_with_the_whole_on_a_photograph():
     image = picture(240, 320)
     logits = logits_for(image, labels=4, noise=2.0)
     crf = DenseCRF(CRFParams(iterations=5, bilateral_xy=20, bilateral_rgb=8))
-    whole = refine_in_tiles(image, logits, 8, crf)
-    tiled = refine_in_tiles(image, logits, 8, crf, tile=160)
+    whole = refine_in_tiles(image, logits, aligned(8), crf)
+    tiled = refine_in_tiles(image, logits, aligned(8), crf, tile=160)
     assert (tiled.mask == whole.mask).mean() >= 0.99
     assert tiled.confidence == pytest.approx(whole.confidence, abs=0.005)
-    assert (whole.mask != refine_in_tiles(image, logits, 8, Argmax()).mask).mean() > 0.03  # the CRF did something
+    changed = whole.mask != refine_in_tiles(image, logits, aligned(8), Argmax()).mask
+    assert changed.mean() > 0.03  # the CRF did something
 
 
 @settings(deadline=None, max_examples=60)
@@ -78,8 +80,8 @@ def test_without_a_crf_tiles_change_nothing(height, width, tile, stride):
     image = np.zeros((height, width, 3), np.uint8)
     shape = (3, grid_size(height, stride), grid_size(width, stride))
     logits = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    whole = refine_in_tiles(image, logits, stride, Argmax())
-    tiled = refine_in_tiles(image, logits, stride, Argmax(), tile=tile)
+    whole = refine_in_tiles(image, logits, aligned(stride), Argmax())
+    tiled = refine_in_tiles(image, logits, aligned(stride), Argmax(), tile=tile)
     np.testing.assert_array_equal(tiled.mask, whole.mask)
     np.testing.assert_array_equal(tiled.pixels, whole.pixels)
     np.testing.assert_allclose(tiled.class_confidence, whole.class_confidence, atol=1e-6)
@@ -89,9 +91,9 @@ def test_without_a_crf_tiles_change_nothing(height, width, tile, stride):
 class WindowCheck(DenseCRF):
     """Gives the best labels of the logits, having checked that the picture and the logits show the same window."""
 
-    def label(self, image, logits, stride, top=0, left=0):
+    def label(self, image, logits, geometry, top=0, left=0):
         assert max(image.shape[:2]) <= 20
-        best, winning = best_label(softmax(upsample(logits, *image.shape[:2], stride, top, left)))
+        best, winning = best_label(softmax(upsample(logits, *image.shape[:2], geometry, top, left)))
         np.testing.assert_array_equal(image[..., 0] > 127, best == 1)
         return Labelling(best, winning, kept=2)
 
@@ -102,7 +104,7 @@ def test_the_crf_sees_the_picture_where_the_logits_are(height, width, margin):
     image = np.random.default_rng(0).integers(0, 2, (height, width, 1), dtype=np.uint8).repeat(3, axis=2) * 255
     bright = image[..., 0] > 127
     logits = np.stack([~bright, bright]).astype(np.float32)  # at stride 1
-    refined = refine_in_tiles(image, logits, 1, WindowCheck(), tile=20, margin=margin)
+    refined = refine_in_tiles(image, logits, aligned(1), WindowCheck(), tile=20, margin=margin)
     np.testing.assert_array_equal(refined.mask, bright)
 
 
@@ -111,7 +113,7 @@ def test_the_crf_sees_the_picture_where_the_logits_are(height, width, margin):
 @pytest.mark.parametrize("refiner", [Argmax(), DenseCRF(CRFParams(iterations=1))])
 def test_small_pictures_and_label_counts(shape, labels, refiner):
     image = picture(*shape)
-    refined = refine_in_tiles(image, logits_for(image, labels), 8, refiner)
+    refined = refine_in_tiles(image, logits_for(image, labels), aligned(8), refiner)
     assert refined.mask.shape == shape
     assert refined.pixels.sum() == image[..., 0].size
     assert 1 / labels - 1e-6 <= refined.confidence <= 1 + 1e-6
@@ -123,7 +125,7 @@ def test_a_line_of_sixty_thousand_pixels():
     image = np.zeros((1, 60_000, 3), np.uint8)
     logits = np.zeros((2, 1, grid_size(60_000, 8)), np.float16)
     logits[0, :, :1000], logits[1, :, 1000:] = 5, 5
-    refined = refine_in_tiles(image, logits, 8, DenseCRF(CRFParams(iterations=2, gaussian_xy=3)))
+    refined = refine_in_tiles(image, logits, aligned(8), DenseCRF(CRFParams(iterations=2, gaussian_xy=3)))
     boundary = np.flatnonzero(np.diff(refined.mask[0]))
     assert len(boundary) == 1
     assert abs(boundary[0] - 7996) < 8
@@ -134,7 +136,7 @@ def test_memory_is_bounded_by_the_tile():
     image = np.zeros((side, side, 3), np.uint8)
     logits = np.zeros((labels, grid_size(side, 8), grid_size(side, 8)), np.float16)
     tracemalloc.start()
-    refine_in_tiles(image, logits, 8, Argmax(), tile=200)
+    refine_in_tiles(image, logits, aligned(8), Argmax(), tile=200)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < side * side + 4 * 200 * 200 * labels * 4  # the mask, and a few tiles of probabilities
@@ -155,7 +157,7 @@ def test_read_only_input():
     image = picture(20, 30)
     logits = logits_for(image)
     image.flags.writeable = logits.flags.writeable = False
-    assert refine_in_tiles(image, logits, 8, DenseCRF()).mask.shape == (20, 30)
+    assert refine_in_tiles(image, logits, aligned(8), DenseCRF()).mask.shape == (20, 30)
 
 
 @pytest.mark.parametrize("refiner", [Argmax(), DenseCRF()])
@@ -165,7 +167,7 @@ def test_logits_that_are_not_finite_are_refused_with_their_place(refiner, value)
     logits = logits_for(image)
     logits[2, 1, 3] = value
     with pytest.raises(CRFError, match=f"label 2 at grid row 1, column 3 is {value}"):
-        refine_in_tiles(image, logits, 8, refiner)
+        refine_in_tiles(image, logits, aligned(8), refiner)
 
 
 @pytest.mark.parametrize(
@@ -184,4 +186,6 @@ def test_logits_that_are_not_finite_are_refused_with_their_place(refiner, value)
 )
 def test_wrong_input_is_refused(image_shape, logits_shape, tiling, message):
     with pytest.raises(CRFError, match=message):
-        refine_in_tiles(np.zeros(image_shape, np.uint8), np.zeros(logits_shape, np.float32), 8, DenseCRF(), **tiling)
+        refine_in_tiles(
+            np.zeros(image_shape, np.uint8), np.zeros(logits_shape, np.float32), aligned(8), DenseCRF(), **tiling
+        )

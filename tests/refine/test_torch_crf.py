@@ -8,6 +8,7 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from pipeline.errors import CRFError
+from pipeline.geometry import aligned
 from pipeline.logits import grid_size
 from pipeline.logits import upsample as upsample_on_the_cpu
 from pipeline.refine import refine_in_tiles
@@ -98,7 +99,7 @@ def test_upsampling_is_that_of_the_logits(size, stride):
     logits = np.random.default_rng(0).normal(size=(3, grid_size(size[0], stride), grid_size(size[1], stride)))
     logits = logits.astype(np.float32)
     upsampled = upsample(batch([logits]), *size, stride)[:, :, 0].permute(2, 0, 1)
-    np.testing.assert_allclose(upsampled, upsample_on_the_cpu(logits, *size, stride), atol=1e-6)
+    np.testing.assert_allclose(upsampled, upsample_on_the_cpu(logits, *size, aligned(stride)), atol=1e-6)
 
 
 @pytest.mark.parametrize("params", [RELEASED, SMOOTHER])
@@ -110,7 +111,7 @@ def test_refine_agrees_with_the_refinement_on_the_cpu(prune, params):
     assert (refined.masks.dtype, refined.pixels.dtype) == (torch.uint8, torch.int64)
     assert (refined.confidence.dtype, refined.class_confidence.dtype) == (torch.float32, torch.float32)
     for index, image in enumerate(images):
-        expected = refine_in_tiles(image, logits[index], 8, DenseCRF(params, backend="pydensecrf"))
+        expected = refine_in_tiles(image, logits[index], aligned(8), DenseCRF(params, backend="pydensecrf"))
         assert (refined.masks[index].numpy() == expected.mask).mean() >= 0.9999
         np.testing.assert_array_equal(refined.pixels[index], np.bincount(refined.masks[index].ravel(), minlength=21))
         assert refined.confidence[index].item() == pytest.approx(expected.confidence, abs=1e-3)

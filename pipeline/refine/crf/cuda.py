@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import CRFError, DeviceLostError
+from pipeline.geometry import Geometry
 from pipeline.logits import Floats, softmax, upsample
 from pipeline.refine.crf.params import CRFParams
 from pipeline.refine.crf.torch_crf import TorchCRF
@@ -34,7 +35,9 @@ class CudaCRF(TiledRefiner):
         """Pickle what it was made from: the device's memory stays where it is."""
         return type(self), (self.params, self.prune, self.device)
 
-    def refine(self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], stride: int) -> list[Refinement]:
+    def refine(
+        self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], geometry: Geometry
+    ) -> list[Refinement]:
         """Refine a batch; see Refiner. Raises CRFError where PyTorch sees no GPU, too."""
         by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
@@ -43,20 +46,23 @@ class CudaCRF(TiledRefiner):
         try:
             for (height, width), members in by_size.items():
                 for batch in _parts(members, max(1, GPU_PIXELS // (height * width))):
-                    done = self.refine_together([images[i] for i in batch], [logits[i] for i in batch], stride)
+                    done = self.refine_together([images[i] for i in batch], [logits[i] for i in batch], geometry)
                     refinements |= dict(zip(batch, done, strict=True))
         except torch.AcceleratorError as error:
             raise DeviceLostError(f"the GPU failed while it refined: {error}") from error
         return [refinements[index] for index in range(len(images))]
 
     def refine_together(
-        self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], stride: int
+        self, images: Sequence[NDArray[np.uint8]], logits: Sequence[Floats], geometry: Geometry
     ) -> list[Refinement]:
-        """Refine images (H, W, 3) of one size with their logits (C, h, w): whole, or where they are large in tiles."""
-        if max(images[0].shape[:2]) > tile_side(len(logits[0])):
-            return super().refine(images, logits, stride)
+        """Refine images (H, W, 3) of one size with their logits (C, h, w): whole, or where they are large in tiles.
+
+        Grids of half pixels are upsampled on the host.
+        """
+        if max(images[0].shape[:2]) > tile_side(len(logits[0])) or geometry.origin != "aligned" or geometry.resize:
+            return super().refine(images, logits, geometry)
         refined = self._crf.refine(
-            torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(logits)), stride, self.prune
+            torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(logits)), geometry.stride, self.prune
         )
         return [
             Refinement(
@@ -75,10 +81,12 @@ class CudaCRF(TiledRefiner):
             )
         ]
 
-    def label(self, image: NDArray[np.uint8], logits: Floats, stride: int, top: int = 0, left: int = 0) -> Labelling:
+    def label(
+        self, image: NDArray[np.uint8], logits: Floats, geometry: Geometry, top: int = 0, left: int = 0
+    ) -> Labelling:
         """Label a window; see TiledRefiner. Only the mean field is computed on the GPU."""
         height, width = image.shape[:2]
-        full = upsample(logits, height, width, stride, top, left)  # (C, H, W)
+        full = upsample(logits, height, width, geometry, top, left)  # (C, H, W)
         probabilities = softmax(full, out=full)
         peaks = probabilities.max(axis=(1, 2))
         kept = np.flatnonzero(peaks >= min(self.prune, peaks.max()))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, CRFError
+from pipeline.geometry import Geometry
 from pipeline.logits import Floats, all_finite, native_floats, window
 from pipeline.refine.crf.backend import Backend
 from pipeline.refine.crf.native import NativeCRF
@@ -72,15 +73,17 @@ class DenseCRF(TiledRefiner):
         _check_probabilities(probabilities, image.shape[:2])
         return self._backend.posterior(image, native_floats(probabilities))
 
-    def label(self, image: NDArray[np.uint8], logits: Floats, stride: int, top: int = 0, left: int = 0) -> Labelling:
+    def label(
+        self, image: NDArray[np.uint8], logits: Floats, geometry: Geometry, top: int = 0, left: int = 0
+    ) -> Labelling:
         """Upsample the logits, turn them into probabilities, refine these and take the best label, in one call.
 
         On the native core no array of (C, H, W) is made.
 
         Args:
             image: (H, W, 3) uint8 RGB: a window of the picture, or all of it.
-            logits: (C, h, w) float of the whole picture, C <= 256, with the geometry of pipeline.logits.
-            stride: output stride of the logits, in pixels.
+            logits: (C, h, w) float of the whole picture, C <= 256.
+            geometry: of the grid in the picture.
             top: the window's first row in the picture, in pixels.
             left: the window's first column in the picture, in pixels.
 
@@ -90,14 +93,14 @@ class DenseCRF(TiledRefiner):
         """
         _check_image(image)
         height, width = image.shape[:2]
-        grid, top, left = window(logits, height, width, stride, top, left)
+        grid, rows, columns = window(logits, height, width, geometry, top, left)
         if logits.dtype.kind != "f" or not 1 <= len(logits) <= 256:
             raise CRFError(
                 f"the CRF takes logits (C, h, w) float of 1 to 256 labels, not {logits.shape} {logits.dtype}"
             )
         if not all_finite(grid):
             raise CRFError("the CRF takes logits that are finite in float32; in these there is a NaN or an infinity")
-        return self._backend.label(image, native_floats(grid), stride, top, left)
+        return self._backend.label(image, native_floats(grid), rows, columns)
 
     def margin(self, tile: int) -> int:
         """Give the reach of the widest kernel; see CRFParams.margin."""

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CRFError
+from pipeline.geometry import Axis
 from pipeline.logits import Floats
 from pipeline.refine.crf.backend import Backend
 from pipeline.refine.crf.params import CRFParams
 from pipeline.refine.refinement import Labelling
 
-_INTERFACE = 2
+_INTERFACE = 3
 """Of dense_crf_core; core/module.cpp has the same number."""
 
 
@@ -46,11 +47,11 @@ class NativeCRF(Backend):
             raise _too_large(image, error) from None
         return posterior
 
-    def label(self, image: NDArray[np.uint8], logits: Floats, stride: int, top: int, left: int) -> Labelling:
+    def label(self, image: NDArray[np.uint8], logits: Floats, rows: Axis, columns: Axis) -> Labelling:
         """Label a window without an array of (C, H, W); see DenseCRF."""
         self._check_labels(len(logits))
         try:
-            return Labelling(*self._core.label(image, logits, stride, top, left, self._parameters))
+            return Labelling(*self._core.label(image, logits, rows, columns, self._parameters))
         except OverflowError as error:
             raise _too_large(image, error) from None
 

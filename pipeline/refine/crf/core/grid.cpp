@@ -68,11 +68,10 @@ void Grid::put_row(int y) {
     }
 }
 
-void Grid::take_logits(const FloatArray& logits, int stride_, int top_, int left_) {
+void Grid::take_logits(const FloatArray& logits, const Axis& down_, const Axis& along_) {
     make_room(logits);
-    stride = stride_;
-    top = top_;
-    left = left_;
+    down = down_;
+    along = along_;
     normalized = false;
     for (int y = 0; y < rows; y++) {
         for (int c = 0; c < labels; c++) logits.read(c, y, lines_.data() + size_t(c) * columns);
@@ -83,8 +82,7 @@ void Grid::take_logits(const FloatArray& logits, int stride_, int top_, int left
 
 void Grid::take_probabilities(const FloatArray& probabilities, float floor) {
     make_room(probabilities);
-    stride = 1;
-    top = left = 0;
+    down = along = {1, 0, 1};
     normalized = true;
     largest.assign(labels, 0.0f);
     for (int y = 0; y < rows; y++) {

@@ -29,11 +29,12 @@ struct BlurStep {
     RowsView from, to;
 };
 
-// Logits between grid points: pixel (y, x) reads the grid at ((y + top) / stride, column[x] + share[x]).
+// Logits between grid points: a pixel reads the grid at (row[y] + row_share[y], column[x] + share[x]).
 struct GridView {
     const float* values;  // (rows, columns, labels)
     int columns;
-    int stride, top;
+    const uint32_t* row;     // (height) grid row at or above a pixel
+    const float* row_share;  // (height) in [0, 1), how far the pixel is on its way to the next row
     const uint32_t* column;  // (width) grid column at or left of a pixel
     const float* share;      // (width) in [0, 1), how far the pixel is on its way to the next column
 };

@@ -15,9 +15,8 @@ constexpr float kMostLogit = 60.0f;  // so that the sum of 256 exponentials is f
 template <int W, int N>
 void grid_row(const GridView& grid, int labels, int y, float* out) {
     const int n = Row<W, N>::vectors(labels) * grid.columns;
-    const int row = (y + grid.top) / grid.stride;
-    const float share = float((y + grid.top) % grid.stride) / float(grid.stride);
-    const float* above = grid.values + size_t(row) * n * W;
+    const float share = grid.row_share[y];
+    const float* above = grid.values + size_t(grid.row[y]) * n * W;
     const float* below = share > 0 ? above + size_t(n) * W : above;
     for (int k = 0; k < n; k++) {
         const Floats<W> a = load<W>(above + k * W), b = load<W>(below + k * W);

@@ -24,7 +24,7 @@ std::vector<int> probable(const std::vector<float>& largest, size_t count, float
 }  // namespace
 
 const Result& MeanField::run(const Picture& picture, Grid& grid, const Parameters& p, bool want_posterior) {
-    place_columns(picture, grid);
+    place_pixels(picture, grid);
     choose_labels(picture, grid, p.prune);
     build_kernels(picture, p);
     iterate(picture, grid, p);
@@ -51,18 +51,18 @@ void MeanField::for_each_row(const Picture& picture, Pass pass) {
     }
 }
 
-void MeanField::place_columns(const Picture& picture, const Grid& grid) {
+void MeanField::place_pixels(const Picture& picture, const Grid& grid) {
+    row_.resize(picture.height);
+    row_share_.resize(picture.height);
+    for (int y = 0; y < picture.height; y++) row_[y] = uint32_t(grid.down.place(y, grid.rows, row_share_[y]));
     column_.resize(picture.width);
     share_.resize(picture.width);
-    for (int x = 0; x < picture.width; x++) {
-        column_[x] = uint32_t((x + grid.left) / grid.stride);
-        share_[x] = float((x + grid.left) % grid.stride) / float(grid.stride);
-    }
+    for (int x = 0; x < picture.width; x++) column_[x] = uint32_t(grid.along.place(x, grid.columns, share_[x]));
 }
 
 void MeanField::choose_labels(const Picture& picture, Grid& grid, float prune) {
     result_.labels = padded(grid.labels);
-    grid_ = {grid.values.data(), grid.columns, grid.stride, grid.top, column_.data(), share_.data()};
+    grid_ = {grid.values.data(), grid.columns, row_.data(), row_share_.data(), column_.data(), share_.data()};
     grid_row_.resize(size_t(grid.columns) * result_.labels);
     log_sum_.resize(0);
     if (!grid.normalized) {

@@ -38,7 +38,7 @@ class MeanField {
     size_t vertices() const { return gaussian_.kernel().lattice.vertices + bilateral_.lattice.vertices; }
 
   private:
-    void place_columns(const Picture& picture, const Grid& grid);
+    void place_pixels(const Picture& picture, const Grid& grid);
     void choose_labels(const Picture& picture, Grid& grid, float prune);
     void keep(const Grid& grid, const std::vector<int>& kept);
     // Between two iterations: goes on without the labels that were nowhere as probable in the last.
@@ -53,8 +53,8 @@ class MeanField {
     void for_each_row(const Picture& picture, Pass pass);
 
     GridView grid_{};
-    std::vector<uint32_t> column_;
-    std::vector<float> share_, grid_row_, floor_, largest_;
+    std::vector<uint32_t> row_, column_;
+    std::vector<float> row_share_, share_, grid_row_, floor_, largest_;
     Buffer<float> kept_grid_, log_sum_;
     Table table_;
     Smoothing gaussian_;

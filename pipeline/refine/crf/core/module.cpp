@@ -1,10 +1,12 @@
 // What Python sees: arrays in, arrays out. Everything about them was checked in pipeline/refine/crf/dense_crf.py.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <mutex>
 #include <stdexcept>
+#include <tuple>
 
 #include "mean_field.hpp"
 
@@ -13,7 +15,7 @@ namespace py = pybind11;
 namespace crf {
 namespace {
 
-constexpr int kInterface = 2;  // raised with every change that pipeline/refine/crf/native.py must know of
+constexpr int kInterface = 3;  // raised with every change that pipeline/refine/crf/native.py must know of
 
 Picture picture_of(const py::array_t<uint8_t>& image) {
     return {int(image.shape(0)), int(image.shape(1)), image.data(), image.strides(0), image.strides(1), image.strides(2)};
@@ -38,10 +40,16 @@ FloatArray floats_of(const py::array& array) {
             array.strides(2)};
 }
 
+using Placing = std::tuple<int64_t, int64_t, int64_t>;  // pipeline.geometry.Axis
+
+Axis axis_of(const Placing& placing) {
+    return {std::get<0>(placing), std::get<1>(placing), std::get<2>(placing)};
+}
+
 // A mean field with its memory; calls from several threads take turns.
 class Core {
   public:
-    py::tuple label(const py::array_t<uint8_t>& image, const py::array& logits, int stride, int top, int left,
+    py::tuple label(const py::array_t<uint8_t>& image, const py::array& logits, const Placing& rows, const Placing& columns,
                     const Parameters& parameters) {
         const Picture picture = picture_of(image);
         const FloatArray array = floats_of(logits);
@@ -53,7 +61,7 @@ class Core {
         {
             py::gil_scoped_release release;
             const std::lock_guard<std::mutex> lock(mutex_);
-            grid_.take_logits(array, stride, top, left);
+            grid_.take_logits(array, axis_of(rows), axis_of(columns));
             const Result& result = mean_field_.run(picture, grid_, parameters, false);
             for (size_t i = 0; i < result.label.size(); i++) label[i] = uint8_t(result.kept[result.label[i]]);
             std::copy(result.confidence.begin(), result.confidence.end(), posterior);
@@ -120,8 +128,8 @@ PYBIND11_MODULE(dense_crf_core, module) {
     py::class_<Core>(module, "Core")
         .def(py::init<>())
         .def_property_readonly("vertices", &Core::vertices, "Of the lattices of the last picture.")
-        .def("label", &Core::label, py::arg("image"), py::arg("logits"), py::arg("stride"), py::arg("top"),
-             py::arg("left"), py::arg("parameters"),
+        .def("label", &Core::label, py::arg("image"), py::arg("logits"), py::arg("rows"),
+             py::arg("columns"), py::arg("parameters"),
              "Logits (C, h, w) -> the best label (H, W) uint8 and its posterior (H, W) float32.")
         .def("posterior", &Core::posterior, py::arg("image"), py::arg("probabilities"), py::arg("parameters"),
              "Probabilities (C, H, W) -> posterior (C, H, W) float32.");
