@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from pipeline import storage
 from pipeline.batch.config import RunConfig
 from pipeline.cli import parse
-from pipeline.data.formats import FORMATS
+from pipeline.data.formats import formats_read
 from pipeline.data.formats.columns import choose_columns
 from pipeline.data.formats.format import BY_RULE
 from pipeline.data.formats.parquet import Parquet
@@ -131,7 +131,7 @@ def every_entry_is_a_row_or_counted(files: dict[str, str]) -> None:
                 path.symlink_to("nowhere")
             else:
                 path.write_bytes(FILES[kind][1])
-        source, ignored = Source(uri=root, root=root, formats=FORMATS), Ignored()
+        source, ignored = Source(uri=root, root=root, formats=formats_read("auto")), Ignored()
         rows = list(_rows(source, ignored))
         kinds = ("hidden names", "broken links", "metadata files", "other tables", "output files")
         counts = Counter({kind: ignored.counts[kind] for kind in kinds if ignored.counts[kind]})

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.batch.error_budget import ErrorBudget
-from pipeline.data.formats import InputFormat
+from pipeline.data.formats import ColumnNames, InputFormat
 from pipeline.data.formats.column_flags import ColumnFlags
 from pipeline.errors import ConfigError
 from pipeline.images import DEFAULT_MAX_PIXELS
@@ -26,7 +26,9 @@ class RunConfig(StorageConfig, ColumnFlags):
         output: folder or prefix for masks/, errors/ and _runs/; a run continues what is there.
         model: a built-in name, a name of the zoo, or the path or URI of a weights file; without it the job says what
             there is.
-        input_format: the one format that is read; auto reads all, told apart by their names.
+        input_format: the one format that is read; auto reads all but lists, told apart by their names.
+        carry: of a list: a column, or several as [a,b], that go into masks/ as they are there.
+        only_keys: file of keys (Parquet, CSV or text): do these images of the input, also those that are done.
         limit: take only the first N images of the listing.
         error_budget: share of failed images, 0 to 1, above which the exit code is 3; a run stops early where its
             failures exceed it of all that is to do.
@@ -43,6 +45,8 @@ class RunConfig(StorageConfig, ColumnFlags):
     output: Uri
     model: Uri | None = None
     input_format: InputFormat = "auto"
+    carry: tuple[str, ...] | str = ()
+    only_keys: Uri | None = None
     limit: int | None = None
     error_budget: float = 0.01
     max_pixels: int = DEFAULT_MAX_PIXELS
@@ -58,6 +62,8 @@ class RunConfig(StorageConfig, ColumnFlags):
         super().__post_init__()
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit is {self.limit}; give the number of images to take, at least 1, or leave it out")
+        if self.carry and self.input_format != "list":
+            raise ConfigError("carry names columns of a list; give one with --input-format list, or leave it out")
         _ = self.budget
         if self.max_pixels < 1:
             raise ConfigError(f"max_pixels is {self.max_pixels}; it must be at least 1")
@@ -69,13 +75,18 @@ class RunConfig(StorageConfig, ColumnFlags):
         """Give the error budget. Raises ConfigError for what is no share."""
         return ErrorBudget(share=self.error_budget)
 
+    @property
+    def columns(self) -> ColumnNames:
+        """Give the columns that are chosen."""
+        return replace(super().columns, carry=(self.carry,) if isinstance(self.carry, str) else tuple(self.carry))
+
     def resolved(self) -> "RunConfig":
         """Give the same run with paths that mean the same on every machine."""
         return replace(self, input=Uri(storage.normalize(self.input)), output=Uri(storage.normalize(self.output)))
 
     def redacted(self) -> dict[str, Any]:
         """Give the run as plain values, fit to be written down: no URI in it holds a credential."""
-        named = {name: getattr(self, name) for name in ("input", "output", "model", "prices")}
+        named = {name: getattr(self, name) for name in ("input", "output", "model", "only_keys", "prices")}
         uris = {name: storage.redact(uri) for name, uri in named.items() if uri is not None}
         return json.loads(json.dumps(asdict(self) | uris))  # type: ignore[no-any-return]
 

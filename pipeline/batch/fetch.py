@@ -86,7 +86,7 @@ def _within_limit(row: Row, max_bytes: int) -> Row:
 
 
 def _fetched(row: Row, data: Encoded) -> Row:
-    identity = {name: row[name] for name in ("key", "source", "version")}
+    identity = {name: row[name] for name in ("key", "source", "version", "carried")}
     if isinstance(data, PipelineError):
         return identity | rows.failure("fetch", data)
     return identity | {"digest": hashlib.sha256(data).hexdigest(), "image": data}

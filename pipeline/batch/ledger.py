@@ -58,6 +58,8 @@ class Ledger:
 def load(output: str, info: masks.DatasetInfo) -> Ledger:
     """Read the keys and versions that the generation of `info` has committed below `output`.
 
+    Of a run that does images again, those alone that were done again for the same file of keys.
+
     Raises:
         ConfigError: they are of another input or column, whose images of the same name these would replace.
         StorageError: a file cannot be read.
@@ -65,6 +67,8 @@ def load(output: str, info: masks.DatasetInfo) -> Ledger:
     files = [file for file in masks.committed_files(output) if file.info.generation == info.generation]
     for file in files:
         _check_same_input(storage.redact(output), file.info, info)
+    if info.again:
+        files = [file for file in files if file.info.again == info.again]
     with ThreadPoolExecutor(_READERS) as pool:
         return Ledger(pool.map(_read, files))
 
@@ -73,8 +77,9 @@ def _check_same_input(output: str, earlier: masks.DatasetInfo, now: masks.Datase
     """Raise ConfigError where images of one key are not the same images."""
     if earlier.input != now.input:
         raise ConfigError(
-            f"{output} holds the masks of {earlier.input}, and the input is {now.input}: of images with the "
-            "same name one would replace the other; give each input an output, or a prefix they share as the input"
+            f"{output} holds the masks of {earlier.input or 'a list'}, and the input is {now.input or 'a list'}: of "
+            "images with the same name one would replace the other; give each input an output, or a prefix they share "
+            "as the input"
         )
     if earlier.image_column != now.image_column:
         before, after = (f"--image-column {i.image_column}" if i.image_column else "no flag" for i in (earlier, now))

@@ -11,6 +11,7 @@ import ray
 
 from pipeline import storage
 from pipeline.batch.manifest import Part
+from pipeline.batch.only_keys import OnlyKeys
 from pipeline.data.formats import Format
 from pipeline.data.ignored import Ignored
 from pipeline.data.index import index_objects, index_shard
@@ -34,8 +35,12 @@ class Listing:
     ignored: Ignored = field(default_factory=Ignored)
 
 
-def list_input(source: Source, to_do: Callable[[pa.Table], pa.Table], limit: int | None) -> tuple[Listing, Parts]:
+def list_input(
+    source: Source, to_do: Callable[[pa.Table], pa.Table], limit: int | None, only: OnlyKeys | None = None
+) -> tuple[Listing, Parts]:
     """List the images of `source`, the first `limit` of them, of which `to_do` chooses those to do.
+
+    With `only`, the images of these keys are all there are.
 
     Returns:
         a count, complete once the ids that come with it have been consumed.
@@ -44,13 +49,16 @@ def list_input(source: Source, to_do: Callable[[pa.Table], pa.Table], limit: int
 
     def chosen() -> Parts:
         for ids, whole in _listed(source, listing):
-            listed = ids if limit is None else ids.slice(0, limit - listing.listed)
+            asked = only.of(ids) if only else ids
+            listed = asked if limit is None else asked.slice(0, limit - listing.listed)
             new = to_do(listed)
             listing.listed += listed.num_rows
             listing.skipped += listed.num_rows - new.num_rows
             yield Part(new, whole)
             if limit is not None and listing.listed >= limit:
                 return
+        if only:
+            only.count_unlisted(listing.ignored)
 
     return listing, chosen()
 

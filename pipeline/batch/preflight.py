@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pipeline import masks, models, storage
 from pipeline.batch.config import RunConfig
 from pipeline.batch.monitoring.cost import Prices, read_prices
+from pipeline.batch.only_keys import OnlyKeys, read_keys
 from pipeline.data.source import Source, open_source
 from pipeline.errors import ConfigError
 from pipeline.images import max_encoded_bytes
@@ -15,12 +16,13 @@ from pipeline.runtime.progress import say
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """What was opened and loaded: input listed, output written to and read back, weights and prices read."""
+    """What was opened and loaded: input listed, output written to and read back, weights, keys and prices read."""
 
     config: RunConfig
     source: Source
     model: SegmentationModel
     refiner: Refiner
+    only: OnlyKeys | None = None
     prices: Prices | None = None
 
 
@@ -35,10 +37,11 @@ def check(config: RunConfig) -> Preflight:
             f"a run names its model: give --model one of these, or weights of yours:\n{models.overview()}"
         )
     name, config = config.model, config.resolved()
+    opened = open_source(config.input, config.input_format, config.output, config.columns)
+    only = read_keys(config.only_keys) if config.only_keys else None
     source = replace(
-        open_source(config.input, config.input_format, config.output, config.columns),
+        opened.limited(max_encoded_bytes(config.max_pixels)),
         index="" if config.dry_run else storage.join(config.output, masks.INDEX_FOLDER),
-        max_bytes=max_encoded_bytes(config.max_pixels),
     )
     for line in source.reading:
         say(line)
@@ -48,4 +51,4 @@ def check(config: RunConfig) -> Preflight:
     config.inference.tiling(model)
     prices = read_prices(config.prices) if config.prices else None
     refiner = make_refiner(config.refine, model.card.crf)
-    return Preflight(config=config, source=source, model=model, refiner=refiner, prices=prices)
+    return Preflight(config=config, source=source, model=model, refiner=refiner, only=only, prices=prices)

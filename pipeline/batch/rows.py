@@ -13,5 +13,11 @@ LOGITS = pa.schema(
     ]
 )
 
-FINISHED = pa.schema([*(f for f in masks.MASKS_SCHEMA if f.name not in ("model", "run_id")), *FAILURE_FIELDS])
+FINISHED = pa.schema(
+    [
+        *(f for f in masks.MASKS_SCHEMA if f.name not in ("model", "run_id")),
+        pa.field("carried", pa.string()),  # as in MANIFEST
+        *FAILURE_FIELDS,
+    ]
+)
 """Either the mask columns are set or the failure columns are."""

@@ -205,7 +205,8 @@ def forecast(ready: Preflight) -> Forecast:
 
 def _to_do(ready: Preflight, info: DatasetInfo) -> tuple[Listing, Parts]:
     done = ledger.load(ready.config.output, info)
-    return list_input(ready.source, done.failed if ready.config.retry_errors else done.pending, ready.config.limit)
+    to_do = done.failed if ready.config.retry_errors else done.pending
+    return list_input(ready.source, to_do, ready.config.limit, ready.only)
 
 
 def _cost(seconds: Mapping[str, float], prices: Prices | None) -> float | None:
@@ -245,6 +246,8 @@ def dataset_info(ready: Preflight) -> DatasetInfo:
         generation=generation(model.digest, ready.config.inference, ready.refiner.fingerprint()),
         run_id=new_run_id(),
         created=datetime.now(UTC).isoformat(),
-        input=storage.redact(ready.source.root),
+        input=storage.redact(ready.source.keys_below),
         image_column=ready.config.image_column or "",
+        again=ready.only.digest if ready.only and not ready.config.retry_errors else "",
+        carried={field.name: str(field.type) for field in ready.source.carried},
     )

@@ -8,6 +8,7 @@ that they are arguments of: up to three times FILE_BYTES for each file that is b
 """
 
 import io
+import json
 import threading
 import time
 from collections import Counter
@@ -143,7 +144,7 @@ def write_files(
     good = pc.is_null(finished.column("error"))
     segmented, failed = finished.filter(good), finished.filter(pc.invert(good))
     for rows, folder, schema in (
-        (segmented, masks.MASKS_FOLDER, masks.MASKS_SCHEMA),
+        (_with_carried(segmented, info), masks.MASKS_FOLDER, info.masks_schema),
         (failed, masks.ERRORS_FOLDER, masks.ERRORS_SCHEMA),
     ):
         uri = storage.join(output, folder, name)
@@ -153,6 +154,14 @@ def write_files(
             storage.delete(uri)
     causes = zip(failed.column("stage").to_pylist(), failed.column("error").to_pylist(), strict=True)
     return Receipt(segmented=segmented.num_rows, causes=Counter(causes))
+
+
+def _with_carried(rows: pa.Table, info: DatasetInfo) -> pa.Table:
+    """Add the columns that were carried."""
+    values = [json.loads(text) for text in rows.column("carried").to_pylist()] if info.carried else []
+    for name, kind in info.carried.items():
+        rows = rows.append_column(name, pa.array([row[name] for row in values], pa.type_for_alias(kind)))
+    return rows
 
 
 def _parquet(rows: pa.Table, schema: pa.Schema, info: DatasetInfo) -> bytes:

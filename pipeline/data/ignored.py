@@ -51,6 +51,10 @@ class Ignored:
         """Count a file that was opened and is no input."""
         self._add(error.kind, printable(str(error)))
 
+    def add_unlisted(self, key: str) -> None:
+        """Count a key that a person asked for and that the input does not have."""
+        self._add("unlisted keys", f"no image of the input has the key {printable(key)!r}")
+
     def _add(self, kind: str, named: str) -> None:
         has_place = kind in self.counts or len(self.counts) < _MOST_KINDS
         self.counts[kind if has_place else _OTHERS] += 1

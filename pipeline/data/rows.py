@@ -30,7 +30,8 @@ MANIFEST = pa.schema(
         pa.field("path", pa.string()),  # of that object, below the input's root
         pa.field("offset", pa.int64()),  # of a tar member
         pa.field("length", pa.int64()),  # bytes of a tar member or of an object that is the image
-        pa.field("row", pa.int64()),  # row of a Parquet file
+        pa.field("row", pa.int64()),  # row of a table
+        pa.field("carried", pa.string()),  # values that go into the output, as a JSON object by their columns
         *FAILURE_FIELDS,
     ]
 )
@@ -43,6 +44,7 @@ FETCHED = pa.schema(
         pa.field("version", pa.string()),
         pa.field("digest", pa.string()),
         pa.field("image", pa.large_binary()),  # encoded, as it lies in the bucket
+        pa.field("carried", pa.string()),  # as in MANIFEST
         *FAILURE_FIELDS,
     ]
 )

@@ -1,15 +1,17 @@
 """What the input holds: files of the formats that are read, listed without fetching an image."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+
+import pyarrow as pa
 
 from pipeline import masks, storage
 from pipeline.data.files import input_files
-from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, Format, InputFormat, format_of, with_columns
+from pipeline.data.formats import BY_RULE, ColumnNames, Format, InputFormat, format_of, formats_read, with_columns
 from pipeline.data.ignored import BELOW_SHARD, DESCRIBING, Ignored
 from pipeline.data.rows import printable
-from pipeline.errors import NoInputError, ShardError, StorageError
+from pipeline.errors import ConfigError, NoInputError, ShardError, StorageError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
 
 _SAMPLED = 1000
@@ -29,6 +31,7 @@ class Source:
         output: of the run; where it lies below the input, nothing in it is input.
         index: folder of the indexes of shards; empty to keep none.
         max_bytes: of an encoded image; a larger file is not fetched.
+        carried: columns of the input that go into masks/, as they are there.
     """
 
     uri: str
@@ -38,6 +41,17 @@ class Source:
     output: str = ""
     index: str = ""
     max_bytes: int = max_encoded_bytes(DEFAULT_MAX_PIXELS)
+    carried: pa.Schema = pa.schema([])  # noqa: RUF009  # it does not change
+
+    def limited(self, max_bytes: int) -> "Source":
+        """Give the same source, of which images of at most so many encoded bytes are fetched."""
+        formats = {name: reader.limited(max_bytes) for name, reader in self.formats.items()}
+        return replace(self, formats=formats, max_bytes=max_bytes)
+
+    @property
+    def keys_below(self) -> str:
+        """Give the URI that keys are below; empty for a list, whose keys say nothing of its place."""
+        return "" if any(reader.is_list for reader in self.formats.values()) else self.root
 
     def entries(self, ignored: Ignored | None = None) -> Iterator[storage.Entry]:
         """Stream the objects that hold images; what else is listed is counted in `ignored`.
@@ -49,7 +63,7 @@ class Source:
         held: list[storage.Entry] = []
         folders = tuple(f"{suffix}/" for r in self.formats.values() if r.is_shard for suffix in r.suffixes)
         for entry in _input(self.uri, self.output, ignored):
-            own = format_of(entry.key)
+            own = format_of(entry.key, self.formats)
             if own is None or own.name not in self.formats:
                 ignored.add_file(entry, own)
                 continue
@@ -69,7 +83,7 @@ class Source:
 
     def reader(self, entry: storage.Entry) -> Format:
         """Give what reads one of the entries."""
-        own = format_of(entry.key)
+        own = format_of(entry.key, self.formats)
         assert own is not None
         return self.formats[own.name]
 
@@ -86,7 +100,7 @@ def open_source(uri: str, input_format: InputFormat, output: str = "", columns: 
     Raises:
         StorageError: the storage does not answer or may not be read, or there is nothing of this format.
         ConfigError: the first tables have no column of encoded images and are all there is, or several columns of one
-            fit equally.
+            fit equally; there are several lists; a column that is to be carried is not there.
     """
     return storage.within(storage.PROBE_SECONDS, uri, "list", lambda: _opened(uri, input_format, output, columns))
 
@@ -98,17 +112,25 @@ def _opened(uri: str, input_format: InputFormat, output: str, columns: ColumnNam
         passed = "; ".join(["", *ignored.lines()])
         raise StorageError(f"nothing is listed at {storage.redact(uri)}; check the bucket and the prefix{passed}")
     if not fitting:
-        *others, last = [r.files for r in FORMATS.values() if input_format in ("auto", r.name)]
+        *others, last = [r.files for r in formats_read(input_format).values()]
         sought = f"{', '.join(others)} or {last}" if others else last
         raise StorageError(
             f"no {sought} among the first {len(entries)} names under "
             f"{storage.redact(uri)}; the first name there is {entries[0].key!r}{'; '.join(['', *ignored.lines()])}"
         )
-    with_columns([FORMATS[name] for name in fitting], columns)  # refuses some where no file is a table
-    formats = {r.name: r.with_columns(columns) for r in FORMATS.values() if input_format in ("auto", r.name)}
-    first = next(iter(fitting.values()))[0]
+    read = formats_read(input_format)
+    with_columns([read[name] for name in fitting], columns)  # refuses some where no file is a table
+    formats = {name: reader.with_columns(columns) for name, reader in read.items()}
+    name, (first, *further) = next(iter(fitting.items()))
+    if formats[name].is_list and further:
+        raise ConfigError(
+            f"{storage.redact(uri)} holds {len(further) + 1} lists or more, and an input is one of them: keys may not "
+            f"repeat in it; give one, as {storage.redact(first.uri)}, or join them"
+        )
     storage.probe_object(first.uri)  # a key that may list but not read would otherwise show only once actors run
-    return Source(uri=uri, root=first.root, formats=formats, reading=_looked_into(formats, fitting), output=output)
+    reading = _looked_into(formats, fitting)
+    carried = formats[name].carried(first)
+    return Source(uri=uri, root=first.root, formats=formats, reading=reading, output=output, carried=carried)
 
 
 _Found = dict[str, list[storage.Entry]]
@@ -119,10 +141,11 @@ def _sample(uri: str, input_format: InputFormat, output: str, ignored: Ignored) 
     """List the first names of the input, and those among them that are of the formats sought."""
     entries: list[storage.Entry] = []
     fitting: _Found = {}
+    read = formats_read(input_format)
     for entry in islice(_input(uri, output, ignored), _MOST_NAMES):
         entries.append(entry)
-        reader = format_of(entry.key)
-        if reader is None or input_format not in ("auto", reader.name):
+        reader = format_of(entry.key, read)
+        if reader is None or reader.name not in read:
             ignored.add_file(entry, reader)
             continue
         fitting.setdefault(reader.name, []).append(entry)
@@ -148,7 +171,7 @@ def _looked_into(formats: Mapping[str, Format], fitting: _Found) -> list[str]:
                 continue
             except ShardError:  # one damaged file among many is a failed row, and no reason to refuse the rest
                 lines.append("")
-            if reader.is_shard:
+            if reader.is_shard and not reader.is_list:
                 path = printable(entry.key)
                 lines.append(f"keys of images in {reader.files} begin with the file's path, as in {path}/NAME")
             break
@@ -159,11 +182,11 @@ def _looked_into(formats: Mapping[str, Format], fitting: _Found) -> list[str]:
 
 def _described(entry: storage.Entry, formats: Mapping[str, Format]) -> str:
     """Give the key of the file that `entry` only describes if that is there and read; empty where there can be none."""
-    own = format_of(entry.key)
+    own = format_of(entry.key, formats)
     if own is None or not own.describes:
         return ""
     key = f"{entry.key.rpartition('.')[0]}{own.describes}"
-    other = format_of(key)
+    other = format_of(key, formats)
     return key if other and other.name in formats else ""
 
 

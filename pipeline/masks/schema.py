@@ -1,7 +1,8 @@
 """The tables a run writes, their versions, and the note in each file's metadata."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,10 +15,11 @@ RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER = "_runs", "_index", "_quarantine"
 FOLDERS = (MASKS_FOLDER, ERRORS_FOLDER, RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER)
 """All that a run writes lies in these, below its OUTPUT."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the columns below, in the note of each file; a new column raises it. Files without one have version 1.
 
-Since version 2 the key of an image in a shard begins with the shard's path; see DatasetInfo.image_key.
+Since version 2 the key of an image in a shard begins with the shard's path; see DatasetInfo.image_key. Since version 3
+a file may have the columns that DatasetInfo.carried names.
 """
 
 MASKS_SCHEMA = pa.schema(
@@ -90,6 +92,9 @@ class DatasetInfo:
         created: when, ISO 8601 in UTC, as datetime.now(UTC).isoformat() gives it.
         input: the folder or prefix that keys are below, without credentials; empty where there is none.
         image_column: the column of images that a person chose; empty where there was no choice.
+        again: digest of the file of keys whose images the run did again; empty where it did what had no row.
+        carried: columns that a person had carried from a list, behind those of MASKS_SCHEMA: type by name, as Arrow
+            calls it.
         schema_version: version of the file's columns, as SCHEMA_VERSION.
     """
 
@@ -105,6 +110,8 @@ class DatasetInfo:
     image_column: str = ""
     network: str = ""
     adapter: str = "none"
+    again: str = ""
+    carried: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -113,6 +120,11 @@ class DatasetInfo:
             raise ConfigError(f"created must be an ISO 8601 time in UTC, not {self.created!r}")
         if len(self.classes) != len(self.palette):
             raise ConfigError(f"{len(self.classes)} classes need as many colours, not {len(self.palette)}")
+
+    @property
+    def masks_schema(self) -> pa.Schema:
+        """Give the columns of the files of masks/ that this note is for."""
+        return pa.schema([*MASKS_SCHEMA, *((name, pa.type_for_alias(kind)) for name, kind in self.carried.items())])
 
     def to_metadata(self, schema: pa.Schema = MASKS_SCHEMA) -> dict[bytes, bytes]:
         """Make the metadata of a file of `schema`: this note, and one by which `datasets` shows masks as images."""
@@ -138,6 +150,7 @@ class DatasetInfo:
             note = {"schema_version": 1} | json.loads(metadata[_NOTE])
             note["classes"] = tuple(note["classes"])
             note["palette"] = tuple(tuple(colour) for colour in note["palette"])
+            note["carried"] = dict(note.get("carried", {}))
             return cls(**{field.name: note[field.name] for field in fields(cls) if field.name in note})
         except (ConfigError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise OutputError(f"the 'segmentation' note in the file's metadata is damaged: {error}") from error
@@ -162,14 +175,14 @@ def check_columns(schema: pa.Schema, required: pa.Schema) -> None:
     Raises:
         OutputError: a column is missing, is there twice, or holds values of another kind.
     """
-    for field in required:
-        count = len(schema.get_all_field_indices(field.name))
+    for name, kind in zip(required.names, required.types, strict=True):
+        count = len(schema.get_all_field_indices(name))
         if count != 1:
             columns = ", ".join(schema.names)
-            raise OutputError(f"it must have one column {field.name}, and has {count}; its columns are {columns}")
-        stored = schema.field(field.name).type
-        if not _reads_as(stored, field.type):
-            raise OutputError(f"its column {field.name} is {stored}, which cannot be read as {field.type}")
+            raise OutputError(f"it must have one column {name}, and has {count}; its columns are {columns}")
+        stored = schema.field(name).type
+        if not _reads_as(stored, kind):
+            raise OutputError(f"its column {name} is {stored}, which cannot be read as {kind}")
 
 
 def _reads_as(stored: pa.DataType, required: pa.DataType) -> bool:
@@ -197,4 +210,4 @@ def _feature(kind: pa.DataType) -> Any:
         return [_feature(kind.value_type)]
     if pa.types.is_struct(kind):
         return {field.name: _feature(field.type) for field in kind}
-    return {"dtype": "float32" if kind == pa.float32() else str(kind), "_type": "Value"}
+    return {"dtype": {"float": "float32", "double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}

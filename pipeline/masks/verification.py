@@ -50,7 +50,7 @@ class Verification:
         files: of masks/ and errors/.
         segmented: images whose newest row is in masks/, in all generations.
         failed: images whose newest row is in errors/, in all generations.
-        replaced: rows that a later run has replaced: of images that changed, and of errors tried again.
+        replaced: rows that a later run has replaced: of images that changed, errors tried again, and keys done again.
         unknown_columns: names of columns that this code does not know; a later version wrote them, or another program.
         problems: what is wrong; empty for a sound output.
     """
@@ -75,20 +75,24 @@ class _RowsFile:
 
 @dataclass
 class _Count:
-    """The newest row of each key of each generation as (version, failed, run); `retried` are runs that redid errors."""
+    """The newest row of each key of each generation: version, failed, run, and what this did again.
+
+    `retried` are runs that redid errors.
+    """
 
     retried: frozenset[str]
-    newest: dict[tuple[str, str], tuple[str, bool, str]] = field(default_factory=dict)
+    newest: dict[tuple[str, str], tuple[str, bool, str, str]] = field(default_factory=dict)
     replaced: int = 0
 
     def add(self, info: DatasetInfo, key: str, version: str, failed: bool) -> str:
         """Count a row, files coming oldest first; returns what is wrong with it, empty where nothing is."""
         before = self.newest.get((info.generation, key))
-        self.newest[info.generation, key] = (version, failed, info.run_id)
+        self.newest[info.generation, key] = (version, failed, info.run_id, info.again)
         if before is None:
             return ""
         self.replaced += 1
-        run, again = before[2], before[1] and info.run_id in self.retried
+        run = before[2]
+        again = (before[1] and info.run_id in self.retried) or (info.again and info.again != before[3])
         if run == info.run_id or (before[0] == version and not again):
             return f"the key {key!r} has a second row, by run {info.run_id} after run {run}"
         return ""
@@ -97,10 +101,10 @@ class _Count:
 def verify(uri: str) -> Verification:
     """Recount the output at `uri`: every file, every row, every mask.
 
-    In each generation keys are unique, but for images that changed and errors tried again; every PNG decodes to its
-    height and width; pixel counts are those of the mask; there is a row for each image that a run which ended has
-    listed, but for those that it has left to the next. Files of any schema version are judged by the columns that their
-    rows need. Memory: the keys and versions of all rows.
+    In each generation keys are unique, but for images that changed, errors tried again and keys done again; every PNG
+    decodes to its height and width; pixel counts are those of the mask; there is a row for each image that a run which
+    ended has listed, but for those that it has left to the next. Files of any schema version are judged by the columns
+    that their rows need. Memory: the keys and versions of all rows.
 
     Raises:
         StorageError: the storage does not answer, or there is no output.
@@ -123,7 +127,7 @@ def verify(uri: str) -> Verification:
     for file in sorted(files, key=lambda file: (file.info.created, file.uri)):
         problems += [Problem(uri=file.uri, what=what) for what in _wrong_rows(file, count)]
     problems += _lost(runs, Counter(generation for generation, _ in count.newest))
-    failures = [failed for _, failed, _ in count.newest.values()]
+    failures = [failed for _, failed, *_ in count.newest.values()]
     return Verification(
         files=len(committed),
         segmented=failures.count(False),
@@ -164,7 +168,7 @@ def _opened(uri: str, failed: bool) -> _RowsFile:
 
 
 def _unknown_columns(file: _RowsFile) -> set[str]:
-    return set(file.columns) - set((ERRORS_SCHEMA if file.failed else MASKS_SCHEMA).names)
+    return set(file.columns) - set(ERRORS_SCHEMA.names if file.failed else (*MASKS_SCHEMA.names, *file.info.carried))
 
 
 def _wrong_rows(file: _RowsFile, count: _Count) -> Iterator[str]:

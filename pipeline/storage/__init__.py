@@ -6,12 +6,13 @@ is addressed path-style.
 """
 
 from pipeline.storage.access import filesystem
+from pipeline.storage.anywhere import read_anywhere
 from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
 from pipeline.storage.local import OnSkip, Skipped
 from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_if_there, read_ranges
 from pipeline.storage.outages import StorageConfig, retry_seconds, retrying, with_retries
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
-from pipeline.storage.uri import Uri, join, normalize, redact
+from pipeline.storage.uri import Uri, absolute, base_name, is_absolute, join, normalize, parent, redact
 
 __all__ = [
     "PROBE_SECONDS",
@@ -20,18 +21,23 @@ __all__ = [
     "Skipped",
     "StorageConfig",
     "Uri",
+    "absolute",
+    "base_name",
     "delete",
     "exists",
     "filesystem",
+    "is_absolute",
     "is_listed",
     "join",
     "list_files",
     "list_folder",
     "normalize",
     "opened",
+    "parent",
     "probe_object",
     "probe_writable",
     "put_whole",
+    "read_anywhere",
     "read_bytes",
     "read_if_there",
     "read_ranges",

@@ -68,6 +68,11 @@ class _Stream(io.RawIOBase):
         with explained(self._uri, "read"):
             return bytes(with_retries(lambda: self._raw.read(size)))
 
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return int(self._raw.seek(offset, whence))
 

@@ -68,6 +68,21 @@ def normalize(uri: str) -> str:
     return os.path.abspath(os.path.expanduser(uri))
 
 
+def absolute(text: str, folder: str) -> str:
+    """Make a path or URI absolute that stands in a file: a relative one is below `folder`, where that file lies.
+
+    Raises:
+        ConfigError: it is neither a path nor a URI.
+    """
+    uri = Uri(text)
+    return str(uri) if is_absolute(uri) else normalize(join(split_query(folder)[0], uri))
+
+
+def is_absolute(uri: str) -> bool:
+    """Tell whether a path or URI means the same wherever it stands."""
+    return uri.startswith("/") or bool(scheme_of(uri))
+
+
 def split_query(uri: str) -> tuple[str, str]:
     """Split `https://host/x?a=b` into `https://host/x` and `?a=b`; any other URI has no query, but names with `?`."""
     if scheme_of(uri) not in WEB_SCHEMES or "?" not in uri:

@@ -23,6 +23,8 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
             if response.status == 416:  # they lie behind the end
                 return b""
             self._raise_not_found_for_status(response, url)
+            if response.status == 200 and start == 0:  # it serves no ranges, and the whole begins with this one
+                return await _first(response.content, end)
             first = response.headers.get("Content-Range", "").removeprefix("bytes").strip().partition("-")[0]
             if response.status != 206 or first != str(start):
                 raise OSError(
@@ -69,6 +71,15 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
         return links if detail else sorted(link["name"] for link in links)
 
     ls = sync_wrapper(_ls)  # fsspec has bound its own
+
+
+async def _first(content: aiohttp.StreamReader, count: int) -> bytes:
+    """Read so many bytes, or all there are; the rest is not asked for."""
+    parts: list[bytes] = []
+    while count > 0 and (part := await content.read(count)):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
 class _WebFile(AbstractBufferedFile):  # type: ignore[misc]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import storage
-from pipeline.data.formats import FORMATS, ColumnNames
+from pipeline.data.formats import FORMATS, ColumnNames, formats_read
 from pipeline.data.ignored import Ignored
 from pipeline.data.index import index_name, index_shard
 from pipeline.data.source import Source, open_source
@@ -81,7 +81,7 @@ def test_a_table_that_a_run_has_written_is_no_input_whatever_its_name(tmp_path: 
 def test_what_lies_below_a_shard_of_the_same_name_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """As only object stores can list it; their keys could be those of the shard's images."""
     names = ["a.tar", "a.tar/x.jpg", "a.tar/b.tar", "A.TAR/x.jpg", "c.parquet/part-0.parquet", "d.tar.jpg"]
-    source, ignored = Source(uri="s3://b", root="s3://b", formats=FORMATS), Ignored()
+    source, ignored = Source(uri="s3://b", root="s3://b", formats=formats_read("auto")), Ignored()
     entries = [storage.Entry(f"s3://b/{name}", name, 1, "1") for name in names]
     monkeypatch.setattr("pipeline.data.source.input_files", lambda *_: iter(entries))
     found = sorted(entry.key for entry in source.entries(ignored))

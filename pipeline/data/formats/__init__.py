@@ -1,13 +1,14 @@
 """The input formats, a file for each. To add one: a class like those below in a file of its own, and a line here."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.data.formats.format import BY_RULE, ColumnNames, Format
 from pipeline.data.formats.images import Images
 from pipeline.data.formats.parquet import Parquet
+from pipeline.data.formats.uri_list import UriList
 from pipeline.data.formats.webdataset import WebDataset
 from pipeline.errors import ConfigError
 
@@ -15,6 +16,7 @@ FORMATS: dict[str, Format] = {
     Images.name: Images(),
     WebDataset.name: WebDataset(),
     Parquet.name: Parquet(),
+    UriList.name: UriList(),
 }
 """By name."""
 
@@ -27,12 +29,24 @@ else:
 _OUTPUT_FILE = re.compile(r"(.*/)?\d{8}T\d{6}-[0-9a-f]{6}-\d{5,}\.parquet", re.DOTALL)
 
 
-def format_of(key: str) -> Format | None:
-    """Tell the format of a file from its name; None for one of no format, and for what this pipeline wrote."""
+def formats_read(input_format: "InputFormat") -> dict[str, Format]:
+    """Give the formats that are read, by name: the one of this name, or with auto all but lists."""
+    if input_format == "auto":
+        return {name: reader for name, reader in FORMATS.items() if not reader.is_list}
+    return {input_format: FORMATS[input_format]}
+
+
+def format_of(key: str, read: Mapping[str, Format] | None = None) -> Format | None:
+    """Tell the format of a file from its name: of those that are `read`, by default with auto, or else of all others.
+
+    None for a file of no format, and for what this pipeline wrote.
+    """
     if is_output_file(key):
         return None
     suffix = PurePosixPath(key).suffix.lower()
-    return next((reader for reader in FORMATS.values() if suffix in reader.suffixes), None)
+    auto = formats_read("auto")
+    known = [*(auto if read is None else read).values(), *auto.values()]
+    return next((reader for reader in known if suffix in reader.suffixes), None)
 
 
 def is_output_file(key: str) -> bool:
@@ -51,4 +65,14 @@ def with_columns(readers: Sequence[Format], names: ColumnNames) -> list[Format]:
     return chosen
 
 
-__all__ = ["BY_RULE", "FORMATS", "ColumnNames", "Format", "InputFormat", "format_of", "is_output_file", "with_columns"]
+__all__ = [
+    "BY_RULE",
+    "FORMATS",
+    "ColumnNames",
+    "Format",
+    "InputFormat",
+    "format_of",
+    "formats_read",
+    "is_output_file",
+    "with_columns",
+]

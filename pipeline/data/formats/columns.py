@@ -78,21 +78,21 @@ def choose_columns(schema: pa.Schema, file: str, names: ColumnNames, *, labelled
         NoInputError: no column holds pictures.
         ConfigError: there is no such column, or two fit equally, or have one name.
     """
-    image = _chosen(schema, file, _IMAGES, names.image, {names.mask})
+    image = chosen(schema, file, _IMAGES, names.image, {names.mask})
     if image is None:
         raise NoInputError(
             f"{file} has no column of encoded images ({_IMAGES.takes}, and not named as a mask); "
-            f"its columns are {_described(schema)}; {_IMAGES.flag} names one",
+            f"its columns are {described(schema)}; {_IMAGES.flag} names one",
             "other tables",
         )
-    mask = _chosen(schema, file, _MASKS, names.mask, {image.name}) if labelled else None
+    mask = chosen(schema, file, _MASKS, names.mask, {image.name}) if labelled else None
     if labelled and mask is None:
         raise ConfigError(
             f"{file} has no column {' or '.join(_MASK_NAMES)} of encoded masks; its columns are "
-            f"{_described(schema)}; {_MASKS.flag} names one"
+            f"{described(schema)}; {_MASKS.flag} names one"
         )
     pictures = {image.name, mask.name if mask else names.mask}
-    key = _chosen(schema, file, _KEYS, names.key, pictures)
+    key = chosen(schema, file, _KEYS, names.key, pictures)
     return Columns(
         image=_bytes_of(image),
         key=Column(key.name) if key else _path_of(image),
@@ -108,7 +108,7 @@ def _no_keys(schema: pa.Schema, key: pa.Field | None, taken: Set[str | None]) ->
     return tuple(f"`{field.name}` holds {field.type}" for field in named)
 
 
-def _chosen(schema: pa.Schema, file: str, role: "_Role", name: str | None, taken: Set[str | None]) -> pa.Field | None:
+def chosen(schema: pa.Schema, file: str, role: "Role", name: str | None, taken: Set[str | None]) -> pa.Field | None:
     """Find the column called `name`, or else the one of the lowest rank that is not taken, or None.
 
     Raises:
@@ -120,14 +120,14 @@ def _chosen(schema: pa.Schema, file: str, role: "_Role", name: str | None, taken
             what = "has no such column"
         elif name in taken:
             what = "has other pictures or masks there; name another column"
-        elif not role.fits((field := _only(schema, file, name)).type):
+        elif not role.fits((field := only(schema, file, name)).type):
             what = f"holds {field.type} there, which cannot be used: it takes {role.takes}"
         if what:
-            raise ConfigError(f"{role.flag} is {name!r}, and {file} {what}; its columns are {_described(schema)}")
+            raise ConfigError(f"{role.flag} is {name!r}, and {file} {what}; its columns are {described(schema)}")
         return field
     free = [field for field in schema if field.name not in taken and role.fits(field.type)]
     ranks = {field: rank for field in free if (rank := role.rank(field)) is not None}
-    best = [_only(schema, file, field.name) for field in ranks if ranks[field] == min(ranks.values())]
+    best = [only(schema, file, field.name) for field in ranks if ranks[field] == min(ranks.values())]
     if len(best) > 1:
         raise ConfigError(
             f"{file} has {len(best)} columns that fit equally, {', '.join(field.name for field in best)}; "
@@ -136,7 +136,7 @@ def _chosen(schema: pa.Schema, file: str, role: "_Role", name: str | None, taken
     return best[0] if best else None
 
 
-def _only(schema: pa.Schema, file: str, name: str) -> pa.Field:
+def only(schema: pa.Schema, file: str, name: str) -> pa.Field:
     """Give the column called `name`. Raises ConfigError where there are two: no reader tells them apart."""
     count = schema.names.count(name)
     if count > 1:
@@ -146,7 +146,7 @@ def _only(schema: pa.Schema, file: str, name: str) -> pa.Field:
 
 def _image_rank(field: pa.Field) -> tuple[int, int] | None:
     """Rank a column by what speaks for a picture, the best lowest; None for what is named as a mask."""
-    name, words = field.name.lower(), _words(field.name)
+    name, words = field.name.lower(), words_of(field.name)
     if name in _IMAGE_NAMES:
         return 0, _IMAGE_NAMES.index(name)
     if name in _MASK_NAMES or words & _MASK_WORDS:
@@ -164,15 +164,15 @@ def _mask_rank(field: pa.Field) -> tuple[int, int] | None:
     name = field.name.lower()
     if name in _MASK_NAMES:
         return 0, _MASK_NAMES.index(name)
-    return (1, 0) if _words(name) & _MASK_WORDS else None
+    return (1, 0) if words_of(name) & _MASK_WORDS else None
 
 
 def _key_rank(field: pa.Field) -> tuple[int, int] | None:
     return (0, _KEY_NAMES.index(field.name)) if field.name in _KEY_NAMES else None
 
 
-def _words(name: str) -> set[str]:
-    """`pixelValues` and `pixel_values` -> {pixel, value}."""
+def words_of(name: str) -> set[str]:
+    """Take a column's name apart: `pixelValues` and `pixel_values` -> {pixel, value}."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return {word.removesuffix("s") for word in re.findall(r"[a-z]+", spaced.lower())}
 
@@ -196,12 +196,13 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _described(schema: pa.Schema) -> str:
+def described(schema: pa.Schema) -> str:
+    """Name the columns and their types, for messages."""
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Role:
+class Role:
     """How a column is chosen for something: by which flag, else by what rank, among those that fit; what it takes."""
 
     flag: str
@@ -211,6 +212,6 @@ class _Role:
 
 
 _ENCODED = "binary, or a struct with `bytes`"
-_IMAGES = _Role(flag="--image-column", rank=_image_rank, fits=_holds_images, takes=_ENCODED)
-_MASKS = _Role(flag="--mask-column", rank=_mask_rank, fits=_holds_images, takes=_ENCODED)
-_KEYS = _Role(flag="--key-column", rank=_key_rank, fits=holds_keys, takes=KEYS)
+_IMAGES = Role(flag="--image-column", rank=_image_rank, fits=_holds_images, takes=_ENCODED)
+_MASKS = Role(flag="--mask-column", rank=_mask_rank, fits=_holds_images, takes=_ENCODED)
+_KEYS = Role(flag="--key-column", rank=_key_rank, fits=holds_keys, takes=KEYS)

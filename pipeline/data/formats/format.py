@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
+import pyarrow as pa
+
 from pipeline import storage
 from pipeline.data.rows import Row
 from pipeline.errors import PipelineError
@@ -17,11 +19,15 @@ Fetched = list[tuple[Row, Encoded]]
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnNames:
-    """The columns that a person has chosen for pictures, keys and masks; None leaves one to the rule."""
+    """The columns that a person has chosen for pictures, keys and masks; None leaves one to the rule.
+
+    Those in `carry` go with the pictures into the output.
+    """
 
     image: str | None = None
     key: str | None = None
     mask: str | None = None
+    carry: tuple[str, ...] = ()
 
 
 BY_RULE = ColumnNames()
@@ -53,6 +59,9 @@ class Format(Protocol):
     describes: ClassVar[str] = ""
     """Suffix of shards that a file of the same name only describes, where both are there; mostly none."""
 
+    is_list: ClassVar[bool] = False
+    """Whether its pictures lie anywhere, outside the file. It is read where it is asked for by name, and then alone."""
+
     @property
     def index_id(self) -> str:
         """Name what decides an index besides the file's version; an index of another id is not used."""
@@ -61,6 +70,14 @@ class Format(Protocol):
     def with_columns(self, names: ColumnNames) -> Self:  # noqa: ARG002  # for those who need it
         """Read from these columns, where files of the format have some."""
         return self
+
+    def limited(self, max_bytes: int) -> Self:  # noqa: ARG002  # for those who need it
+        """Read pictures of at most so many encoded bytes, where the index does not tell how many one has."""
+        return self
+
+    def carried(self, entry: storage.Entry) -> pa.Schema:  # noqa: ARG002  # for those who need it
+        """Give the columns of a file that go with its pictures into the output; mostly none. Raises as `check` does."""
+        return pa.schema([])
 
     def check(self, entry: storage.Entry, *, labelled: bool = False) -> str:  # noqa: ARG002  # for those who need it
         """Look into the first file before any work.

@@ -1,0 +1,127 @@
+"""Tables of text and numbers, as people and queries write them: Parquet, CSV with a header, or a value a line."""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import ConfigError, ShardError
+
+LINE = "line"
+"""The one column of a text file."""
+
+Stream = io.RawIOBase | io.BytesIO
+
+_ROWS_AT_ONCE = 8192
+_BUFFER_BYTES = 4 * 1024 * 1024
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class _Kind(Protocol):
+    def schema(self, stream: Stream) -> pa.Schema: ...
+
+    def batches(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]: ...
+
+
+class _Parquet:
+    def schema(self, stream: Stream) -> pa.Schema:
+        return pq.read_schema(stream)
+
+    def batches(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        with pq.ParquetFile(stream) as file:
+            yield from file.iter_batches(_ROWS_AT_ONCE, columns=list(columns))
+
+
+class _Csv:
+    """Every column is text: a key of digits keeps its zeros. Empty lines are left out, empty values are null.
+
+    A row of more values than the header has is null throughout: which of them belongs where cannot be told.
+    """
+
+    def schema(self, stream: Stream) -> pa.Schema:
+        with _text(stream) as text:
+            return pa.schema([(name, pa.string()) for name in next(csv.reader(text), [])])
+
+    def batches(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        with _text(stream) as text:
+            rows = (row for row in csv.reader(text) if row)
+            header = next(rows, [])
+            places = {name: header.index(name) for name in columns}
+            while some := list(islice(rows, _ROWS_AT_ONCE)):
+                values = {
+                    name: [row[n] or None if n < len(row) <= len(header) else None for row in some]
+                    for name, n in places.items()
+                }
+                yield pa.record_batch({name: pa.array(column, pa.string()) for name, column in values.items()})
+
+
+class _Lines:
+    """A value a line, without the spaces around it. Empty lines are null."""
+
+    def schema(self, stream: Stream) -> pa.Schema:  # noqa: ARG002
+        return pa.schema([(LINE, pa.string())])
+
+    def batches(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+        with _text(stream) as text:
+            while some := list(islice(text, _ROWS_AT_ONCE)):
+                yield pa.record_batch({LINE: pa.array([line.strip() or None for line in some], pa.string())})
+
+
+_KINDS: dict[str, _Kind] = {".parquet": _Parquet(), ".csv": _Csv(), ".txt": _Lines()}
+
+SUFFIXES = frozenset(_KINDS)
+"""Of the files that are read, lower-case, with the dot."""
+
+
+def is_lines(name: str) -> bool:
+    """Tell whether a file has a value a line and no columns."""
+    return _kind(name) is _KINDS[".txt"]
+
+
+def table_schema(name: str, stream: Stream) -> pa.Schema:
+    """Give the columns of the table in `stream`, of a file called `name`. Raises as `table_batches` does."""
+    return _kind(name).schema(stream)
+
+
+def table_batches(name: str, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Read these columns, some thousand rows at a time.
+
+    Raises:
+        ConfigError: no table is called like `name`.
+        ShardError, ArrowException, OSError, UnicodeError: the bytes are none.
+    """
+    return _kind(name).batches(stream, columns)
+
+
+def _kind(name: str) -> _Kind:
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix not in _KINDS:
+        raise ConfigError(f"{name} is no table by its name; give a file {', '.join(sorted(SUFFIXES))}")
+    return _KINDS[suffix]
+
+
+@contextmanager
+def _text(stream: Stream) -> Iterator[io.TextIOWrapper]:
+    """Read `stream` from its start as UTF-8, or as UTF-16 where it begins with its mark; it stays open.
+
+    Raises:
+        ShardError: quotes are not closed, or a value is too long.
+    """
+    stream.seek(0)
+    begins = stream.read(2)
+    stream.seek(0)
+    buffered, encoding = io.BufferedReader(stream, _BUFFER_BYTES), "utf-16" if begins in _UTF16 else "utf-8-sig"
+    text = io.TextIOWrapper(buffered, encoding, "backslashreplace", newline="")  # bad bytes cost their value alone
+    try:
+        yield text
+    except csv.Error as error:
+        raise ShardError(f"it is no readable CSV: {error}") from error
+    finally:
+        text.detach().detach()

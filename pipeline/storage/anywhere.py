@@ -1,0 +1,77 @@
+"""Objects of several storages at once, each read up to a limit."""
+
+import time
+from collections.abc import Sequence
+
+import fsspec
+
+from pipeline.errors import StorageError
+from pipeline.storage.access import explained, filesystem
+from pipeline.storage.outages import is_outage, with_retries
+from pipeline.storage.uri import WEB_SCHEMES, scheme_of
+
+_WEB_PAUSES = (0.5, 2.0)  # seconds before a web server is asked again
+
+
+def read_anywhere(uris: Sequence[str], most: int) -> list[bytes | StorageError]:
+    """Read the first `most` bytes of each object, wherever it is.
+
+    Returns:
+        for each one its bytes, or a StorageError where this one cannot be read. That is also what comes of a web server
+        that does not answer: it is one of many, and not the storage of the run.
+
+    Raises:
+        StorageError: an object store does not answer.
+    """
+    read: dict[str, bytes | StorageError] = {}
+    groups: dict[int, tuple[fsspec.AbstractFileSystem, dict[str, str]]] = {}
+    for uri in uris:
+        try:
+            fs, path = filesystem(uri)
+            groups.setdefault(id(fs), (fs, {}))[1][uri] = path
+        except StorageError as error:
+            read[uri] = error
+    for fs, paths in groups.values():
+        on_web = scheme_of(next(iter(paths))) in WEB_SCHEMES
+        read |= _read_web(fs, paths, most) if on_web else _read_store(fs, paths, most)
+    return [read[uri] for uri in uris]
+
+
+def _read_store(fs: fsspec.AbstractFileSystem, paths: dict[str, str], most: int) -> dict[str, bytes | StorageError]:
+    def read() -> dict[str, bytes | Exception]:
+        items = _read_once(fs, paths, most)
+        for uri, item in items.items():
+            if isinstance(item, Exception) and is_outage(item):
+                with explained(uri, "read"):
+                    raise item
+        return items
+
+    return {uri: _explained(uri, item) for uri, item in with_retries(read).items()}
+
+
+def _read_web(fs: fsspec.AbstractFileSystem, paths: dict[str, str], most: int) -> dict[str, bytes | StorageError]:
+    items = _read_once(fs, paths, most)
+    for pause in _WEB_PAUSES:
+        silent = {uri: paths[uri] for uri, item in items.items() if isinstance(item, Exception) and is_outage(item)}
+        if not silent:
+            break
+        time.sleep(pause)
+        items |= _read_once(fs, silent, most)
+    return {uri: _explained(uri, item) for uri, item in items.items()}
+
+
+def _read_once(fs: fsspec.AbstractFileSystem, paths: dict[str, str], most: int) -> dict[str, bytes | Exception]:
+    count = len(paths)
+    items = fs.cat_ranges(list(paths.values()), [0] * count, [most] * count, on_error="return")
+    return dict(zip(paths, items, strict=True))
+
+
+def _explained(uri: str, item: bytes | Exception) -> bytes | StorageError:
+    """Give the bytes, or the error as one that says what to do."""
+    if not isinstance(item, Exception):
+        return bytes(item)
+    try:
+        with explained(uri, "read"):
+            raise item
+    except StorageError as error:
+        return error
