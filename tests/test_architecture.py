@@ -16,6 +16,7 @@ FROM_THE_TOP_DOWN = (
     "training",
     "batch",
     "report",
+    "export",
     "runtime",
     "data",
     "models",

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 
+import yaml
+
 from pipeline import storage
 from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, Format
 from pipeline.data.formats.format import Encoded
@@ -12,6 +14,7 @@ from pipeline.data.index import index_name, index_shard
 from pipeline.data.rows import Row
 from pipeline.errors import ConfigError, NoInputError, PipelineError, ShardError, StorageError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
+from pipeline.masks import INDEX_FOLDER, RUNS_FOLDER, DatasetInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,23 @@ class Picture:
 
     key: str
     source: str
+
+
+def pictures_of(output: str, info: DatasetInfo, input: str = "") -> "Pictures":
+    """Find out where the pictures of an output are, and how its run has read them.
+
+    Args:
+        output: of the run.
+        info: the note of its masks.
+        input: where the pictures are now; by default where the run found them.
+    """
+    try:
+        config = yaml.safe_load(storage.read_bytes(storage.join(output, RUNS_FOLDER, info.run_id, "config.yaml")))
+    except (StorageError, yaml.YAMLError, ValueError, RecursionError):
+        config = None  # without it, the rule for columns decides, as it mostly did in the run
+    key = config.get("key_column") if isinstance(config, dict) else None
+    columns = ColumnNames(image=info.image_column or None, key=key if isinstance(key, str) else None)
+    return Pictures(noted=info.input, input=input, index=storage.join(output, INDEX_FOLDER), columns=columns)
 
 
 @dataclass(frozen=True, kw_only=True)

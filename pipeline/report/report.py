@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import masks, storage
-from pipeline.data.formats import ColumnNames
-from pipeline.data.pictures import Picture, Pictures
+from pipeline.data.pictures import Picture, pictures_of
 from pipeline.errors import ConfigError, PipelineError, StorageError
 from pipeline.masks import CommittedFile, DatasetInfo, MaskRows, Place
 from pipeline.masks.choosing import Highest, chances
@@ -81,7 +80,7 @@ def report(config: ReportConfig) -> Report:
         statistics, shortlist, sample = _look(files, sampled=bool(network))
         chosen = shortlist.chosen(_disagreeing(sample, network))
         runs = run_notes(output)
-        thumbnails = _thumbnails(config, output, info, runs, chosen, network)
+        thumbnails = _thumbnails(config, output, info, chosen, network)
         page = _page(output, info, statistics, runs, chosen, thumbnails, bool(network))
         uri = storage.normalize(config.to) if config.to else storage.join(output, "report.html")
         storage.put_whole(uri, page)
@@ -143,19 +142,11 @@ def _thumbnails(
     config: ReportConfig,
     output: str,
     info: DatasetInfo,
-    runs: Sequence[RunNote],
     chosen: Sequence[Chosen],
     network: Sequence[CommittedFile],
 ) -> dict[str, Thumbnail]:
     """Fetch the pictures of the chosen images, one shard after the other, and make them small."""
-    own_run = next((run.config for run in runs if run.run_id == info.run_id), {})
-    key_column = own_run.get("key_column")
-    pictures = Pictures(
-        noted=info.input,
-        input=storage.normalize(config.input) if config.input else "",
-        index=storage.join(output, masks.INDEX_FOLDER),
-        columns=ColumnNames(image=info.image_column or None, key=key_column if isinstance(key_column, str) else None),
-    )
+    pictures = pictures_of(output, info, storage.normalize(config.input) if config.input else "")
     by_picture = {Picture(key=image.key, source=image.source): image for image in chosen}
     before = places_of(network, [image.key for image in chosen]) if network else {}
     share = _PICTURE_BYTES // max(len(chosen), 1)

@@ -1,0 +1,1 @@
+"""Masks for other tools: from masks/ into the files that they read."""
