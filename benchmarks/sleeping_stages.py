@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ import ray.cloudpickle
 from numpy.typing import NDArray
 
 from pipeline import masks
+from pipeline.batch.isolation import Isolation
 from pipeline.batch.refine_stage import RefineStage
 from pipeline.batch.rows import FINISHED, LOGITS
 from pipeline.batch.segment_stage import SegmentStage
@@ -27,15 +29,17 @@ class SleepingSegmentStage(SegmentStage):
 
     def __init__(self, _load_predictor: Any, max_pixels: int, tracker: Tracker, _load_next: Any = None) -> None:
         """Take what the SegmentStage takes, and load nothing."""
-        self._max_pixels, self._tracker, self._next = max_pixels, tracker, None
+        self._max_pixels, self._isolation, self._next = max_pixels, Isolation("segment", tracker), None
 
-    def _segment(self, batch: pa.Table) -> pa.Table:
-        time.sleep(self.seconds * batch.num_rows)
-        logits = np.zeros(self.shape, np.float16).tobytes()
-        constant = {"logits": [logits] * batch.num_rows, "shape": [self.shape] * batch.num_rows}
-        for name, values in constant.items():
-            batch = batch.append_column(LOGITS.field(name), pa.array(values, LOGITS.field(name).type))
-        return batch
+    def _segment(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for unit in units:
+            time.sleep(self.seconds * unit.num_rows)
+            logits = np.zeros(self.shape, np.float16).tobytes()
+            constant = {"logits": [logits] * unit.num_rows, "shape": [self.shape] * unit.num_rows}
+            made = unit
+            for name, values in constant.items():
+                made = made.append_column(LOGITS.field(name), pa.array(values, LOGITS.field(name).type))
+            yield made
 
 
 class SleepingRefineStage(RefineStage):
@@ -44,13 +48,14 @@ class SleepingRefineStage(RefineStage):
     seconds: ClassVar[float]
     mask: ClassVar[NDArray[np.uint8]]
 
-    def _refine(self, batch: pa.Table) -> pa.Table:
-        time.sleep(self.seconds * batch.num_rows)
+    def _refine(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
         height, width = self.mask.shape
-        mask = {"bytes": masks.encode(self.mask, self._palette), "path": None}
-        made = {"height": height, "width": width, "mask": mask, "confidence": 1.0, "classes": []}
-        kept = batch.select(["key", "source", "version", "digest"]).to_pylist()
-        return rows.table([row | made for row in kept], FINISHED)
+        for unit in units:
+            time.sleep(self.seconds * unit.num_rows)
+            mask = {"bytes": masks.encode(self.mask, self._palette), "path": None}
+            made = {"height": height, "width": width, "mask": mask, "confidence": 1.0, "classes": []}
+            kept = unit.select(["key", "source", "version", "digest"]).to_pylist()
+            yield rows.table([row | made for row in kept], FINISHED)
 
 
 def stages(

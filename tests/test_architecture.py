@@ -87,10 +87,11 @@ CLIENTS = ("s3fs", "botocore", "aiohttp")
         ("data.labelled.pairs", ("torch", *CLIENTS)),
         ("refine.crf.native", ("torch", *CLIENTS)),
         ("batch.fetch", ("torch", *CLIENTS)),
-        ("batch.refine_stage", ("torch", "ray.data", *CLIENTS)),
+        ("batch.segment_stage", ("ray", *CLIENTS)),
+        ("batch.refine_stage", ("torch", "ray", *CLIENTS)),
         ("batch.listing", ("torch", "ray.data", *CLIENTS)),
         ("batch.sink", ("torch", "ray.data", *CLIENTS)),
-        ("batch.tracker", ("torch", "ray.data", *CLIENTS)),
+        ("batch.remote_tracker", ("torch", "ray.data", *CLIENTS)),
     ],
 )
 def test_what_runs_in_many_processes_loads_only_what_it_uses(module: str, slow: tuple[str, ...]) -> None:

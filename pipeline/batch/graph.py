@@ -13,8 +13,8 @@ from pipeline.batch.fetch import ManifestDatasource
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.refine_stage import RefineStage
+from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.batch.segment_stage import SegmentStage, load_predictor
-from pipeline.batch.tracker import RemoteTracker
 from pipeline.errors import RunError
 from pipeline.models import Inference, Predictor, SegmentationModel
 from pipeline.runtime.errors import as_raised

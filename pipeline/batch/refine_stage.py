@@ -1,26 +1,23 @@
 """The stage that refines: encoded images and their logits in, masks out."""
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import images, masks
-from pipeline.batch.isolation import DEVICE_LOST, run_isolated
+from pipeline.batch.isolation import DEVICE_LOST, Isolation
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
 from pipeline.data.grouping import decoded_together
+from pipeline.data.rows import Row
 from pipeline.errors import DeviceLostError
 from pipeline.geometry import Geometry
 from pipeline.logits import from_bytes
 from pipeline.refine import Refinement, Refiner
-
-Row = dict[str, Any]
 
 
 class RefineStage:
@@ -40,22 +37,21 @@ class RefineStage:
         self._classes, self._palette = classes, palette
         self._geometry, self._max_pixels = geometry, max_pixels
         self._tracker = tracker
+        self._isolation = Isolation("refine", tracker)
         self._kept = 0  # labels, summed over the images of a batch
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Turn a table LOGITS into a table FINISHED with the same keys."""
-        live = pc.is_null(batch.column("error"))
         self._kept = 0
-        parts = run_isolated("refine", batch.filter(live), self._refine, self._tracker)
-        parts.append(batch.filter(pc.invert(live)))
-        done = pa.concat_tables([rows.widened(part, FINISHED) for part in parts])
+        done = self._isolation.run(batch, self._refine, FINISHED)
         failed = done.num_rows - done.column("error").null_count
         self._tracker.finish(done.column("key").to_pylist(), failed, self._kept)
         return done
 
-    def _refine(self, batch: pa.Table) -> pa.Table:
-        done = [row for group in decoded_together(batch.to_pylist()) for row in self._finish(group)]
-        return rows.table(done, FINISHED)
+    def _refine(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for unit in units:
+            done = [row for group in decoded_together(unit.to_pylist()) for row in self._finish(group)]
+            yield rows.table(done, FINISHED)
 
     def _finish(self, group: list[Row]) -> list[Row]:
         """Refine the group together; if that fails, one by one: what one image provokes must cost that image alone."""

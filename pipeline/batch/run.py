@@ -18,9 +18,9 @@ from pipeline.batch.monitoring.capacity import Capacity
 from pipeline.batch.monitoring.cost import NodeClock, Prices, cost, node_types
 from pipeline.batch.monitoring.metrics import RunMetrics
 from pipeline.batch.preflight import Preflight
+from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.batch.sink import Committer
 from pipeline.batch.summary import Forecast, Summary
-from pipeline.batch.tracker import RemoteTracker
 from pipeline.masks import DatasetInfo
 from pipeline.refine import RefineDevice, noted
 from pipeline.runtime.cluster import connected, plan_when_free
@@ -33,7 +33,7 @@ from pipeline.runtime.progress import ProgressBar, say
 _MIN_BLOCK_BYTES = 256 * 1024
 _MAX_BLOCK_BYTES = 16 * 1024 * 1024
 _BLOCKS_WANTED = 64
-_IMAGES_A_BLOCK = 4  # in batches of a SegmentStage
+_IMAGES_A_BLOCK, _IMAGES_A_GPUS_BLOCK = 16, 64
 _SHOW_SECONDS = 0.5
 _CLUSTER_SECONDS = 10.0
 _JUDGE_SECONDS = 10.0
@@ -104,7 +104,7 @@ class _Run:
         if self.manifest.rows:
             memory = self.ready.refiner.memory(len(self.ready.model.classes))
             fitting = plan_when_free(memory, _refine_device(self.ready))
-            self.plan = fitting.for_images(self.manifest.rows)
+            self.plan = fitting.for_images(self.manifest.rows, self.listing.bytes // self.listing.listed)
             say(f"plan: {self.plan}")
             self._work(self.plan)
         self.clock.update()
@@ -222,7 +222,7 @@ def _block_bytes(listing: Listing, fitting: Plan) -> int:
     """Size blocks: many for a large input, but no more images than are done in a minute or two on a slow machine, since
     a block is handed on, and committed, as a whole.
     """
-    images = _IMAGES_A_BLOCK * fitting.segmenter_batch
+    images = _IMAGES_A_GPUS_BLOCK if fitting.segmenter_gpus else _IMAGES_A_BLOCK
     most = min(_MAX_BLOCK_BYTES, images * listing.bytes // max(listing.listed, 1))
     return max(min(listing.bytes // _BLOCKS_WANTED, most), _MIN_BLOCK_BYTES)
 

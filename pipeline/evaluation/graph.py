@@ -7,7 +7,7 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset
 
 from pipeline.batch import graph
-from pipeline.batch.tracker import RemoteTracker
+from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.evaluation.labelled import Labelled, LabelledDatasource
 from pipeline.evaluation.mask_counts import Counting
 from pipeline.evaluation.scorer import Scorer, refine_stages

@@ -10,7 +10,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from pipeline.batch.tracker import RemoteTracker
+from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.errors import RunError
 from pipeline.evaluation import graph
 from pipeline.evaluation.labelled import Labelled

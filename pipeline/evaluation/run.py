@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import masks, models, storage
-from pipeline.batch.tracker import RemoteTracker
+from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import list_pairs
 from pipeline.errors import ConfigError, RunError

@@ -112,14 +112,20 @@ def max_encoded_bytes(max_pixels: int) -> int:
     return 8 * max_pixels + 64 * 1024 * 1024
 
 
-def header_pixels(data: bytes) -> int:
-    """Read width * height from the header, without decoding a pixel; 0 where no header can be read."""
+def header_size(data: bytes) -> tuple[int, int]:
+    """Read width and height from the header, without decoding a pixel; (0, 0) where no header can be read."""
     try:
         width, height = _header(data).size
     except MemoryError:
         raise
     except Exception:  # as in decode, which says what is wrong
-        return 0
+        return 0, 0
+    return width, height
+
+
+def header_pixels(data: bytes) -> int:
+    """Read width * height from the header, as `header_size` does."""
+    width, height = header_size(data)
     return width * height
 
 

@@ -4,8 +4,9 @@ from pipeline.models.architecture import ARCHITECTURES, Architecture
 from pipeline.models.card import ModelCard
 from pipeline.models.catalogue import overview
 from pipeline.models.deeplab import SegmentationModel
-from pipeline.models.inference import Inference, Predictor
+from pipeline.models.inference import Inference
 from pipeline.models.loading import build, load
+from pipeline.models.predictor import Predictor
 from pipeline.models.preprocessing import Preprocessing
 
 __all__ = [

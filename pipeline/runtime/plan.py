@@ -13,8 +13,13 @@ _SEGMENTER_MEMORY = 2 * GIB
 CPUS_TO_REFINE = 12
 """CPUs for each GPU from which they refine faster than the GPU would beside its own work: an estimate, not measured."""
 
-GPU_BATCH, CPU_BATCH = 16, 4
-"""Images that an actor takes at once: one that segments on a GPU, and any other."""
+GPU_BATCH, CPU_BATCH = 256, 4
+"""Images that an actor takes at once, about a second's work: one that segments on a GPU at most, and any other."""
+
+_GPU_BATCH_LEAST = 16
+_GPU_BATCH_BYTES = 64 * 1024**2
+_BATCHES = 8
+"""Batches that each GPU has of a small run: the first masks come early, and all GPUs end together."""
 
 _WORTH_AN_ACTOR = 16
 """Images for which another actor is started: its start takes a core for seconds, the time of about as many images."""
@@ -33,25 +38,32 @@ class Node:
 class Plan:
     """Say how many actors segment and refine, and what each holds.
 
-    Without refiners, each segmenter refines on its own GPU. Fetching and writing wait for the network and hold no CPU.
+    A segmenter takes `segmenter_batch` images at once. Without refiners, each segmenter refines on its own GPU.
+    Fetching and writing wait for the network and hold no CPU.
     """
 
     segmenters: int
     segmenter_cpus: float
     segmenter_gpus: int
+    segmenter_batch: int
     refiners: int
     refiner_cpus: float
     fetchers: int
 
-    @property
-    def segmenter_batch(self) -> int:
-        """Images that a segmenter takes at once."""
-        return GPU_BATCH if self.segmenter_gpus else CPU_BATCH
+    def for_images(self, count: int, mean_bytes: int = 0) -> "Plan":
+        """Suit the plan to `count` images: no actor that is not worth its start, no batch beyond a worker's memory.
 
-    def for_images(self, count: int) -> "Plan":
-        """Leave out the actors that are not worth their start for `count` images."""
+        Args:
+            count: images to do.
+            mean_bytes: of one image, encoded; 0 where it is not known.
+        """
         worth = math.ceil(count / _WORTH_AN_ACTOR)
-        return replace(self, segmenters=min(self.segmenters, worth), refiners=min(self.refiners, worth))
+        segmenters = min(self.segmenters, worth)
+        batch = self.segmenter_batch
+        if self.segmenter_gpus:
+            share = max(_GPU_BATCH_LEAST, math.ceil(count / (_BATCHES * segmenters)))
+            batch = min(batch, share, max(1, _GPU_BATCH_BYTES // max(mean_bytes, 1)))
+        return replace(self, segmenters=segmenters, segmenter_batch=batch, refiners=min(self.refiners, worth))
 
     def __str__(self) -> str:
         device = f"{self.segmenter_gpus} GPU + " if self.segmenter_gpus else ""
@@ -98,7 +110,13 @@ def _without_gpus(nodes: Sequence[Node], memory: int) -> Plan:
             f"{offered} free, 1 CPU / {needed / GIB:.1f} GiB needed"
         )
     return Plan(
-        segmenters=pairs, segmenter_cpus=0.5, segmenter_gpus=0, refiners=pairs, refiner_cpus=0.5, fetchers=1 + pairs
+        segmenters=pairs,
+        segmenter_cpus=0.5,
+        segmenter_gpus=0,
+        segmenter_batch=CPU_BATCH,
+        refiners=pairs,
+        refiner_cpus=0.5,
+        fetchers=1 + pairs,
     )
 
 
@@ -112,6 +130,7 @@ def _gpus_alone(nodes: Sequence[Node]) -> Plan:
         segmenters=segmenters,
         segmenter_cpus=segmenter_cpus,
         segmenter_gpus=1,
+        segmenter_batch=GPU_BATCH,
         refiners=0,
         refiner_cpus=0,
         fetchers=1 + 2 * segmenters,
@@ -137,6 +156,7 @@ def _with_gpus(nodes: Sequence[Node], memory: int) -> Plan:
         segmenters=segmenters,
         segmenter_cpus=segmenter_cpus,
         segmenter_gpus=1,
+        segmenter_batch=GPU_BATCH,
         refiners=max(refiners, 1),
         refiner_cpus=refiner_cpus,
         fetchers=1 + 2 * segmenters,

@@ -1,8 +1,11 @@
 """An image that takes its worker down twice is given up; every other image comes through."""
 
-import pyarrow as pa
+from collections.abc import Iterator
 
-from pipeline.batch.isolation import run_isolated
+import pyarrow as pa
+import pytest
+
+from pipeline.batch.isolation import FIRST_UNIT, Isolation
 from pipeline.batch.tracker import LocalTracker
 from pipeline.data import rows
 
@@ -18,14 +21,15 @@ def batch(*keys: str) -> pa.Table:
 def until_done(tracker: LocalTracker, keys: str, poison: str) -> tuple[list[str], list[str], int]:
     """Repeat a batch as Ray repeats the task of a dead actor; (keys processed, keys given up, deaths)."""
 
-    def process(part: pa.Table) -> pa.Table:
-        if set(part["key"].to_pylist()) & set(poison):
-            raise WorkerKilled
-        return part
+    def process(units: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for unit in units:
+            if set(unit["key"].to_pylist()) & set(poison):
+                raise WorkerKilled
+            yield unit
 
     for deaths in range(20):
         try:
-            done = pa.concat_tables(run_isolated("segment", batch(*keys), process, tracker))
+            done = Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED)
         except WorkerKilled:
             continue
         errors = done["error"].to_pylist()
@@ -36,8 +40,15 @@ def until_done(tracker: LocalTracker, keys: str, poison: str) -> tuple[list[str]
 
 def test_a_healthy_batch_is_processed_at_once() -> None:
     tracker = LocalTracker()
-    parts = run_isolated("segment", batch("a", "b"), lambda part: part, tracker)
-    assert [part["key"].to_pylist() for part in parts] == [["a", "b"]]
+    taken: list[list[str]] = []
+
+    def process(units: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for unit in units:
+            taken.append(unit["key"].to_pylist())
+            yield unit
+
+    done = Isolation("segment", tracker).run(batch("a", "b"), process, rows.FETCHED)
+    assert taken == [done["key"].to_pylist()] == [["a", "b"]]
     assert tracker.lost_attempts("segment", ["a", "b"]) == [0, 0]
 
 
@@ -87,3 +98,45 @@ def test_an_image_done_again_waits_once() -> None:
         tracker.end("segment", ["a"], 1.0)
     tracker.begin("refine", ["a"])
     assert tracker.counts().waiting == 0
+
+
+def test_rows_keep_their_order_whatever_becomes_of_them() -> None:
+    tracker = LocalTracker()
+    tracker.begin("segment", ["b", "d"])
+    tracker.begin("segment", ["b"])  # twice begun: given up
+    failed = rows.table([{"key": "c", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.FETCHED)
+    table = pa.concat_tables([batch("a", "b"), failed, batch("d", "e")])
+    done = Isolation("segment", tracker).run(table, lambda units: units, rows.FETCHED)
+    assert done["key"].to_pylist() == list("abcde")
+    assert done["error"].to_pylist() == [None, "WorkerError", "StorageError", None, None]
+
+
+def test_units_of_work_start_small_and_grow_while_they_take_no_second() -> None:
+    tracker, sizes = LocalTracker(), list[int]()
+
+    def process(units: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for unit in units:
+            sizes.append(unit.num_rows)
+            yield unit
+
+    isolation = Isolation("segment", tracker)
+    keys = [str(number) for number in range(100)]
+    assert isolation.run(batch(*keys), process, rows.FETCHED)["key"].to_pylist() == keys
+    isolation.run(batch(*keys), process, rows.FETCHED)
+    assert sizes == [FIRST_UNIT, 2 * FIRST_UNIT, 100 - 3 * FIRST_UNIT, 100]
+    assert tracker.counts().images == {"segment": 200}
+
+
+def test_all_units_under_way_are_noted() -> None:
+    """A stage takes the next unit while it works on one; whichever kills the worker, both are looked at."""
+    tracker = LocalTracker()
+
+    def process(units: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        under_way = [next(units), next(units)]
+        raise WorkerKilled(under_way)
+        yield from units
+
+    keys = [str(number) for number in range(3 * FIRST_UNIT)]
+    with pytest.raises(WorkerKilled):
+        Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED)
+    assert tracker.lost_attempts("segment", keys) == [1] * 2 * FIRST_UNIT + [0] * FIRST_UNIT

@@ -17,7 +17,7 @@ from pipeline.batch.refine_stage import RefineStage
 from pipeline.batch.rows import FINISHED, LOGITS
 from pipeline.batch.segment_stage import SegmentStage
 from pipeline.batch.tracker import LocalTracker
-from pipeline.data import grouping, rows
+from pipeline.data import rows
 from pipeline.geometry import aligned
 from pipeline.logits import from_bytes, grid_size, to_bytes
 from pipeline.models import Inference, Predictor, build
@@ -33,7 +33,16 @@ PALETTE = masks.pascal_palette(3)
 class Brightness:
     """A network whose logits can be told from the picture, and which cannot take a picture of one pixel."""
 
-    def logits(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+    overlaps = False
+    pass_pixels = 1300
+
+    def upload(self, pictures: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.uint8]]:
+        return pictures
+
+    def download(self, grids: list[NDArray[np.float16]]) -> list[NDArray[np.float16]]:
+        return grids
+
+    def compute(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
         if any(picture.shape[:2] == (1, 1) for picture in pictures):
             raise ValueError("too small")
         return [self._logits(picture) for picture in pictures]
@@ -86,6 +95,26 @@ def test_what_cannot_be_decoded_or_segmented_fails_alone() -> None:
     assert done["tiny"]["logits"] is done["broken"]["image"] is None
 
 
+def test_beside_a_gpu_pictures_of_a_size_share_a_group_and_rows_keep_their_order() -> None:
+    groups = []
+
+    class BesideTheCores(Brightness):
+        overlaps = True
+
+        def compute(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+            groups.append([picture.shape[:2] for picture in pictures])
+            return super().compute(pictures)
+
+    encoded = fetched(
+        a=plain(10), b=plain(250, 20, 31), broken=b"no image", c=plain(128), tiny=plain(10, 1, 1), d=plain(250, 20, 31)
+    )
+    done = segmented(encoded, BesideTheCores())
+    assert list(done) == ["a", "b", "broken", "c", "tiny", "d"]
+    expected = segmented(encoded)
+    assert done == expected
+    assert groups == [[(1, 1), (20, 30), (20, 30)], [(1, 1)], [(20, 30)], [(20, 30)], [(20, 31), (20, 31)]]
+
+
 def test_an_image_too_large_for_the_memory_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     decode = segment_stage.images.decode
 
@@ -107,21 +136,21 @@ def test_rows_that_failed_before_pass_through() -> None:
 
 
 def test_large_pictures_are_not_decoded_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grouping, "MAX_DECODED_PIXELS", 1300)
+    monkeypatch.setattr(segment_stage, "MAX_DECODED_PIXELS", 1300)
     together = []
 
     class Counting(Brightness):
-        def logits(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+        def compute(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
             together.append(sum(picture.shape[0] * picture.shape[1] for picture in pictures))
-            return super().logits(pictures)
+            return super().compute(pictures)
 
     segmented(fetched(a=plain(1), b=plain(1), c=plain(1), d=plain(1, 40, 50), e=plain(1)), Counting())
     assert together == [1200, 600, 2000, 600]
 
 
 def _segment_on_a_lost_device() -> None:
-    class Lost:
-        def logits(self, pictures: Any) -> Any:
+    class Lost(Brightness):
+        def compute(self, pictures: Any) -> Any:
             raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
     segmented(fetched(a=plain(1)), Lost())
@@ -202,10 +231,10 @@ def test_an_image_beyond_the_devices_memory_fails_alone() -> None:
     """Whatever the Predictor could not make fit, by halving its passes and its tiles."""
 
     class Small(Brightness):
-        def logits(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+        def compute(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
             if sum(picture.size for picture in pictures) > 5000:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
-            return super().logits(pictures)
+            return super().compute(pictures)
 
     done = segmented(fetched(a=plain(10), b=plain(20), c=plain(30), large=plain(40, 60, 60)), Small())
     assert {key: row["error"] for key, row in done.items()} == dict.fromkeys("abc") | {"large": "OutOfMemoryError"}

@@ -11,7 +11,9 @@ from pipeline.batch.summary import Summary
 from pipeline.errors import BudgetError, RunError
 from pipeline.runtime.plan import Plan
 
-PLAN = Plan(segmenters=2, segmenter_cpus=0.5, segmenter_gpus=0, refiners=1, refiner_cpus=0.5, fetchers=3)
+PLAN = Plan(
+    segmenters=2, segmenter_cpus=0.5, segmenter_gpus=0, segmenter_batch=4, refiners=1, refiner_cpus=0.5, fetchers=3
+)
 
 
 def summary(**counts: int) -> Summary:

@@ -158,13 +158,13 @@ def test_an_image_that_kills_its_worker_becomes_an_error_row(bucket: str, monkey
     source = put(bucket, "images", pictures(9) | {"poison": b"POISON" + jpeg(photo(99))})
 
     class Mortal(segment_stage.SegmentStage):
-        def _decode(self, row: dict[str, Any]) -> Any:
-            if row["image"].startswith(b"POISON"):
+        def _decode(self, data: bytes) -> Any:
+            if data.startswith(b"POISON"):
                 import os
                 import signal
 
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super()._decode(row)
+            return super()._decode(data)
 
     monkeypatch.setattr(graph, "SegmentStage", Mortal)
     summary = run(source, f"{bucket}/out")

@@ -14,7 +14,7 @@ from pipeline import models
 from pipeline.errors import ConfigError, ModelError
 from pipeline.logits import grid_size
 from pipeline.models import Inference, Predictor, SegmentationModel
-from pipeline.models.inference import CPU_PASS_PIXELS
+from pipeline.models.predictor import CPU_PASS_PIXELS
 from pipeline.models.preprocessing import Image, pad
 
 REACH = 8 + 8 * 2  # pixels around its own that a logit of `near_sighted` depends on

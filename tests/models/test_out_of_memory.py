@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.models import Inference, Predictor, SegmentationModel
-from pipeline.models.inference import Logits, _Tile
+from pipeline.models.predictor import _Tile
 from pipeline.models.preprocessing import Image
 
 SETTINGS = Inference(precision="float32", tile=129, overlap=32)
@@ -20,7 +20,7 @@ class Small(Predictor):
         super().__init__(model, SETTINGS)
         self.pixels, self.passes = pixels, list[int]()
 
-    def _run(self, images: Sequence[Image], tiles: Sequence[_Tile]) -> Logits:
+    def _run(self, images: Sequence[torch.Tensor], tiles: Sequence[_Tile]) -> torch.Tensor:
         pixels = sum(tile.rows.size * tile.columns.size for tile in tiles)
         if pixels > self.pixels:
             raise torch.OutOfMemoryError(f"{pixels} pixels needed, {self.pixels} there")

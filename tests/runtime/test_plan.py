@@ -106,6 +106,26 @@ def test_a_plan_is_told_in_plain_words() -> None:
     ("images", "segmenters", "refiners"), [(1, 1, 1), (16, 1, 1), (17, 2, 2), (100, 4, 7), (10_000, 4, 30)]
 )
 def test_no_actor_is_started_that_is_not_worth_it(images: int, segmenters: int, refiners: int) -> None:
-    whole = Plan(segmenters=4, segmenter_cpus=1, segmenter_gpus=1, refiners=30, refiner_cpus=1, fetchers=9)
+    whole = Plan(
+        segmenters=4, segmenter_cpus=1, segmenter_gpus=1, segmenter_batch=4, refiners=30, refiner_cpus=1, fetchers=9
+    )
     fitting = whole.for_images(images)
     assert (fitting.segmenters, fitting.refiners, fitting.fetchers) == (segmenters, refiners, 9)
+
+
+@pytest.mark.parametrize(
+    ("images", "mean_bytes", "batch"),
+    [
+        (10**6, 100_000, 256),
+        (10**6, 0, 256),
+        (10**6, 4 * 2**20, 16),  # a worker has room for 64 MiB of encoded images
+        (10**6, 2**30, 1),
+        (2000, 100_000, 63),  # an eighth of what each of the four has to do
+        (5, 100_000, 16),
+    ],
+)
+def test_a_gpu_takes_a_second_s_work_at_once_and_less_of_a_small_run(images: int, mean_bytes: int, batch: int) -> None:
+    gpus = plan([node(16, gpus=4)], MEMORY)
+    assert gpus.for_images(images, mean_bytes).segmenter_batch == batch
+    cores = plan([node(16)], MEMORY)
+    assert cores.for_images(images, mean_bytes).segmenter_batch == 4

@@ -1,0 +1,46 @@
+"""The tracker of a whole run: one small actor that the stages of all machines report to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from pipeline.batch.counts import RunCounts
+from pipeline.batch.tracker import LocalTracker
+
+_COUNTS_SECONDS = 15.0
+
+
+class RemoteTracker:
+    """A LocalTracker in an actor of its own, for stages in other processes. It can be sent to them."""
+
+    def __init__(self) -> None:
+        """Start the actor. Ray replaces its process when that is lost, and the new one begins with nothing."""
+        actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(LocalTracker)
+        self._actor = actor.remote()
+
+    def lost_attempts(self, stage: str, keys: Sequence[str]) -> list[int]:
+        """See Tracker."""
+        attempts: list[int] = ray.get(self._actor.lost_attempts.remote(stage, keys))
+        return attempts
+
+    def begin(self, stage: str, keys: Sequence[str]) -> None:
+        """See Tracker; waits, since a worker that dies right after must have been noted."""
+        ray.get(self._actor.begin.remote(stage, keys))
+
+    def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
+        """See Tracker."""
+        self._actor.end.remote(stage, keys, seconds)
+
+    def finish(self, keys: Sequence[str], failed: int, kept: int) -> None:
+        """See Tracker."""
+        self._actor.finish.remote(keys, failed, kept)
+
+    def counts(self) -> RunCounts:
+        """Return how far the run is. Raises ray.exceptions.GetTimeoutError where the actor is away for long."""
+        counts: RunCounts = ray.get(self._actor.counts.remote(), timeout=_COUNTS_SECONDS)
+        return counts
+
+    def stop(self) -> None:
+        """End the actor."""
+        ray.kill(self._actor)
