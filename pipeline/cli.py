@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import register_type
 
 from pipeline import storage, text
-from pipeline.errors import BudgetError, ConfigError, PipelineError
+from pipeline.errors import BudgetError, ConfigError, DriftError, PipelineError
 from pipeline.storage import Uri, redact
 
 _Config = TypeVar("_Config")
@@ -126,8 +126,8 @@ def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str
         interrupted: the message after Ctrl-C or SIGTERM.
 
     Returns:
-        The exit code: 0 done; 2 something the job was given cannot be used; 3 more failures than are allowed; 1
-        anything else.
+        The exit code: 0 done; 2 something the job was given cannot be used; 3 more failures than are allowed; 4
+        more drift than is allowed; 1 anything else.
     """
     from pipeline.runtime import cluster  # here, so that jobs without Ray do not load it
 
@@ -177,9 +177,9 @@ def _said(name: str, interrupted: str, unusable: type[PipelineError]) -> Iterato
         yield ending
     except KeyboardInterrupt:
         ending.code = _fail(name, interrupted, code=1)
-    except BudgetError as error:
+    except (BudgetError, DriftError) as error:
         print(error.summary, flush=True)
-        ending.code = _fail(name, error, code=3)
+        ending.code = _fail(name, error, code=3 if isinstance(error, BudgetError) else 4)
     except PipelineError as error:
         ending.code = _fail(name, error, code=2 if isinstance(error, unusable) else 1)
 

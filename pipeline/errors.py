@@ -74,5 +74,14 @@ class BudgetError(PipelineError):
         self.summary = summary
 
 
+class DriftError(PipelineError):
+    """Masks that are further from others than is allowed; `summary` is what the comparison would print."""
+
+    def __init__(self, message: str, summary: str) -> None:
+        """Take the message and the summary, one line of JSON."""
+        super().__init__(message)
+        self.summary = summary
+
+
 class RunError(PipelineError):
     """A run that cannot start on this cluster, or that ended without accounting for every image."""

@@ -1,9 +1,10 @@
 """The pictures that masks were made from, found again by their keys in the input's storage."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
+from pathlib import PurePosixPath
 
 import yaml
 
@@ -12,7 +13,7 @@ from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, Format
 from pipeline.data.formats.format import Encoded
 from pipeline.data.index import index_name, index_shard
 from pipeline.data.rows import Row
-from pipeline.errors import ConfigError, NoInputError, PipelineError, ShardError, StorageError
+from pipeline.errors import NoInputError, PipelineError, ShardError, StorageError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
 from pipeline.masks import INDEX_FOLDER, RUNS_FOLDER, DatasetInfo
 
@@ -66,47 +67,41 @@ class Pictures:
         """
         ordered = sorted(wanted, key=attrgetter("source"))
         for source, group in groupby(ordered, key=attrgetter("source")):
-            pictures = list(group)
+            left = {picture.key: picture for picture in group}
+            missing: PipelineError | None = None
             try:
-                entry = self._entry(source)
-                yield from self._in_file(entry, self._format(entry.key), pictures)
+                for key, encoded in self._in_file(source, left.keys()):
+                    yield left.pop(key), encoded
             except PipelineError as error:
-                yield from ((picture, error) for picture in pictures)
+                missing = error
+            for picture in left.values():
+                yield picture, missing or ShardError(f"{source} holds no image {picture.key!r}")
 
-    def _entry(self, source: str) -> storage.Entry:
-        """Look up the file that `source` names. Raises StorageError where it is gone."""
-        path = source.removeprefix(f"{self.noted}/") if self.noted else ""
-        if not source or (self.noted and path == source):
-            raise StorageError(f"the source {source!r} is not below the input {self.noted!r}")
+    def _in_file(self, source: str, keys: Collection[str]) -> Iterator[tuple[str, Encoded]]:
+        """Give the pictures of a file, with their keys: the file itself, or of a shard what its index has of `keys`."""
+        path = source.removeprefix(f"{self.noted}/") if self.noted and source.startswith(f"{self.noted}/") else ""
         uri = storage.join(self.input or self.noted, path) if path else source
-        for entry in storage.list_folder(uri) if storage.exists(uri) else ():
-            return replace(entry, uri=uri, key=path or entry.key)
-        raise StorageError(f"{storage.redact(uri)} is gone")
-
-    def _format(self, path: str) -> Format:
-        suffix = path[path.rfind(".") :].lower()
-        found = next((format for format in FORMATS.values() if suffix in format.suffixes), None)
-        if found is None:
-            raise ConfigError(f"{path} is of no format that is read")
-        return found.with_columns(self.columns)
-
-    def _in_file(
-        self, entry: storage.Entry, format: Format, pictures: Sequence[Picture]
-    ) -> Iterator[tuple[Picture, Encoded]]:
-        """Give the pictures of one file: the rows of its index that have their keys, fetched."""
-        by_key = {picture.key: picture for picture in pictures}
-        rows = [row for row in self._index(entry, format) if row["key"] in by_key and row.get("error") is None]
+        format = self._format(uri)
+        if not source or not storage.exists(uri):
+            raise StorageError(f"{source or 'the source, which is not noted,'} is gone")
+        if not format.is_shard:
+            for key in tuple(keys):
+                yield key, storage.read_bytes(uri)
+            return
+        entry = replace(next(storage.list_folder(uri)), uri=uri, key=path or storage.base_name(uri))
+        rows = [row for row in self._index(entry, format) if row["key"] in keys and row.get("error") is None]
         small = [row for row in rows if (row.get("length") or 0) <= max_encoded_bytes(DEFAULT_MAX_PIXELS)]
         for part in format.fetch(entry.root, [row | {"version": entry.version} for row in small]):
-            for row, encoded in part:
-                yield by_key.pop(row["key"]), encoded
-        for picture in by_key.values():
-            yield picture, ShardError(f"{storage.redact(entry.uri)} holds no image {picture.key!r}")
+            yield from ((row["key"], encoded) for row, encoded in part)
+
+    def _format(self, uri: str) -> Format:
+        """Tell what a file is by its name: one of no shard's is an image."""
+        suffix = PurePosixPath(storage.base_name(uri)).suffix.lower()
+        shards = (format for format in FORMATS.values() if format.is_shard and not format.is_list)
+        found = next((format for format in shards if suffix in format.suffixes), FORMATS["images"])
+        return found.with_columns(self.columns)
 
     def _index(self, entry: storage.Entry, format: Format) -> Iterator[Row]:
-        if not format.is_shard:
-            yield from (row for rows in format.index(entry) for row in rows)
-            return
         kept = storage.join(self.index, index_name(entry, format)) if self.index else ""
         try:
             for table in index_shard(entry, format, self.index if kept and storage.exists(kept) else ""):

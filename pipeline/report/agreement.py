@@ -15,6 +15,8 @@ _MASKS_AT_ONCE = 128
 def places_of(files: Sequence[CommittedFile], keys: Iterable[str]) -> dict[str, Place]:
     """Find the masks of `keys`, as far as `files` of one generation have them. Raises StorageError."""
     wanted = set(keys)
+    if not wanted:
+        return {}
     return {
         key: rows.place(index)
         for rows in masks.newest_rows(files)

@@ -27,20 +27,20 @@ def render(template: str, **values: Any) -> bytes:
 
     Args:
         template: name of a file.
-        values: its variables; `data` is handed to the script as JSON, where there is one.
+        values: its variables; `shown`, as `gallery` makes it, is handed to the script as JSON.
     """
     environment = Environment(
         loader=FunctionLoader(_source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"percent": percent, "number": number, "colour": colour}
-    style, script = _source("page.css"), _source("report.js") if "data" in values else ""
+    style, script = _source("page.css"), _source("gallery.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    shown = values | {"data": Markup(_json(values.get("data")))}
+    data = Markup(_json(values["shown"]))
     page = environment.get_template(template).render(
-        style=Markup(style), script=Markup(script), policy=Markup(policy), **shown
+        style=Markup(style), script=Markup(script), policy=Markup(policy), data=data, **values
     )
     return page.encode()
 

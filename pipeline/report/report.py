@@ -7,26 +7,24 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline import masks, storage
-from pipeline.data.pictures import Picture, pictures_of
-from pipeline.errors import ConfigError, PipelineError, StorageError
-from pipeline.masks import CommittedFile, DatasetInfo, MaskRows, Place
+from pipeline.data.pictures import pictures_of
+from pipeline.errors import ConfigError
+from pipeline.masks import CommittedFile, DatasetInfo, MaskRows
 from pipeline.masks.choosing import Highest, chances
-from pipeline.report.agreement import decoded, joined, places_of
-from pipeline.report.page import colour, render
+from pipeline.report.agreement import joined, places_of
+from pipeline.report.gallery import gallery
+from pipeline.report.page import render
 from pipeline.report.runs import RunNote, run_notes
 from pipeline.report.shortlist import DISAGREEING, REASONS, Chosen, Shortlist
 from pipeline.report.statistics import Statistics
-from pipeline.report.thumbnails import Thumbnail, picture_of, thumbnail
 from pipeline.storage import StorageConfig, Uri
 
 _COMPARED = 2000
 """Images of a random sample, among which those that network and refiner see most differently are looked for."""
 
-_PICTURE_BYTES = 18_500_000
-"""Of the page, for all its pictures; it has at most 20 MB."""
+LAYERS = {"image": "image", "before": "network", "after": "refined mask"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +77,16 @@ def report(config: ReportConfig) -> Report:
         info, network = files[0].info, _network_files(config, output, files[0].info)
         statistics, shortlist, sample = _look(files, sampled=bool(network))
         chosen = shortlist.chosen(_disagreeing(sample, network))
-        runs = run_notes(output)
-        thumbnails = _thumbnails(config, output, info, chosen, network)
-        page = _page(output, info, statistics, runs, chosen, thumbnails, bool(network))
+        shown = gallery(
+            chosen,
+            pictures_of(output, info, storage.normalize(config.input) if config.input else ""),
+            info,
+            places_of(network, [image.key for image in chosen]),
+            info.palette,
+            LAYERS if network else {name: LAYERS[name] for name in ("image", "after")},
+            REASONS,
+        )
+        page = _page(output, info, statistics, run_notes(output), shown)
         uri = storage.normalize(config.to) if config.to else storage.join(output, "report.html")
         storage.put_whole(uri, page)
     return Report(
@@ -138,47 +143,8 @@ def _disagreeing(sample: Sequence[Chosen], network: Sequence[CommittedFile]) -> 
     return list(most)
 
 
-def _thumbnails(
-    config: ReportConfig,
-    output: str,
-    info: DatasetInfo,
-    chosen: Sequence[Chosen],
-    network: Sequence[CommittedFile],
-) -> dict[str, Thumbnail]:
-    """Fetch the pictures of the chosen images, one shard after the other, and make them small."""
-    pictures = pictures_of(output, info, storage.normalize(config.input) if config.input else "")
-    by_picture = {Picture(key=image.key, source=image.source): image for image in chosen}
-    before = places_of(network, [image.key for image in chosen]) if network else {}
-    share = _PICTURE_BYTES // max(len(chosen), 1)
-    made: dict[str, Thumbnail] = {}
-    for wanted, encoded in pictures.fetch(list(by_picture)):
-        image = by_picture[wanted]
-        refined = _mask(image.key, image.place)
-        raw = _mask(image.key, before[image.key]) if image.key in before else None
-        try:
-            picture: NDArray[np.uint8] | PipelineError = picture_of(encoded, image.digest, image.size)
-        except PipelineError as error:
-            picture = error
-        if raw is not None:
-            image.disagreement = float((raw != refined).mean()) if raw.shape == refined.shape else None
-        made[image.key] = thumbnail(picture, refined, raw, info.palette, share)
-    return made
-
-
-def _mask(key: str, place: Place) -> NDArray[np.uint8]:
-    for _, png in masks.read_pngs([place]):
-        return decoded(key, png)
-    raise StorageError(f"the mask of {key!r} is gone")
-
-
 def _page(
-    output: str,
-    info: DatasetInfo,
-    statistics: Statistics,
-    runs: Sequence[RunNote],
-    chosen: Sequence[Chosen],
-    thumbnails: dict[str, Thumbnail],
-    has_network: bool,
+    output: str, info: DatasetInfo, statistics: Statistics, runs: Sequence[RunNote], shown: dict[str, Any]
 ) -> bytes:
     summary = next((run.summary for run in runs if run.summary.get("generation") == info.generation), {})
     return render(
@@ -190,39 +156,13 @@ def _page(
         statistics=statistics,
         occurring=int((statistics.pixels > 0).sum()),
         newest=summary,
-        pictures=len(chosen),
-        has_network=has_network,
         classes=class_table(info, statistics),
         most_share=float(statistics.shares.max()),
         histogram_counts=statistics.histogram.tolist(),
         causes=statistics.causes,
         runs=runs,
-        data={
-            "images": [_image(image, thumbnails[image.key]) for image in chosen],
-            "classes": [
-                {"name": name, "colour": colour(rgb)} for name, rgb in zip(info.classes, info.palette, strict=True)
-            ],
-            "reasons": REASONS,
-            "hasNetwork": has_network,
-        },
+        shown=shown,
     )
-
-
-def _image(image: Chosen, made: Thumbnail) -> dict[str, Any]:
-    by_share = sorted(image.classes.items(), key=lambda item: -item[1][0])
-    return {
-        "key": image.key,
-        "width": image.size[1],
-        "height": image.size[0],
-        "confidence": image.confidence,
-        "disagreement": image.disagreement,
-        "reasons": image.reasons,
-        "classes": [[label, share, confidence] for label, (share, confidence) in by_share],
-        "picture": made.image,
-        "refined": made.refined,
-        "network": made.network,
-        "problem": made.problem,
-    }
 
 
 def refiner_words(info: DatasetInfo) -> str:

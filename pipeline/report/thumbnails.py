@@ -25,8 +25,8 @@ class Thumbnail:
     """A picture and its masks as data: URIs; `image` is empty where there is no picture, and `problem` says why."""
 
     image: str
-    refined: str
-    network: str
+    after: str
+    before: str
     problem: str
 
 
@@ -48,29 +48,29 @@ def picture_of(encoded: Encoded, digest: str, size: tuple[int, int]) -> NDArray[
 
 def thumbnail(
     picture: NDArray[np.uint8] | PipelineError,
-    refined: NDArray[np.uint8],
-    network: NDArray[np.uint8] | None,
-    palette: Palette,
+    after: tuple[NDArray[np.uint8], Palette],
+    before: NDArray[np.uint8] | None,
+    before_palette: Palette,
     most_bytes: int,
 ) -> Thumbnail:
     """Make a thumbnail as large as fits into `most_bytes` of the page, at most 640 pixels wide or high.
 
     Args:
         picture: (H, W, 3) uint8, or why there is none.
-        refined: (H, W) uint8, the mask.
-        network: (H, W) uint8, the network's own mask; None where it is not known.
-        palette: (R, G, B) of each class.
+        after: the mask (H, W) uint8, and (R, G, B) of each of its classes.
+        before: another mask (H, W) uint8, such as the network's own; None where there is none.
+        before_palette: of the classes of that.
         most_bytes: of the three data: URIs.
     """
     problem = str(picture) if isinstance(picture, PipelineError) else ""
     for side in _SIDES:
         found = Thumbnail(
             image="" if isinstance(picture, PipelineError) else _webp(picture, side),
-            refined=_png(refined, palette, side),
-            network="" if network is None else _png(network, palette, side),
+            after=_png(*after, side),
+            before="" if before is None else _png(before, before_palette, side),
             problem=problem,
         )
-        if len(found.image) + len(found.refined) + len(found.network) <= most_bytes:
+        if len(found.image) + len(found.after) + len(found.before) <= most_bytes:
             break
     return found
 

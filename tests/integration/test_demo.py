@@ -21,5 +21,5 @@ def test_it_shows_what_the_crf_gains(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert sheet.height > sheet.width / 4
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/webp") == 3
-    assert '"hasNetwork": true' in page
+    assert '"before": "network"' in page
     assert len(list(masks.read(f"{tmp_path}/refined/masks"))) == 3

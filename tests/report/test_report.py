@@ -130,20 +130,20 @@ def test_pictures_of_shards_are_found_and_others_are_said_to_be_gone(tmp_path):
     )
     storage.put_whole(f"{tmp_path}/out/_runs/{info.run_id}/config.yaml", b"{damaged")
     images = {i["key"]: i for i in data(report(ReportConfig(output=Uri(f"{tmp_path}/out"))).report)["images"]}
-    assert images["s.tar/0"]["picture"].startswith("data:image/webp;base64,")
+    assert images["s.tar/0"]["image"].startswith("data:image/webp;base64,")
     assert "has changed" in images["s.tar/1"]["problem"]
     assert "holds no image 's.tar/gone'" in images["s.tar/gone"]["problem"]
-    assert all(image["refined"].startswith("data:image/png") for image in images.values())
+    assert all(image["after"].startswith("data:image/png") for image in images.values())
 
 
 def test_the_page_has_at_most_20_mb(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.report.report._PICTURE_BYTES", 60_000)
+    monkeypatch.setattr("pipeline.report.gallery._PICTURE_BYTES", 60_000)
     info = note(input=f"{tmp_path}/in")
     noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
     storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(noise))
     put_rows(f"{tmp_path}/out", info, [row("a.jpg", blocks(0, 600, 800), info, jpeg(noise))])
     (image,) = data(report(ReportConfig(output=Uri(f"{tmp_path}/out"))).report)["images"]
-    assert 0 < len(image["picture"]) + len(image["refined"]) <= 60_000
+    assert 0 < len(image["image"]) + len(image["after"]) <= 60_000
 
 
 def test_a_generation_of_the_network_alone_is_found_and_another_network_is_refused(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from pipeline import storage
+from pipeline.report.compare import CompareConfig, compare
 from pipeline.report.report import ReportConfig, report
 from pipeline.storage import Uri
 from tests.helpers.browser import Page, chromium
@@ -129,7 +130,7 @@ def test_hostile_names_are_text(page: Page, path: str) -> None:
     assert "<u>cut</u>" in page.texts("#failures td p")
     assert CLASSES[1] in [text.strip() for text in page.texts("#classes tbody th")]
     assert any("{{ 7 * 7 }}&lt;" in key for key in shown(page))
-    page.open(path, "class=constructor&sort=__proto__&why=%3Cscript%3E&left=toString&wipe=1e9&image=%3Cimg%3E")
+    page.open(path, "class=constructor&sort=__proto__&why=%3Cscript%3E&left=toString&wipe=1e9&key=%3Cimg%3E")
     assert len(shown(page)) == 4
     assert page.find("#wipe").get_attribute("value") == "100"
     assert not is_open(page)
@@ -182,3 +183,17 @@ def test_it_fits_the_window(page: Page, path: str, width: int) -> None:
     page.run("document.querySelector('.card').click()")
     assert page.run("const v = document.querySelector('.viewer'); return v.scrollWidth - v.clientWidth") <= 0
     assert page.run(UNNAMED) == []
+
+
+def test_the_page_of_a_comparison_is_one_too(browser: Page, path: str, tmp_path: Path) -> None:
+    folder = Path(path).parents[1]
+    to = f"{tmp_path}/compare.html"
+    compare(CompareConfig(output_a=Uri(f"{folder}/network"), output_b=Uri(f"{folder}/out"), to=Uri(to)))
+    browser.look(360, 800, "dark")
+    browser.open(to, "why=changed&sort=disagreement")
+    assert browser.run("return document.documentElement.scrollWidth") <= 360
+    assert browser.texts(".card .key")[0] == "c.jpg"
+    browser.run("document.querySelector('.card').click()")
+    assert browser.texts("#left option")[:2] == ["image", "mask of A"]
+    assert browser.run(CONTRAST) == []
+    assert browser.complaints() == []

@@ -1,8 +1,7 @@
 "use strict";
-// The gallery of a report. Names and keys are other people's text: they are set as textContent, never as HTML.
+// The gallery of a page. Names and keys are other people's text: they are set as textContent, never as HTML.
 (() => {
-  const { images, classes, reasons, hasNetwork } = JSON.parse(document.getElementById("data").textContent);
-  const layers = { image: "image", ...(hasNetwork ? { network: "network" } : {}), refined: "refined mask" };
+  const { images, classes, reasons, layers } = JSON.parse(document.getElementById("data").textContent);
   const sorts = {
     chosen: () => 0,
     unsure: (a, b) => (a.confidence ?? 2) - (b.confidence ?? 2),
@@ -13,7 +12,7 @@
   };
   const unset = {
     why: "", class: "", sort: "chosen", opacity: "60", wipe: "50",
-    left: hasNetwork ? "network" : "image", right: "refined", image: "",
+    left: "before" in layers ? "before" : "image", right: "after", key: "",
   };
   let state = { ...unset };
   let shown = [];
@@ -78,22 +77,22 @@
   }
 
   function card(image) {
-    const picture = element("span", { className: image.picture ? "picture" : "picture alone" });
-    if (image.picture) picture.append(element("img", { src: image.picture, alt: "", loading: "lazy" }));
-    picture.append(element("img", { src: image.refined, alt: "", className: "mask" }));
+    const picture = element("span", { className: image.image ? "picture" : "picture alone" });
+    if (image.image) picture.append(element("img", { src: image.image, alt: "", loading: "lazy" }));
+    picture.append(element("img", { src: image.after, alt: "", className: "mask" }));
     const words = [`confidence ${percent(image.confidence)}`];
     if (state.class !== "") words.push(`${classes[state.class].name} ${percent(shareOf(image))}`);
-    if (image.disagreement !== null) words.push(`changed ${percent(image.disagreement)}`);
+    if (image.disagreement !== null) words.push(`${percent(image.disagreement)} differ`);
     const button = element("button", { type: "button", className: "card" }, picture, element("span", { className: "words" },
       element("span", { className: "key", textContent: image.key }),
       element("span", { className: "small", textContent: words.join(", ") })));
-    button.addEventListener("click", () => change({ image: image.key }));
+    button.addEventListener("click", () => change({ key: image.key }));
     return element("li", {}, button);
   }
 
   function showViewer() {
     const viewer = byId("viewer");
-    const image = state.image === "" ? undefined : images.find((other) => other.key === state.image);
+    const image = state.key === "" ? undefined : images.find((other) => other.key === state.key);
     if (!image) {
       if (viewer.open) viewer.close();
       return;
@@ -101,9 +100,9 @@
     const at = shown.indexOf(image);
     byId("viewer-key").textContent = image.key;
     byId("viewer-place").textContent = at < 0 ? "not among those shown" : `${at + 1} of ${shown.length}`;
-    byId("viewer-problem").textContent = image.picture ? "" : `No picture: ${image.problem}`;
+    byId("viewer-problem").textContent = image.image ? "" : `No picture: ${image.problem}`;
     const words = [`confidence ${percent(image.confidence)}`, `${image.width} × ${image.height} pixels`];
-    if (image.disagreement !== null) words.push(`${percent(image.disagreement)} of it changed by the refiner`);
+    if (image.disagreement !== null) words.push(`${percent(image.disagreement)} of them differ between the masks`);
     byId("viewer-words").textContent = `${words.join(", ")}. Chosen for: ${image.reasons.map((r) => reasons[r]).join("; ")}.`;
     byId("viewer-classes").replaceChildren(...image.classes.map(([id, share, confidence]) => element("li", {},
       swatch(classes[id].colour), element("span", { textContent: classes[id].name }),
@@ -111,8 +110,8 @@
     const stage = byId("stage");
     stage.style.aspectRatio = `${image.width} / ${image.height}`;
     stage.style.maxWidth = `calc(72vh * ${image.width / image.height})`;
-    stage.classList.toggle("alone", !image.picture);
-    layer("base", image.picture);
+    stage.classList.toggle("alone", !image.image);
+    layer("base", image.image);
     layer("left-mask", state.left === "image" ? "" : image[state.left]);
     layer("right-mask", state.right === "image" ? "" : image[state.right]);
     byId("left-mask").style.clipPath = `inset(0 ${100 - state.wipe}% 0 0)`;
@@ -139,15 +138,15 @@
   }
 
   function step(by) {
-    const at = shown.findIndex((image) => image.key === state.image);
+    const at = shown.findIndex((image) => image.key === state.key);
     const next = shown[Math.min(Math.max(at + by, 0), shown.length - 1)];
-    if (next) change({ image: next.key });
+    if (next) change({ key: next.key });
   }
 
   function closed() {
-    const key = state.image;
+    const { key } = state;
     if (key === "") return;
-    change({ image: "" });
+    change({ key: "" });
     byId("grid").children[shown.findIndex((image) => image.key === key)]?.firstChild.focus();
   }
 
