@@ -34,6 +34,7 @@ _FINAL = {  # exit codes of the job after which another run would end in the sam
     0: "done",
     2: "it was given something that cannot be used",
     3: "more images failed than its error budget allows",
+    4: "its masks have drifted from the night before's by more than is allowed",
 }
 _UNKNOWN = "UNKNOWN"
 _STOPPED = 128 + signal.SIGTERM  # the unit takes it for a success
@@ -247,11 +248,13 @@ def _report(url: str, outcome: Outcome) -> None:
 def _parsed(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Submit the night's run to a Ray cluster and follow it to its end.")
     parser.add_argument("--night", default=f"{datetime.now(UTC):%Y-%m-%d}", help="what names the run; today, in UTC")
+    parser.add_argument("--name", default=_NAME, help="what goes before the night in the submission's id")
     parser.add_argument("--working-dir", help="a folder that the run is given; without it, the cluster has the code")
     parser.add_argument("entrypoint", nargs="+", help="after --: the command that the cluster runs")
     options = parser.parse_args(argv)
-    if not re.fullmatch(r"[\w.-]+", options.night):
-        parser.error(f"--night is {options.night!r}: use letters, digits, '.', '_' and '-'")
+    for flag, value in (("--night", options.night), ("--name", options.name)):
+        if not re.fullmatch(r"[\w.-]+", value):
+            parser.error(f"{flag} is {value!r}: use letters, digits, '.', '_' and '-'")
     if options.working_dir is not None and not Path(options.working_dir).is_dir():
         parser.error(f"--working-dir is {options.working_dir!r}: there is no such folder")
     address = os.environ.get("RAY_API_SERVER_ADDRESS", "")
@@ -276,7 +279,7 @@ def main(argv: list[str] | None = None, retry_seconds: float = 600, poll_seconds
     options = _parsed(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `systemctl stop` ends a night as Ctrl-C does
     retries = Retries(retry_seconds, poll_seconds)
-    night = Night(f"{_NAME}-{options.night}", shlex.join(options.entrypoint), options.working_dir, retries)
+    night = Night(f"{options.name}-{options.night}", shlex.join(options.entrypoint), options.working_dir, retries)
     try:
         outcome = _outcome(night)
         print(outcome.text, flush=True)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import masks, storage, text
+from pipeline import masks, storage
 from pipeline.data.formats.format import Encoded
+from pipeline.data.key_files import keys_in
 from pipeline.data.pictures import Picture, pictures_of
 from pipeline.errors import ConfigError, ImageError, StorageError
 from pipeline.export.formats import FORMATS, ExportName
@@ -35,7 +36,7 @@ class ExportConfig(StorageConfig):
         classes: names; only images in which one of them occurs, and of these classes only where shapes are written.
         min_confidence: only images that are at least as certain, 0 to 1.
         max_confidence: only images that are at most as certain, 0 to 1.
-        keys: text file with the keys of images, one a line; only these.
+        keys: file of the keys of images, a column `key` of Parquet or CSV, or a key a line; only these.
         input: where the pictures are now, or how they are reached; by default where the run found them.
     """
 
@@ -141,11 +142,8 @@ def _keys(config: ExportConfig) -> frozenset[str] | None:
     """Read the list of keys; None where none is given."""
     if config.keys is None:
         return None
-    lines = text.decode(storage.read_bytes(storage.normalize(config.keys)), storage.redact(config.keys)).splitlines()
-    keys = frozenset(filter(None, lines))
-    if not keys:
-        raise ConfigError(f"keys: {storage.redact(config.keys)} is empty; write a key of masks/ on each line")
-    return keys
+    uri = storage.normalize(config.keys)
+    return frozenset(keys_in(storage.read_bytes(uri), uri, "keys"))
 
 
 def _settings(config: ExportConfig, files: Sequence[CommittedFile], keys: frozenset[str] | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pipeline.data.pictures import pictures_of
 from pipeline.errors import ConfigError, DriftError
 from pipeline.masks import CommittedFile, DatasetInfo, MaskRows, Place
 from pipeline.masks.choosing import Highest, chances
-from pipeline.report.agreement import joined, places_of
+from pipeline.masks.joining import joined, places_of
 from pipeline.report.comparison import Confusion, share_drift, shares_of
 from pipeline.report.gallery import gallery
 from pipeline.report.page import render

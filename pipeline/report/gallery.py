@@ -10,7 +10,7 @@ from pipeline import masks
 from pipeline.data.pictures import Picture, Pictures
 from pipeline.errors import PipelineError, StorageError
 from pipeline.masks import DatasetInfo, Place
-from pipeline.report.agreement import decoded
+from pipeline.masks.joining import decoded
 from pipeline.report.page import colour
 from pipeline.report.shortlist import Chosen
 from pipeline.report.thumbnails import Palette, Thumbnail, picture_of, thumbnail

@@ -10,10 +10,9 @@ import numpy as np
 
 from pipeline import masks, storage
 from pipeline.data.pictures import pictures_of
-from pipeline.errors import ConfigError
 from pipeline.masks import CommittedFile, DatasetInfo, MaskRows
 from pipeline.masks.choosing import Highest, chances
-from pipeline.report.agreement import joined, places_of
+from pipeline.masks.joining import joined, network_files, places_of
 from pipeline.report.gallery import gallery
 from pipeline.report.page import render
 from pipeline.report.runs import RunNote, run_notes
@@ -74,7 +73,7 @@ def report(config: ReportConfig) -> Report:
     output = storage.normalize(config.output)
     with storage.retrying(config.storage_timeout):
         files = masks.generation_files(output, config.generation)
-        info, network = files[0].info, _network_files(config, output, files[0].info)
+        info, network = files[0].info, network_files(files[0].info, output, config.network)
         statistics, shortlist, sample = _look(files, sampled=bool(network))
         chosen = shortlist.chosen(_disagreeing(sample, network))
         shown = gallery(
@@ -96,22 +95,6 @@ def report(config: ReportConfig) -> Report:
         pictures=len(chosen),
         bytes=len(page),
     )
-
-
-def _network_files(config: ReportConfig, output: str, info: DatasetInfo) -> list[CommittedFile]:
-    """Find the masks of the same weights without a refiner; none where the masks shown are such themselves."""
-    where = storage.normalize(config.network) if config.network else output
-    of_network = [note for note in masks.generations(where) if note.crf is None]
-    fitting = [note for note in of_network if note.model_digest == info.model_digest]
-    if config.network and not of_network:
-        raise ConfigError(f"network: {storage.redact(where)} has no masks without a refiner; see --refine.backend none")
-    if config.network and not fitting:
-        raise ConfigError(
-            f"network: the masks at {storage.redact(where)} are of other weights than those of {storage.redact(output)}"
-        )
-    if not fitting or info.crf is None:
-        return []
-    return masks.generation_files(where, fitting[0].generation)
 
 
 def _look(files: Sequence[CommittedFile], sampled: bool) -> tuple[Statistics, Shortlist, list[Chosen]]:

@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 from ray.job_submission import JobSubmissionClient
 
 from pipeline import masks, storage
+from tests.helpers.outputs import note, put_rows, row
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.s3_proxy import s3_proxy
 
@@ -58,7 +61,7 @@ def test_the_main_job_runs_tonight_and_the_webhook_gets_its_summary(
     assert notice["summary"]["output"] == f"{tmp_path}/out"
 
 
-@pytest.mark.parametrize("code", [2, 3])
+@pytest.mark.parametrize("code", [2, 3, 4])
 def test_a_code_that_another_run_would_end_with_too_is_returned_at_once(
     code: int, head: str, night: str, start: Any, webhook: Any
 ) -> None:
@@ -162,3 +165,25 @@ def test_a_dashboard_that_is_away_for_a_while_is_waited_for(
     assert "before\nafter\n" in printed.out
     assert printed.out.count("before\n") == 1
     assert "asking again" in printed.err
+
+
+def test_a_second_night_that_has_drifted_raises_the_metric_of_the_alert(
+    head: str, webhook: Any, run_night: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, metrics = f"{tmp_path}/out", tmp_path / "drift.prom"
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", head)
+    compared = ["python", "jobs/compare.py", output, output, "--max-drift", "0.1", "--metrics", str(metrics)]
+    codes = []
+    for run, label in enumerate((1, 1, 2)):
+        info = note(run=run)
+        put_rows(output, info, [row(f"{run}", np.full((6, 8), label, np.uint8), info)])
+        if run:
+            night = ["--name", "drift", "--night", f"n{run}", "--working-dir", str(ROOT), "--"]
+            codes.append(run_night.main([*night, *compared], poll_seconds=0.5))
+            values = dict(line.split(" ") for line in metrics.read_text().splitlines() if line[0] != "#")
+            named = {name.partition("{")[0]: float(value) for name, value in values.items()}
+            assert (named["deeplab_drift"] > named["deeplab_drift_allowed"]) == (run == 2)
+    assert codes == [0, 4]
+    (group,) = yaml.safe_load((ROOT / "infra/monitoring/alerts.yaml").read_text())["groups"]
+    assert "deeplab_drift > deeplab_drift_allowed" in [rule["expr"] for rule in group["rules"]]
+    assert [notice["submission_id"] for notice in webhook.posted] == ["drift-n1", "drift-n2"]

@@ -169,5 +169,5 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
 def test_the_example_of_the_environment_has_what_the_unit_asks_for() -> None:
     asked = set(re.findall(r"\$\{?(\w+)", (NIGHTLY / "segment-bucket.service").read_text()))
     given = set(re.findall(r"^(\w+)=", (NIGHTLY / "nightly.env.example").read_text(), re.MULTILINE))
-    assert asked == {"INPUT", "OUTPUT", "FLAGS"}
+    assert asked == {"INPUT", "OUTPUT", "MODEL", "FLAGS", "MAX_DRIFT", "DRIFT_METRICS"}
     assert given == asked | {"RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "WEBHOOK_URL"}
