@@ -23,12 +23,12 @@ from PIL import Image
 
 from benchmarks.crf_pictures import HEIGHT, SETTINGS, STRIDE, WIDTH, photographs
 from benchmarks.table import markdown, number
+from benchmarks.torch_crf import TorchCRF
 from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.geometry import aligned
 from pipeline.logits import grid_size
 from pipeline.refine.crf import CRFParams, DenseCRF
-from pipeline.refine.crf.torch_crf import TorchCRF
 
 HEADER = ("sa/sb/w1", "batch", "ms an image", "before the updates", "10 updates", "vertices a pixel", "MiB at the peak")
 LABELS = 21

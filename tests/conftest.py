@@ -15,6 +15,9 @@ from tests.helpers.ray_cluster import AGENT_PORTS, below, kill
 from tests.helpers.s3_proxy import S3Proxy, s3_proxy
 from tests.helpers.servers import credentials, free_port, new_bucket, seaweedfs
 
+if not Path("/dev/nvidiactl").exists():  # before anything imports triton: without a GPU its interpreter runs kernels
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

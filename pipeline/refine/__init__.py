@@ -2,12 +2,13 @@
 
 from pipeline.refine.argmax import Argmax
 from pipeline.refine.refinement import Labelling, Refinement
-from pipeline.refine.refiner import Refiner, noted
+from pipeline.refine.refiner import GpuRefiner, Refiner, noted
 from pipeline.refine.registry import RefineConfig, RefineDevice, make_refiner
 from pipeline.refine.tiles import TiledRefiner, refine_in_tiles
 
 __all__ = [
     "Argmax",
+    "GpuRefiner",
     "Labelling",
     "RefineConfig",
     "RefineDevice",

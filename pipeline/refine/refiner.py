@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from pipeline.geometry import Geometry
 from pipeline.logits import Floats
 from pipeline.refine.refinement import Refinement
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Refiner(Protocol):
@@ -50,12 +53,40 @@ class Refiner(Protocol):
     def memory(self, labels: int) -> int:
         """Estimate the bytes that a process of its own takes at the peak, for logits of so many labels."""
 
-    def on_gpu(self) -> "Refiner | None":
+    def on_gpu(self) -> "GpuRefiner | None":
         """Give the refiner of the same fingerprint for a process with a GPU, or None where CPUs alone can refine.
 
         It is called where there may be no GPU; the refiner it gives opens the device when it first refines.
         """
         return None
+
+
+class GpuRefiner(Refiner):
+    """Turn the logits of pictures into masks on this process' GPU, wherever pictures and logits are."""
+
+    @abstractmethod
+    def refine(
+        self, images: "Sequence[NDArray[np.uint8] | Tensor]", logits: "Sequence[Floats | Tensor]", geometry: Geometry
+    ) -> list[Refinement]:
+        """Refine a batch of pictures; only masks and what is counted come back to the host.
+
+        Each image and each grid of logits is an array of the host or a tensor, of any strides; a tensor on the GPU is
+        read where it is, on the current stream, and a tensor on the host is copied as an array is. None is written to.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each, of any sizes: without the padding that a network's batch may have.
+            logits: of each picture (C, h, w), h x w = geometry.grid(H, W), C <= 256: arrays of any float type, tensors
+                of float16, bfloat16, float32 or float64. A view of a batch's logits will do.
+            geometry: of the grids in their pictures.
+
+        Returns:
+            one for each picture, in their order; arrays of the host.
+
+        Raises:
+            CRFError: wrong shapes, logits that are not finite, no GPU, or no Triton.
+            DeviceLostError: the GPU failed, and this process can do nothing more on it.
+            torch.OutOfMemoryError: a window of a picture does not fit into the GPU's free memory.
+        """
 
 
 def noted(refiner: Refiner) -> dict[str, Any] | None:

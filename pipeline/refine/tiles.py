@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from pipeline.geometry import Geometry
 from pipeline.logits import Floats, all_finite
 from pipeline.refine.refinement import Labelling, Refinement
 from pipeline.refine.refiner import Refiner
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_TILE = 1024
 """Pixels on a side of a tile, margins included, up to 64 labels."""
@@ -89,7 +93,8 @@ def refine_in_tiles(
     Raises:
         CRFError: wrong shapes, logits that are not finite, or a margin that leaves no core.
     """
-    _check(image, logits, geometry)
+    check_sizes(image, logits, geometry)
+    check_finite(logits)
     labels, (height, width) = logits.shape[0], image.shape[:2]
     placed = geometry.over(height, width)
     tile = tile_side(labels) if tile is None else tile
@@ -100,8 +105,8 @@ def refine_in_tiles(
     pixels = np.zeros(labels, np.int64)
     posterior_sum = np.zeros(labels, np.float64)
     kept = 0
-    for y in _spans(height, tile, margin):
-        for x in _spans(width, tile, margin):
+    for y in spans(height, tile, margin):
+        for x in spans(width, tile, margin):
             window = refiner.label(image[y.low : y.high, x.low : x.high], logits, placed, y.low, x.low)
             kept = max(kept, window.kept)
             core = np.s_[y.start - y.low : y.stop - y.low, x.start - x.low : x.stop - x.low]
@@ -119,7 +124,7 @@ def refine_in_tiles(
 
 
 @dataclass(frozen=True)
-class _Span:
+class Span:
     """Place one side of a tile, in pixels: the core [start, stop) in the window [low, high) that the refiner sees."""
 
     start: int
@@ -128,25 +133,31 @@ class _Span:
     high: int
 
 
-def _spans(length: int, tile: int, margin: int) -> Iterator[_Span]:
-    """Cut [0, length) into cores of about equal length, each with its margins in a window of at most `tile`."""
+def spans(length: int, tile: int, margin: int) -> Iterator[Span]:
+    """Cut [0, length) pixels into cores of about equal length, each with its margins in a window of at most `tile`."""
     count = 1 if length <= tile else -(-length // (tile - 2 * margin))
     for index in range(count):
         start, stop = length * index // count, length * (index + 1) // count
-        yield _Span(start, stop, max(start - margin, 0), min(stop + margin, length))
+        yield Span(start, stop, max(start - margin, 0), min(stop + margin, length))
 
 
-def _check(image: NDArray[np.uint8], logits: Floats, geometry: Geometry) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise CRFError(f"refine takes an image (H, W, 3) uint8, not {image.shape} {image.dtype}")
+def check_sizes(image: "NDArray[np.uint8] | Tensor", logits: "Floats | Tensor", geometry: Geometry) -> None:
+    """Raise CRFError unless a picture is (H, W, 3) uint8 and its logits are floats on its grid, of 1 to 256 labels."""
+    if image.ndim != 3 or image.shape[2] != 3 or not str(image.dtype).endswith("uint8") or 0 in image.shape:
+        raise CRFError(f"refine takes an image (H, W, 3) uint8, not {tuple(image.shape)} {image.dtype}")
     height, width = image.shape[:2]
     grid = geometry.grid(height, width)
-    shape_is_right = logits.ndim == 3 and logits.shape[1:] == grid and 1 <= logits.shape[0] <= 256
-    if not shape_is_right or logits.dtype.kind != "f":
+    shape_is_right = logits.ndim == 3 and tuple(logits.shape[1:]) == grid and 1 <= logits.shape[0] <= 256
+    is_float = logits.dtype.kind == "f" if isinstance(logits, np.ndarray) else logits.dtype.is_floating_point
+    if not shape_is_right or not is_float:
         raise CRFError(
             f"a {height}x{width} image at stride {geometry.stride} takes logits (C, {grid[0]}, {grid[1]}) float of "
-            f"1 to 256 labels, not {logits.shape} {logits.dtype}"
+            f"1 to 256 labels, not {tuple(logits.shape)} {logits.dtype}"
         )
+
+
+def check_finite(logits: Floats) -> None:
+    """Raise CRFError, with the place, where one of the logits (C, h, w) is not finite in float32."""
     if not all_finite(logits):
         label, row, column = (int(i) for i in np.argwhere(~(np.abs(logits) <= np.finfo(np.float32).max))[0])
         raise CRFError(

@@ -1,4 +1,4 @@
-"""Parity of the project's own backends with pydensecrf: the same lattices, the same mean field, the same labels."""
+"""Parity of the native core with pydensecrf: the same lattices, the same mean field, the same labels."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 import dense_crf_core
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.refine.crf import CRFParams, DenseCRF
-from pipeline.refine.crf.torch_crf import TorchCRF
 from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, crop, picture, probabilities_for
 
 Posterior = Callable[[CRFParams, NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
@@ -22,17 +20,9 @@ def native(params: CRFParams, image: NDArray[np.uint8], probabilities: NDArray[n
     return DenseCRF(params, prune=0)(image, probabilities)
 
 
-def on_torch(params: CRFParams, image: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    posteriors = TorchCRF(params, "cpu").posterior(torch.tensor(image)[None], torch.tensor(probabilities)[None])
-    return posteriors[0].numpy()
-
-
-@pytest.fixture(scope="module", params=["torch", *dense_crf_core.instruction_sets()])
+@pytest.fixture(scope="module", params=dense_crf_core.instruction_sets())
 def posterior(request: pytest.FixtureRequest) -> Iterator[Posterior]:
-    """Each backend, the native one with each instruction set that this processor can run."""
-    if request.param == "torch":
-        yield on_torch
-        return
+    """The native core, with each instruction set that this processor can run."""
     dense_crf_core.use_instructions(request.param)
     yield native
     dense_crf_core.use_instructions(dense_crf_core.instruction_sets()[0])

@@ -30,7 +30,7 @@ from pipeline.refine import (
     make_refiner,
     noted,
 )
-from pipeline.refine.crf import PRUNE, CRFParams, DenseCRF
+from pipeline.refine.crf import PRUNE, CRFParams
 from pipeline.refine.crf.cuda import CudaCRF
 from pipeline.refine.registry import REFINERS
 from tests.helpers.photographs import logits_for, picture
@@ -114,19 +114,6 @@ def test_the_gpu_is_opened_by_the_first_picture(monkeypatch: pytest.MonkeyPatch)
     image = picture()
     with pytest.raises(CRFError, match="needs a CUDA device, and PyTorch sees none"):
         refiner.refine([image], [logits_for(image)], aligned(8))
-
-
-def test_large_pictures_on_a_gpu_are_refined_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = picture("coffee", 60, 90)
-    logits = logits_for(image, labels=4)
-    params = CRFParams(iterations=2, bilateral_xy=5)
-    monkeypatch.setattr("pipeline.refine.tiles.MAX_TILE", 50)
-    [on_cpu] = DenseCRF(params).refine([image], [logits], aligned(8))
-    [on_gpu] = CudaCRF(params, PRUNE, device="cpu").refine([image], [logits], aligned(8))
-    assert (on_gpu.mask == on_cpu.mask).mean() > 0.999
-    monkeypatch.undo()
-    [whole] = CudaCRF(params, PRUNE, device="cpu").refine([image], [logits], aligned(8))
-    assert whole.confidence != on_gpu.confidence
 
 
 class Smallest(TiledRefiner):

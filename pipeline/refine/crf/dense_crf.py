@@ -13,7 +13,7 @@ from pipeline.refine.crf.native import NativeCRF
 from pipeline.refine.crf.params import CRFParams
 from pipeline.refine.crf.reference import ReferenceCRF
 from pipeline.refine.refinement import Labelling
-from pipeline.refine.refiner import Refiner
+from pipeline.refine.refiner import GpuRefiner
 from pipeline.refine.tiles import TiledRefiner
 
 BACKENDS = ("native", "pydensecrf")
@@ -110,7 +110,7 @@ class DenseCRF(TiledRefiner):
         """Name the parameters alone: backends agree, and pruning is meant to change nothing."""
         return self.params.fingerprint()
 
-    def on_gpu(self) -> Refiner | None:
+    def on_gpu(self) -> GpuRefiner | None:
         """Give the native CRF's equal on a GPU; pydensecrf, the reference, stays on the CPU."""
         if self.backend != "native":
             return None

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmarks.permutohedral_torch import Lattice, build_lattice
 from pipeline.errors import CRFError
 from pipeline.logits import grid_size
 from pipeline.refine.crf.params import CRFParams
-from pipeline.refine.crf.permutohedral_torch import Lattice, build_lattice
 from pipeline.refine.crf.reference import PROBABILITY_FLOOR
 
 

@@ -6,7 +6,6 @@ which threads arrive.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import CRFError
-
-MAX_COORDINATE = 2**15
-"""Above it float32 leaves less than 2^-8 of the distance between vertices; pydensecrf's 16-bit keys end there too."""
+from pipeline.refine.crf.cuda.packing import MAX_KEY, Packing, scales
 
 MAX_RUN = 128
 """Terms that one thread adds; a longer row is summed in pieces, so that a GPU does not wait for one thread."""
@@ -109,10 +106,10 @@ def build_lattice(features: Tensor, extents: Sequence[float], points: int, pictu
         CRFError: the lattice would be too large for its keys.
     """
     dimensions, total = features.shape
-    packing = _Packing.of(extents, pictures)
-    if total * (dimensions + 1) > _INT32_MAX:
+    packing = Packing.of(extents)
+    if total * (dimensions + 1) > _INT32_MAX or packing.keys * pictures >= MAX_KEY:
         raise CRFError(f"{points} pixels at once are too many for the CRF's lattice; refine fewer pictures at a time")
-    simplices, barycentric = packing.simplices(features, pictures)
+    simplices, barycentric = _simplices(packing, features, pictures)
     keys, order = simplices.flatten().sort(stable=True)
     del simplices  # it and its kind are the peak of the memory
     is_first = torch.cat([torch.ones_like(keys[:1], dtype=torch.bool), keys[1:] != keys[:-1]])
@@ -150,7 +147,7 @@ def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     size = len(features) + 1  # d + 1 coordinates
     elevated = torch.empty((size, features.shape[1]), device=features.device)
     total = torch.zeros_like(features[0])
-    for axis, scale in reversed(list(enumerate(_scales(len(features)), start=1))):
+    for axis, scale in reversed(list(enumerate(scales(len(features)), start=1))):
         scaled = features[axis - 1] * scale
         elevated[axis] = total - axis * scaled
         total = total + scaled
@@ -171,75 +168,18 @@ def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return cell.long(), rank, barycentric.T.contiguous()
 
 
-def _scales(dimensions: int) -> list[float]:
-    """Give the diagonal of E (Adams et al., page 5) for unit blurs, rounded to float32 as pydensecrf rounds it."""
-    deviation = _float32(math.sqrt(2 / 3) * (dimensions + 1))
-    return [_float32(deviation / math.sqrt((i + 1) * (i + 2))) for i in range(dimensions)]
+def _simplices(packing: Packing, features: Tensor, pictures: int) -> tuple[Tensor, Tensor]:
+    """Find each point's simplex, by remainder: keys (points, d + 1) int64 of its vertices, and weights, float32."""
+    cell, rank, barycentric = _enclosing_simplex(features)
+    remainder = torch.arange(len(cell), device=cell.device)
+    picture = torch.arange(len(barycentric), device=cell.device) % pictures
+    keys = picture[:, None] * packing.keys + remainder * packing.remainder
+    for place, cells, ranks in zip(packing.cells, cell, rank, strict=True):
+        keys += place * (cells[:, None] - (ranks[:, None] > len(cell) - 1 - remainder).long())
+    return keys, barycentric
 
 
-def _float32(value: float) -> float:
-    return torch.tensor(value, dtype=torch.float32).item()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Packing:
-    """Pack a vertex into one integer: a linear, injective map, so that a neighbour's key is key + constant.
-
-    A vertex's coordinates are (d + 1) * cell + remainder with one remainder for all, and sum to 0: the last one is
-    redundant. Coordinate 0 and the differences of the other cells from cell 0 are the digits of a mixed radix.
-
-    Attributes:
-        remainder: what 1 more in every coordinate adds to the key.
-        cells: what 1 more in each of the d cells adds.
-        picture: what the next picture's keys add.
-    """
-
-    remainder: int
-    cells: tuple[int, ...]
-    picture: int
-
-    @classmethod
-    def of(cls, extents: Sequence[float], pictures: int) -> "_Packing":
-        """Make the packing for features in [0, extents].
-
-        Raises:
-            CRFError: coordinates or keys would overflow.
-        """
-        size = len(extents) + 1
-        reach = [scale * extent for scale, extent in zip(_scales(size - 1), extents, strict=True)]
-        # a vertex and its neighbours lie within 2 (d + 1) of the point
-        radices = [math.ceil(sum(reach)) + 4 * size]
-        for i in range(1, size - 1):
-            radices.append(math.ceil((sum(reach[: i - 1]) + (i + 1) * reach[i - 1]) / size) + 8)
-        largest = max(sum(reach), *(axis * value for axis, value in enumerate(reach, start=1)))
-        places = [math.prod(radices[:i]) for i in range(size)]
-        if largest > MAX_COORDINATE or places[-1] * pictures >= 2**62:
-            raise CRFError(
-                f"{pictures} pictures that span {max(extents):.0f} standard deviations of the CRF's kernel are more "
-                "than its lattice can number; use a larger standard deviation, or smaller pictures, or fewer at a time"
-            )
-        return cls(
-            remainder=places[0],
-            cells=(size * places[0] - sum(places[1:-1]), *places[1:-1]),
-            picture=places[-1],
-        )
-
-    def simplices(self, features: Tensor, pictures: int) -> tuple[Tensor, Tensor]:
-        """Find each point's simplex, by remainder: keys (points, d + 1) int64 of its vertices, and weights, float32."""
-        cell, rank, barycentric = _enclosing_simplex(features)
-        remainder = torch.arange(len(cell), device=cell.device)
-        picture = torch.arange(len(barycentric), device=cell.device) % pictures
-        keys = picture[:, None] * self.picture + remainder * self.remainder
-        for place, cells, ranks in zip(self.cells, cell, rank, strict=False):  # the last coordinate is redundant
-            keys += place * (cells[:, None] - (ranks[:, None] > len(cell) - 1 - remainder).long())
-        return keys, barycentric
-
-    def steps(self) -> list[int]:
-        """Give the step to the next neighbour's key on each axis: every coordinate -1, the axis' own +(d + 1)."""
-        return [cell - self.remainder for cell in (*self.cells, 0)]
-
-
-def _blurs(keys: Tensor, packing: _Packing) -> tuple[SparseMatrix, ...]:
+def _blurs(keys: Tensor, packing: Packing) -> tuple[SparseMatrix, ...]:
     """Build one matrix for each axis: a vertex, and half of either neighbour; `keys` are the sorted vertices."""
     vertices, missing = torch.arange(len(keys), device=keys.device), len(keys)
     offsets = _steps(missing, 3, keys.device)
