@@ -72,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
 def measure(config: NetworkBenchmark) -> list[tuple[str, ...]]:
     """Measure a row for each variant."""
     model = models.load(config.model)
+    if not isinstance(model, models.SegmentationModel):
+        raise ConfigError(f"{config.model} is a network of another framework, which is not folded")
     image = resized(photographs()["china"], config.height, config.width)
     batch = pad(model.preprocess(image), model.stride)[None].contiguous(memory_format=torch.channels_last)
     networks = variants(model)

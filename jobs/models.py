@@ -8,7 +8,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from pipeline.models.catalogue import Listed, catalogue
+from pipeline.models.catalogue import Listed, adapters, catalogue
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,6 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     for one in catalogue():
         print(json.dumps(asdict(one)) if flags.json else _described(one), flush=True)
+    if not flags.json:
+        print("\n".join(adapters()), flush=True)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Say where the points of a grid of logits lie in their picture, and what sides a network's pictures have."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -66,11 +66,13 @@ class Geometry:
         pixels where s is even, as with align_corners=False. Beyond the outermost points logits stay as they are there.
     strides: s of rows and of columns, in pixels.
     resize: what the picture went through first; strides are then those in the resized picture.
+    spans: the grid's edges are the resized picture's, so that where the stride does not divide a side it is a bit less.
     """
 
     origin: Origin
     strides: tuple[Fraction, Fraction]
     resize: Resize | None = None
+    spans: bool = False
 
     @property
     def stride(self) -> int:
@@ -103,12 +105,16 @@ class Geometry:
         """Return the strides in the picture itself, of height x width pixels, whatever it was resized to."""
         if self.resize is None:
             return self
-        seen = self.resized(height, width)
-        rows, columns = (
-            stride * max(whole - self.extra, 1) / max(side - self.extra, 1)
-            for stride, whole, side in zip(self.strides, (height, width), seen, strict=True)
-        )
-        return replace(self, strides=(rows, columns), resize=None)
+        if self.spans:
+            rows, columns = self.grid(height, width)
+            strides = Fraction(height, rows), Fraction(width, columns)
+        else:
+            above, across = (max(side - self.extra, 1) for side in self.resized(height, width))
+            strides = (
+                self.strides[0] * max(height - self.extra, 1) / above,
+                self.strides[1] * max(width - self.extra, 1) / across,
+            )
+        return Geometry(self.origin, strides)
 
     def axis(self, index: int, first: int, count: int) -> tuple[int, int, Axis]:
         """Place the pixels [first, first + count) of rows (index 0) or columns (1).
@@ -130,6 +136,6 @@ def aligned(stride: int) -> Geometry:
     return Geometry("aligned", (Fraction(stride), Fraction(stride)))
 
 
-def half_pixels(stride: int, resize: Resize | None = None) -> Geometry:
+def half_pixels(stride: int, resize: Resize | None = None, *, spans: bool = False) -> Geometry:
     """Place point i in the middle of pixels stride * i to stride * (i + 1), perhaps of a resized picture."""
-    return Geometry("half", (Fraction(stride), Fraction(stride)), resize)
+    return Geometry("half", (Fraction(stride), Fraction(stride)), resize, spans)

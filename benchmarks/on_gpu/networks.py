@@ -38,6 +38,7 @@ TINY = Load(names=("light",), classes=3, side=33, batch=2, repetitions=2, compil
 def parity(image: NDArray[np.uint8], device: torch.device, compiler: str) -> Iterator[Parity]:
     """Compare what a trained network answers on the device, in each variant, with float32 on a CPU."""
     model = models.load("scenes")
+    assert isinstance(model, models.SegmentationModel)
     batch = pad(model.preprocess(image), model.stride)[None]
     right = model(batch).argmax(dim=1)
     for variant, network in _variants(model.to(device), compiler):

@@ -16,7 +16,7 @@ from pipeline.batch.refine_stage import RefineStage
 from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.batch.segment_stage import SegmentStage, load_predictor
 from pipeline.errors import RunError
-from pipeline.models import Inference, Predictor, SegmentationModel
+from pipeline.models import Inference, Network, Predictor
 from pipeline.runtime.errors import as_raised
 from pipeline.runtime.plan import CPU_BATCH, Plan
 
@@ -53,7 +53,7 @@ def finished_blocks(
 
 def logits_of(
     images: Dataset,
-    model: SegmentationModel,
+    model: Network,
     inference: Inference,
     max_pixels: int,
     plan: Plan,

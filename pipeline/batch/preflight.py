@@ -9,7 +9,7 @@ from pipeline.batch.only_keys import OnlyKeys, read_keys
 from pipeline.data.source import Source, open_source
 from pipeline.errors import ConfigError
 from pipeline.images import max_encoded_bytes
-from pipeline.models import SegmentationModel
+from pipeline.models import Network
 from pipeline.refine import Refiner, make_refiner
 from pipeline.runtime.progress import say
 
@@ -20,7 +20,7 @@ class Preflight:
 
     config: RunConfig
     source: Source
-    model: SegmentationModel
+    model: Network
     refiner: Refiner
     only: OnlyKeys | None = None
     prices: Prices | None = None

@@ -24,7 +24,7 @@ from pipeline.data.grouping import MAX_DECODED_PIXELS, together
 from pipeline.data.rows import Row
 from pipeline.errors import ImageError
 from pipeline.logits import to_bytes
-from pipeline.models import Inference, Predictor, SegmentationModel
+from pipeline.models import Inference, Network, Predictor
 
 _THREADS = 8
 """Threads that decode beside a GPU: one core decodes some 600 pictures of 500x375 in a second."""
@@ -123,7 +123,7 @@ class SegmentStage:
             return error
 
 
-def load_predictor(model: SegmentationModel, inference: Inference) -> Predictor:
+def load_predictor(model: Network, inference: Inference) -> Predictor:
     """Put the network on this process's device; on a CPU with one thread, since each core has a process."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":

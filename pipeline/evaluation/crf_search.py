@@ -18,7 +18,7 @@ from pipeline.evaluation.network_logits import NetworkLogits, network_logits
 from pipeline.evaluation.search_config import SEARCHED, SearchConfig
 from pipeline.labels import Labels
 from pipeline.metrics import SegmentationScore
-from pipeline.models import SegmentationModel
+from pipeline.models import Network
 from pipeline.refine import Argmax, Refiner
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.report.heat_map import heat_map
@@ -36,7 +36,7 @@ class SearchInputs:
     config: SearchConfig
     pairs: list[Pair]
     labels: Labels
-    model: SegmentationModel
+    model: Network
 
 
 @dataclass(frozen=True, kw_only=True)

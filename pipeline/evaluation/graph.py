@@ -12,7 +12,7 @@ from pipeline.evaluation.labelled import Labelled, LabelledDatasource
 from pipeline.evaluation.mask_counts import Counting
 from pipeline.evaluation.scorer import Scorer, refine_stages
 from pipeline.images import DEFAULT_MAX_PIXELS
-from pipeline.models import Inference, SegmentationModel
+from pipeline.models import Inference, Network
 from pipeline.refine import Refiner
 from pipeline.runtime.errors import as_raised
 from pipeline.runtime.plan import CPU_BATCH, Plan
@@ -21,9 +21,7 @@ BLOCK_BYTES = 2**20
 """Of a block, so that its pictures are spread over the actors."""
 
 
-def logits_of(
-    labelled: Labelled, model: SegmentationModel, inference: Inference, plan: Plan, tracker: RemoteTracker
-) -> Dataset:
+def logits_of(labelled: Labelled, model: Network, inference: Inference, plan: Plan, tracker: RemoteTracker) -> Dataset:
     """Run the network on all pictures: a dataset of schema LOGITS, which runs when it is read."""
     images = ray.data.read_datasource(
         LabelledDatasource(labelled), num_cpus=0, concurrency=plan.fetchers, override_num_blocks=len(labelled)
@@ -34,7 +32,7 @@ def logits_of(
 def counted(
     logits: Dataset,
     labelled: Labelled,
-    model: SegmentationModel,
+    model: Network,
     refiners: Mapping[str, Refiner],
     how: Counting,
     plan: Plan,

@@ -17,7 +17,7 @@ from pipeline.evaluation.labelled import Labelled
 from pipeline.geometry import Geometry
 from pipeline.logits import from_bytes
 from pipeline.metrics import SegmentationScore
-from pipeline.models import Inference, SegmentationModel
+from pipeline.models import Inference, Network
 from pipeline.refine import Refiner
 from pipeline.refine.crf import DenseCRF
 from pipeline.runtime.cluster import plan_when_free
@@ -75,7 +75,7 @@ def _count(
     return counted.matrix
 
 
-def network_logits(labelled: Labelled, model: SegmentationModel, inference: Inference) -> NetworkLogits:
+def network_logits(labelled: Labelled, model: Network, inference: Inference) -> NetworkLogits:
     """Run the network over the pictures, by the main job's SegmentStage.
 
     Raises:

@@ -20,7 +20,7 @@ from pipeline.evaluation.result import Evaluation
 from pipeline.evaluation.scorer import NETWORK, REFINED, kinds
 from pipeline.labels import Labels
 from pipeline.masks import DatasetInfo
-from pipeline.models import SegmentationModel
+from pipeline.models import Network
 from pipeline.refine import Refiner, make_refiner, noted
 from pipeline.report.plots import class_bars, trimap_curve
 from pipeline.runtime.cluster import plan_when_free
@@ -41,7 +41,7 @@ class EvaluationInputs:
     config: EvaluateConfig
     pairs: list[Pair]
     labels: Labels
-    scored: SegmentationModel | DatasetInfo
+    scored: Network | DatasetInfo
     refiners: dict[str, Refiner]
 
 
@@ -55,7 +55,7 @@ def prepare(config: EvaluateConfig) -> EvaluationInputs:
     pairs = list_pairs(config.data, config.data_format, config.split, config.columns, say)
     if config.output is not None:
         storage.probe_writable(config.output)
-    scored: SegmentationModel | DatasetInfo
+    scored: Network | DatasetInfo
     refiners: dict[str, Refiner] = {}
     if config.masks is not None:
         scored = masks.generations(config.masks)[0]
@@ -100,7 +100,7 @@ def _evaluate(ready: EvaluationInputs) -> Evaluation:
 
 
 def _of_model(
-    ready: EvaluationInputs, model: SegmentationModel, labelled: Labelled, how: Counting
+    ready: EvaluationInputs, model: Network, labelled: Labelled, how: Counting
 ) -> tuple[dict[str, MaskCounts], dict[str, Any]]:
     *_, refiner = ready.refiners.values()
     plan = plan_when_free(refiner.memory(how.classes)).for_images(len(labelled))

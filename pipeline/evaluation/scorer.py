@@ -12,7 +12,7 @@ from pipeline.batch.tracker import LocalTracker, Tracker
 from pipeline.data import rows
 from pipeline.evaluation.labelled import Labelled
 from pipeline.evaluation.mask_counts import COUNTED, Counting, MaskCounts
-from pipeline.models import SegmentationModel
+from pipeline.models import Network
 from pipeline.refine import Argmax, Refiner
 
 NETWORK, REFINED = "network", "refined"
@@ -50,7 +50,7 @@ def kinds(refiner: Refiner) -> dict[str, Refiner]:
 
 
 def refine_stages(
-    refiners: Mapping[str, Refiner], model: SegmentationModel, max_pixels: int, tracker: Tracker
+    refiners: Mapping[str, Refiner], model: Network, max_pixels: int, tracker: Tracker
 ) -> dict[str, RefineStage]:
     """Make the main job's stage of each refiner.
 

@@ -6,6 +6,7 @@ from pipeline.models.catalogue import overview
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.inference import Inference
 from pipeline.models.loading import build, load
+from pipeline.models.network import Network
 from pipeline.models.predictor import Predictor
 from pipeline.models.preprocessing import Preprocessing
 
@@ -14,6 +15,7 @@ __all__ = [
     "Architecture",
     "Inference",
     "ModelCard",
+    "Network",
     "Predictor",
     "Preprocessing",
     "SegmentationModel",

@@ -27,8 +27,8 @@ MULTI_SCALE = (0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """Hold what travels with a model's weights.
+class Card:
+    """Hold what travels with a network's weights, whichever framework it is of.
 
     classes, palette: one name and one RGB colour for each class index.
     licence, training_split, source: of the weights: on what terms, from which pictures, from where.
@@ -38,7 +38,6 @@ class ModelCard:
     """
 
     name: str
-    architecture: Architecture
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     preprocessing: Preprocessing
@@ -65,6 +64,13 @@ class ModelCard:
         for name, score in self.scores.items():
             if not is_number(score):
                 raise ConfigError(f"the score {name!r} is {score}; give a finite number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(Card):
+    """Hold what travels with the weights of a network of this project's own: its architecture, too."""
+
+    architecture: Architecture
 
     def behaviour(self) -> dict[str, Any]:
         """Return the part that decides what the weights compute, as plain JSON types."""

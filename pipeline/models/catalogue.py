@@ -1,4 +1,4 @@
-"""List the networks that can be named: those shipped with the package, and public weights of the zoo."""
+"""List the networks that can be named: those shipped with the package, public weights of the zoo, and adapters."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import WeightsError
 from pipeline.models import zoo
+from pipeline.models.adapters import ADAPTERS
 from pipeline.models.card import ModelCard
 from pipeline.models.checkpoints import native
 from pipeline.models.loading import BUILT_IN, built_in_names
@@ -38,10 +39,24 @@ def catalogue() -> list[Listed]:
 
 
 def overview() -> str:
-    """Say in a line for each network that can segment what it is for."""
-    able = [one for one in catalogue() if one.classes]
-    width = max(len(one.name) for one in able)
-    return "\n".join(f"  {one.name:{width}}  {len(one.classes)} classes, from {one.trained_on}" for one in able)
+    """Say in a line for each network that can segment what it is for, and for each adapter what it reads."""
+    lines = [(one.name, f"{len(one.classes)} classes, from {one.trained_on}") for one in catalogue() if one.classes]
+    lines += [(adapter.example, f"{adapter.reads}{_needs(name)}") for name, adapter in ADAPTERS.items()]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name:{width}}  {what}" for name, what in lines)
+
+
+def adapters() -> list[str]:
+    """Say in a line for each adapter of another framework what it reads, from where, and whether it is installed."""
+    return [
+        f"{name} (adapter): {adapter.reads}, as in --model {adapter.example}; weights lie {adapter.place}{_needs(name)}"
+        for name, adapter in ADAPTERS.items()
+    ]
+
+
+def _needs(name: str) -> str:
+    adapter = ADAPTERS[name]
+    return "" if adapter.is_installed else f"; needs pip install 'deeplab-buckets[{adapter.extra}]'"
 
 
 def _built_in() -> Iterator[Listed]:

@@ -6,26 +6,28 @@ import json
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline import logits
 from pipeline.errors import ModelError
 from pipeline.geometry import Geometry, aligned
 from pipeline.models.card import ModelCard
 from pipeline.models.multiscale import fused_logits, valid_step
-from pipeline.models.preprocessing import Image, pad, preprocess
+from pipeline.models.network import Network
+from pipeline.models.preprocessing import Image, pad
 from pipeline.models.stored_names import stored_state
 
 
-class SegmentationModel(nn.Module):
+class SegmentationModel(Network):
     """Hold a backbone and a head, with the card that travels with their weights.
 
     `forward` is the bare network at one scale, which is what training needs; `probabilities` adds the card's scales.
     """
 
+    card: ModelCard
+
     def __init__(self, card: ModelCard) -> None:
-        super().__init__()
-        self.card = card
+        super().__init__(card)
         self.backbone = card.architecture.build_backbone()
         self.head = card.architecture.build_head(len(card.classes))
 
@@ -33,11 +35,6 @@ class SegmentationModel(nn.Module):
     def network(self) -> str:
         """Name what computes the logits: the backbone and the head."""
         return f"{self.card.architecture.backbone}, {self.card.architecture.head}"
-
-    @property
-    def adapter(self) -> str:
-        """Name what runs it; the networks of this project need none."""
-        return "none"
 
     @property
     def stride(self) -> int:
@@ -55,16 +52,6 @@ class SegmentationModel(nn.Module):
         return aligned(self.stride)
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Return the class names by class index."""
-        return self.card.classes
-
-    @property
-    def palette(self) -> NDArray[np.uint8]:
-        """Return the colours by class index: (classes, 3) uint8 RGB."""
-        return np.array(self.card.palette, np.uint8)
-
-    @property
     def digest(self) -> str:
         """Compute the sha256 of the weights as they are now and of the part of the card that decides what they do.
 
@@ -77,14 +64,6 @@ class SegmentationModel(nn.Module):
                 digest.update(name.encode())
                 digest.update(value.detach().float().cpu().contiguous().numpy().data)
         return digest.hexdigest()
-
-    def preprocess(self, image: Image) -> Tensor:
-        """Scale a picture as the weights expect: (H, W, 3) uint8 RGB -> (3, H, W) float32 in their channel order.
-
-        Raises:
-            ModelError: `image` is of another shape or dtype.
-        """
-        return preprocess(image, self.card.preprocessing)
 
     def forward(self, batch: Tensor) -> Tensor:
         """Compute the logits, before softmax, of preprocessed pictures at one scale.

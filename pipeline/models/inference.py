@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import ConfigError
-from pipeline.models.card import check_scales
-from pipeline.models.deeplab import SegmentationModel
+from pipeline.models.card import SINGLE_SCALE, check_scales
 from pipeline.models.multiscale import valid_step
+from pipeline.models.network import Network
+
+_RESIZED = 2**16  # pixels; no rule gives a longer side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +39,14 @@ class Inference:
         if self.precision not in ("auto", "bfloat16", "float32"):
             raise ConfigError(f"precision is {self.precision!r}; it must be 'auto', 'bfloat16' or 'float32'")
 
-    def tiling(self, model: SegmentationModel) -> "Tiling":
+    def tiling(self, model: Network) -> "Tiling":
         """Return the scales and sizes that go with `model`. Raises ConfigError where the tile is too small for them."""
-        scales = self.scales or model.card.scales
-        extra = model.geometry.extra
+        scales, geometry = self.scales or model.card.scales, model.geometry
+        if scales != SINGLE_SCALE and geometry.origin != "aligned":
+            raise ConfigError(f"{model.card.name} runs at one scale alone, not at {scales}: leave inference.scales out")
+        if geometry.resize is not None:  # which bounds what it takes; as a whole, as in its own framework
+            return Tiling(scales=scales, step=model.step, tile=_RESIZED, overlap=_RESIZED)
+        extra = geometry.extra
         step = valid_step(model.step, scales)
         tile = (self.tile - extra) // step * step + extra
         overlap = -(-self.overlap // step) * step

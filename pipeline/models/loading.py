@@ -10,12 +10,14 @@ from pipeline import storage
 from pipeline.errors import WeightsError
 from pipeline.masks import pascal_palette
 from pipeline.models import zoo
+from pipeline.models.adapters import adapter_for
 from pipeline.models.architecture import ARCHITECTURES, Architecture, full_name
 from pipeline.models.card import ModelCard
 from pipeline.models.checkpoints import native
 from pipeline.models.checkpoints.reading import read
 from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, fill, with_background
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.models.network import Network
 
 BUILT_IN = Path(__file__).parent / "weights"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -23,15 +25,18 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 log = logging.getLogger(__name__)
 
 
-def load(name_or_uri: str) -> SegmentationModel:
+def load(name_or_uri: str) -> Network:
     """Load a model that can segment, in evaluation mode, on the CPU.
 
     Args:
-        name_or_uri: a built-in name, a name of the zoo, or the path or URI of a weights file of any known layout.
+        name_or_uri: a built-in name, a name of the zoo, the path or URI of a weights file of any known layout, or what
+            an adapter of another framework reads.
 
     Raises:
         WeightsError: an unknown name, a file that cannot be read or is of no known layout, or a backbone alone.
     """
+    if adapter := adapter_for(name_or_uri):
+        return adapter.open(name_or_uri)
     weights = _read(name_or_uri)
     if isinstance(weights, BackboneWeights):
         raise WeightsError(

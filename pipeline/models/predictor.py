@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.inference import Inference
 from pipeline.models.multiscale import fused_logits
-from pipeline.models.preprocessing import Image, Normaliser, check_image
+from pipeline.models.network import Network
+from pipeline.models.preprocessing import Image, Normaliser, check_image, resized
 from pipeline.models.ready import gains_from_bfloat16, ready
 from pipeline.models.tiles import Span, spans
 from pipeline.models.transfer import Logits, OnDevice, transfer_to
@@ -44,7 +44,7 @@ class Predictor:
         ConfigError: the tile is too small for the scales.
     """
 
-    def __init__(self, model: SegmentationModel, inference: Inference, device: str | torch.device = "cpu") -> None:
+    def __init__(self, model: Network, inference: Inference, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.tiling = inference.tiling(model)
         self.flip = inference.flip
@@ -85,7 +85,7 @@ class Predictor:
         """Bring pictures (H, W, 3) uint8 RGB, of any sizes, to the device. Raises ModelError for anything else."""
         for image in images:
             check_image(image)
-        return self._transfer.upload(images)
+        return self._transfer.upload([resized(image, self.model.geometry.resize) for image in images])
 
     @torch.inference_mode()
     def compute(self, pictures: Sequence[OnDevice]) -> list[OnDevice]:
@@ -96,8 +96,9 @@ class Predictor:
             try:
                 return self._transfer.leaving(self._grids(images, tile))
             except torch.OutOfMemoryError:
-                tile = tile // 2 // self.tiling.step * self.tiling.step + 1
-                if len(images) > 1 or tile - 1 <= self.tiling.overlap:
+                extra = self.model.geometry.extra
+                tile = tile // 2 // self.tiling.step * self.tiling.step + extra
+                if len(images) > 1 or tile - extra <= self.tiling.overlap:
                     raise
 
     def download(self, grids: Sequence[OnDevice]) -> list[Logits]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from pipeline import logits
 from pipeline.errors import ConfigError, ModelError
+from pipeline.geometry import Resize
 
 Image = NDArray[np.uint8]
 
@@ -66,6 +68,14 @@ def preprocess(image: Image, how: Preprocessing) -> Tensor:
     check_image(image)
     pixels = torch.from_numpy(np.require(image, requirements=("C", "W")))
     return Normaliser(how, torch.device("cpu"))(pixels).contiguous()
+
+
+def resized(image: Image, rule: Resize | None) -> Image:
+    """Bring a picture (H, W, 3) uint8 to the sides that `rule` says, with its filter; without a rule leave it."""
+    if rule is None or image.ndim != 3:
+        return image
+    height, width = rule.of(*image.shape[:2])
+    return np.asarray(PIL.Image.fromarray(image).resize((width, height), rule.resample))
 
 
 def pad(planes: Tensor, step: int) -> Tensor:

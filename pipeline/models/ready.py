@@ -5,11 +5,11 @@ import copy
 import torch
 
 from pipeline.models.compiled import Compiled
-from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.layers import ConvBatchNorm
+from pipeline.models.network import Network
 
 
-def ready(model: SegmentationModel, device: torch.device, dtype: torch.dtype) -> SegmentationModel:
+def ready(model: Network, device: torch.device, dtype: torch.dtype) -> Network:
     """Copy a model to a device, in evaluation mode, folded and channels-last; on a GPU its network gets compiled.
 
     The model itself stays as it is: its digest names the outputs, and a copy's would be another.
@@ -25,7 +25,7 @@ def ready(model: SegmentationModel, device: torch.device, dtype: torch.dtype) ->
     return network
 
 
-def folded(model: SegmentationModel) -> SegmentationModel:
+def folded(model: Network) -> Network:
     """Copy a model, in evaluation mode, with each batch normalisation in the weights of the convolution before it.
 
     In exact arithmetic both compute the same logits.

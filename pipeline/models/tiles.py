@@ -39,7 +39,7 @@ def spans(pixels: int, *, tile: int, overlap: int, geometry: Geometry, step: int
     """
     extra, stride = geometry.extra, geometry.stride
     padded = geometry.valid_size(pixels, step)
-    points = (padded - extra) // stride + extra
+    points = geometry.points(padded)
     if padded <= tile:
         return [Span(0, padded, 0, points)]
     count = -(-(padded - extra - overlap) // (tile - extra - overlap))

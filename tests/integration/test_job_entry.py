@@ -98,7 +98,7 @@ def test_without_a_model_the_run_ends_with_2_and_says_what_there_is(
         "segment_bucket: a run names its model: give --model one of these, or weights of yours:",
     )
     assert "  street                             11 classes, from CamVid train, 367 frames of 480x360" in names
-    assert [line.split()[0] for line in names] == [one.name for one in catalogue() if one.classes]
+    assert [line.split()[0] for line in names] == [*(one.name for one in catalogue() if one.classes), "hf:ORG/NAME"]
     assert not (tmp_path / "out").exists()
 
 
@@ -115,7 +115,9 @@ def test_the_list_of_models_has_their_classes_licence_scores_and_place(capsys: p
     assert listed["resnet101-imagenet"]["kind"] == "backbone"
     assert listed["deeplabv2-resnet101-voc"]["licence"] == "MIT"
     assert models.main([]) == 0
-    assert "street (built in)\n  trained on: CamVid train" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "street (built in)\n  trained on: CamVid train" in out
+    assert "hf (adapter): a network of Hugging Face transformers, from the hub or a folder, as in --model hf:ORG" in out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,133 @@
+"""Tiny networks of each family of transformers with random weights, stored as their users store them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoImageProcessor
+
+LABELS = {0: "road", 1: "tree", 2: "sky", 3: "car"}
+NAMES = {"id2label": LABELS, "label2id": {name: number for number, name in LABELS.items()}}
+SIDES = {"height": 64, "width": 96}
+
+_SWIN = {
+    "embed_dim": 8,
+    "depths": [1, 1, 1, 1],
+    "num_heads": [1, 1, 2, 2],
+    "window_size": 2,
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+}
+_QUERIES = {"num_queries": 12, **NAMES}
+
+
+def _segformer() -> tuple[nn.Module, str, dict[str, Any]]:
+    config = transformers.SegformerConfig(
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 8, 16, 16],
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+        **NAMES,
+    )
+    return transformers.SegformerForSemanticSegmentation(config), "SegformerImageProcessorPil", {"size": SIDES}
+
+
+def _mobilenet_v2() -> tuple[nn.Module, str, dict[str, Any]]:
+    config = transformers.MobileNetV2Config(depth_multiplier=0.25, output_stride=8, **NAMES)
+    settings = {"size": {"shortest_edge": 65}, "do_center_crop": False}
+    return transformers.MobileNetV2ForSemanticSegmentation(config), "MobileNetV2ImageProcessorPil", settings
+
+
+def _mobilevit() -> tuple[nn.Module, str, dict[str, Any]]:
+    config = transformers.MobileViTConfig(
+        hidden_sizes=[16, 16, 16],
+        neck_hidden_sizes=[8, 8, 8, 16, 16, 16, 32],
+        aspp_out_channels=16,
+        output_stride=16,
+        **NAMES,
+    )
+    settings = {"size": {"shortest_edge": 64}, "do_center_crop": False}
+    return transformers.MobileViTForSemanticSegmentation(config), "MobileViTImageProcessorPil", settings
+
+
+def _upernet() -> tuple[nn.Module, str, dict[str, Any]]:
+    backbone = transformers.ConvNextConfig(
+        hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], out_features=["stage1", "stage2", "stage3", "stage4"]
+    )
+    config = transformers.UperNetConfig(
+        backbone_config=backbone, hidden_size=16, auxiliary_channels=8, auxiliary_in_channels=16, **NAMES
+    )
+    return transformers.UperNetForSemanticSegmentation(config), "SegformerImageProcessorPil", {"size": SIDES}
+
+
+def _beit() -> tuple[nn.Module, str, dict[str, Any]]:
+    config = transformers.BeitConfig(
+        image_size=64, patch_size=16, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=16,
+        out_indices=[1, 2, 3, 4], use_absolute_position_embeddings=True, use_auxiliary_head=False, **NAMES,
+    )  # fmt: skip
+    settings = {"size": {"height": 64, "width": 64}, "do_center_crop": False}
+    return transformers.BeitForSemanticSegmentation(config), "BeitImageProcessorPil", settings
+
+
+def _dpt() -> tuple[nn.Module, str, dict[str, Any]]:
+    config = transformers.DPTConfig(
+        image_size=64, patch_size=16, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=16,
+        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=8,
+        use_auxiliary_head=False, **NAMES,
+    )  # fmt: skip
+    return (
+        transformers.DPTForSemanticSegmentation(config),
+        "DPTImageProcessorPil",
+        {"size": {"height": 64, "width": 64}},
+    )
+
+
+def _mask2former() -> tuple[nn.Module, str, dict[str, Any]]:
+    config = transformers.Mask2FormerConfig(
+        backbone_config=transformers.SwinConfig(**_SWIN), feature_size=32, mask_feature_size=32, hidden_dim=32,
+        encoder_feedforward_dim=16, dim_feedforward=16, encoder_layers=1, decoder_layers=2, num_attention_heads=2,
+        **_QUERIES,
+    )  # fmt: skip
+    settings = {"size": SIDES}
+    return transformers.Mask2FormerForUniversalSegmentation(config), "Mask2FormerImageProcessorPil", settings
+
+
+def _maskformer() -> tuple[nn.Module, str, dict[str, Any]]:
+    decoder = transformers.DetrConfig(
+        d_model=32, num_queries=12, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16, decoder_ffn_dim=16,
+        encoder_attention_heads=2, decoder_attention_heads=2,
+    )  # fmt: skip
+    config = transformers.MaskFormerConfig(
+        backbone_config=transformers.SwinConfig(**_SWIN), decoder_config=decoder, fpn_feature_size=32,
+        mask_feature_size=32, **NAMES,
+    )  # fmt: skip
+    settings = {"size": SIDES}
+    return transformers.MaskFormerForInstanceSegmentation(config), "MaskFormerImageProcessorPil", settings
+
+
+FAMILIES = {
+    "segformer": _segformer,
+    "mobilenet_v2": _mobilenet_v2,
+    "mobilevit": _mobilevit,
+    "upernet": _upernet,
+    "beit": _beit,
+    "dpt": _dpt,
+    "mask2former": _mask2former,
+    "maskformer": _maskformer,
+}
+
+
+def put(folder: Path, family: str) -> tuple[Any, Any]:
+    """Store a network of the family with random weights; returns it and its image processor."""
+    torch.manual_seed(0)
+    model: Any
+    model, processor, settings = FAMILIES[family]()
+    gain = 16 if family == "mobilevit" else 2  # its activation halves what is small
+    for parameter in model.parameters():  # larger than fresh ones, so that classes differ
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=(gain / parameter[0].numel()) ** 0.5)
+    model.eval()
+    model.save_pretrained(folder)
+    getattr(transformers, processor)(**settings).save_pretrained(folder)
+    return model, AutoImageProcessor.from_pretrained(folder, backend="pil")

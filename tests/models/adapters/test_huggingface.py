@@ -1,0 +1,142 @@
+"""Networks of transformers against transformers' own processing, and folders that are refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+
+from pipeline import models
+from pipeline.errors import WeightsError
+from pipeline.models import Inference, Predictor
+from pipeline.models.adapters.huggingface import preprocessing_of, resize_of
+from pipeline.refine import Argmax, refine_in_tiles
+from tests.helpers.hugging_face import FAMILIES, LABELS, put
+
+LEAST = {"upernet": 0.99, "maskformer": 0.99, "mask2former": 0.99, "mobilevit": 0.98}
+"""Agreement of pixels: UPerNet interpolates twice, and the next two before a sigmoid; here it is once, after it. The
+random logits of MobileViT are closer to each other than float16 can tell.
+"""
+
+
+def picture(height: int = 120, width: int = 160) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(data.coffee()).resize((width, height)))
+
+
+@pytest.fixture(scope="module")
+def segformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hf") / "city"
+    put(folder, "segformer")
+    return folder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masks_are_those_of_the_frameworks_own_processing(family: str, tmp_path: Path) -> None:
+    theirs, processor = put(tmp_path / "network", family)
+    ours = models.load(str(tmp_path / "network"))
+    assert (ours.adapter, ours.network, ours.classes) == ("hf", type(theirs).__name__, tuple(LABELS.values()))
+    image = picture()
+    with torch.inference_mode():
+        found = theirs(pixel_values=processor(images=image, return_tensors="pt")["pixel_values"])
+    [expected] = processor.post_process_semantic_segmentation(found, target_sizes=[image.shape[:2]])
+    [grid] = Predictor(ours, Inference(precision="float32")).logits([image])
+    mask = refine_in_tiles(image, grid, ours.geometry, Argmax()).mask
+    assert (mask == expected.numpy()).mean() >= LEAST.get(family, 0.999)
+    if LEAST.get(family, 1) != 0.99:
+        logits = found.logits[0].numpy()
+        assert np.abs(grid - logits).max() <= 1e-3 * np.abs(logits).max()
+
+
+def test_pictures_are_not_resized_where_the_processor_does_not(segformer: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(segformer, tmp_path / "whole")
+    settings = json.loads((folder / "preprocessor_config.json").read_bytes())
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings | {"do_resize": False}))
+    network = models.load(str(folder))
+    assert (network.geometry.stride, network.step, network.geometry.resize) == (4, 32, None)
+    image = picture(100, 150)
+    whole, tiled = (
+        Predictor(network, Inference(precision="float32", tile=tile, overlap=64)).logits([image])[0]
+        for tile in (1024, 160)
+    )
+    assert whole.shape == tiled.shape == (4, 25, 38)
+    assert network.digest != models.load(str(segformer)).digest
+
+
+def test_one_scale_alone(segformer: Path) -> None:
+    from pipeline.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=r"city runs at one scale alone, not at \(0.5, 1.0\)"):
+        Predictor(models.load(str(segformer)), Inference(scales=(0.5, 1.0)))
+
+
+DAMAGES = {
+    "code": ("config.json", {"auto_map": {"AutoModel": "run.py"}}, "asks to run code that the model brings"),
+    "family": ("config.json", {"model_type": "bert"}, "model_type 'bert', which is none of the families known: segf"),
+    "classifier": ("config.json", {"architectures": ["BeitForImageClassification"]}, "which does not segment"),
+    "labels": ("config.json", {"id2label": dict.fromkeys("0124", "a")}, "does not name every class in id2label"),
+    "depth": ("config.json", {"depths": [2, 1, 1, 1]}, "its weights lack "),
+    "size": ("preprocessor_config.json", {"size": {"width": 3}}, "preprocessor_config.json"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_what_a_folder_says_wrongly_is_refused_in_a_line(name: str, segformer: Path, tmp_path: Path) -> None:
+    file, change, message = DAMAGES[name]
+    folder = shutil.copytree(segformer, tmp_path / "bad")
+    (folder / file).write_text(json.dumps(json.loads((folder / file).read_bytes()) | change))
+    with pytest.raises(WeightsError, match=message) as refused:
+        models.load(str(folder))
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).startswith(str(folder))
+
+
+def test_files_that_are_missing_pickled_or_elsewhere_are_named(segformer: Path, tmp_path: Path) -> None:
+    def refusal() -> str:
+        with pytest.raises(WeightsError) as refused:
+            models.load(str(folder))
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+    folder = shutil.copytree(segformer, tmp_path / "bad")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "preprocessor_config.json").rename(folder / "kept")
+    assert "has no preprocessor_config.json" in refusal()
+    (folder / "kept").rename(folder / "preprocessor_config.json")
+    (folder / "model.safetensors").write_bytes(weights[:1000])
+    assert "transformers cannot load it" in refusal()
+    (folder / "model.safetensors").write_bytes(b"\x80\x02cos\nsystem\n(X\x04\0\0\0echotR.")
+    assert "transformers cannot load it" in refusal()
+    (folder / "model.safetensors").unlink()
+    assert "it has no model.safetensors" in refusal()
+    torch.save({}, folder / "pytorch_model.bin")
+    assert "a pickle can run code and is not read" in refusal()
+    for name, message in (("../other.safetensors", "outside it"), ("part.safetensors", "which is not there")):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+        assert message in refusal()
+
+
+def test_a_name_that_is_not_in_the_cache_is_said_where_there_is_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="hf:nobody/nothing cannot be fetched, and is not in the cache"):
+        models.load("hf:nobody/nothing")
+    with pytest.raises(WeightsError, match="is no name on the hub; it is hf:ORG/NAME"):
+        models.load("hf:a/b/c")
+
+
+def test_preprocessing_and_sizes_as_processors_note_them() -> None:
+    how = preprocessing_of({"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3})
+    assert how.mean == pytest.approx((127.5,) * 3)
+    assert how.std == pytest.approx((63.75,) * 3)
+    assert preprocessing_of({"do_flip_channel_order": True}).channels == "BGR"
+    by_edge = resize_of({"do_resize": True, "size": {"shortest_edge": 256, "longest_edge": 300}, "resample": 3})
+    assert by_edge is not None
+    assert (by_edge.of(100, 200), by_edge.resample) == ((150, 300), 3)
+    older = resize_of({"do_resize": True, "size": 512})
+    assert older is not None
+    assert older.sides == (512, 512)
+    assert resize_of({"do_resize": False, "size": 512}) is None
