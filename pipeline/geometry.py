@@ -131,9 +131,9 @@ class Geometry:
         return begin, end, Axis(step, offset - begin * unit, unit)
 
 
-def aligned(stride: int) -> Geometry:
-    """Place point i on pixel stride * i."""
-    return Geometry("aligned", (Fraction(stride), Fraction(stride)))
+def aligned(stride: int, resize: Resize | None = None) -> Geometry:
+    """Place point i on pixel stride * i, perhaps of a resized picture."""
+    return Geometry("aligned", (Fraction(stride), Fraction(stride)), resize)
 
 
 def half_pixels(stride: int, resize: Resize | None = None, *, spans: bool = False) -> Geometry:

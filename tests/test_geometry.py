@@ -40,6 +40,7 @@ GEOMETRIES = {
     "half, 5": half_pixels(5),
     "half, 1": half_pixels(1),
     "half, 4, resized": half_pixels(4, Resize(sides=(64, 96))),
+    "aligned, 8, resized": aligned(8, Resize(sides=(65, 97))),
     "half, 8, stretched": half_pixels(8, Resize(shortest=65), spans=True),
 }
 

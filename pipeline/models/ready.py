@@ -20,7 +20,7 @@ def ready(model: Network, device: torch.device, dtype: torch.dtype) -> Network:
     network = folded(model).to(device, dtype)
     # torch's own stub lacks this overload
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if device.type == "cuda":
+    if device.type == "cuda" and network.compiles:
         network.grid = Compiled(network.grid)  # type: ignore[method-assign]
     return network
 

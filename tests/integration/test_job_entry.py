@@ -13,6 +13,7 @@ import s3fs
 
 from jobs import models, segment_bucket
 from pipeline import masks, storage
+from pipeline.models.adapters import ADAPTERS
 from pipeline.models.catalogue import catalogue
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import last_line, rows, run_job, summary
@@ -98,7 +99,8 @@ def test_without_a_model_the_run_ends_with_2_and_says_what_there_is(
         "segment_bucket: a run names its model: give --model one of these, or weights of yours:",
     )
     assert "  street                             11 classes, from CamVid train, 367 frames of 480x360" in names
-    assert [line.split()[0] for line in names] == [*(one.name for one in catalogue() if one.classes), "hf:ORG/NAME"]
+    listed = [one.name for one in catalogue() if one.classes]
+    assert [line.split()[0] for line in names] == [*listed, *(adapter.example for adapter in ADAPTERS.values())]
     assert not (tmp_path / "out").exists()
 
 

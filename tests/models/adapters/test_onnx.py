@@ -1,0 +1,133 @@
+"""ONNX files against the same operators in PyTorch, and files that are refused."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto
+from PIL import Image
+from skimage import data
+from torch.nn import functional
+
+from pipeline import models
+from pipeline.errors import WeightsError
+from pipeline.models import Inference, Predictor
+from pipeline.refine import Argmax, refine_in_tiles
+from tests.helpers.onnx_files import CLASSES, by_torch, graph, put
+
+SIZE = (90, 130)
+
+
+def picture() -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(data.coffee()).resize(SIZE[::-1]))
+
+
+def mask_of(place: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    network = models.load(place)
+    assert (network.adapter, network.classes) == ("onnx", CLASSES)
+    [grid] = Predictor(network, Inference(precision="float32")).logits([image])
+    return refine_in_tiles(image, grid, network.geometry, Argmax()).mask
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("full", [False, True])
+def test_masks_are_those_of_the_same_operators(channels_last: bool, full: bool, tmp_path: Path) -> None:
+    image = picture()
+    expected = by_torch(image).argmax(dim=0)[: SIZE[0], : SIZE[1]].numpy()
+    place = put(tmp_path, graph(channels_last=channels_last, full=full))
+    assert models.load(place).geometry.stride == (2 if full else 4)
+    assert (mask_of(place, image) == expected).mean() >= (0.99 if full else 0.999)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_pictures_are_resized_to_fixed_sides(fixed: bool, tmp_path: Path) -> None:
+    image, sides = picture(), (64, 96)
+    place = put(tmp_path, graph(sides=sides)) if fixed else put(tmp_path, graph(), resize=sides)
+    small = np.asarray(Image.fromarray(image).resize(sides[::-1], Image.Resampling.BILINEAR))
+    logits = by_torch(small)[:, 1::4, 1::4]  # not the grid itself, but this many
+    assert models.load(place).geometry.grid(*SIZE) == logits.shape[1:]
+    stretched = functional.interpolate(by_torch(small)[None], size=SIZE, mode="bilinear", align_corners=False)
+    assert (mask_of(place, image) == stretched[0].argmax(dim=0).numpy()).mean() >= 0.98
+
+
+def test_one_logit_is_two_classes_and_large_pictures_go_through_in_tiles(tmp_path: Path) -> None:
+    network = models.load(put(tmp_path, graph(classes=1), classes=["rest", "road"]))
+    image = picture()
+    expected = by_torch(image, classes=1)[0, : SIZE[0], : SIZE[1]].numpy() > 0
+    for tile in (1024, 96):
+        [grid] = Predictor(network, Inference(precision="float32", tile=tile, overlap=32)).logits([image])
+        assert not grid[0].any()
+        mask = refine_in_tiles(image, grid, network.geometry, Argmax()).mask
+        assert (mask == expected).mean() >= 0.999
+
+
+def test_it_is_sent_to_other_processes(tmp_path: Path) -> None:
+    network = models.load(put(tmp_path, graph()))
+    copy = pickle.loads(pickle.dumps(network))
+    batch = torch.rand(2, 3, 32, 64)
+    torch.testing.assert_close(copy(batch), network(batch))
+    assert copy.digest == network.digest
+    assert network.digest != models.load(put(tmp_path, graph(), mean=[0.0, 0.0, 0.0])).digest
+
+
+def refusal(place: str) -> str:
+    with pytest.raises(WeightsError) as refused:
+        models.load(place)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_card_that_is_missing_or_says_less_is_told_with_an_example(tmp_path: Path) -> None:
+    place = put(tmp_path, graph())
+    (tmp_path / "network.json").write_text(json.dumps({"classes": ["a", "b", "c"]}))
+    assert 'card has no field \'channels\'; for example {"classes": ["background", ' in refusal(place)
+    (tmp_path / "network.json").unlink()
+    assert "an ONNX file needs its card beside it: " in refusal(place)
+
+
+@pytest.mark.parametrize(
+    ("model", "card", "message"),
+    [
+        ({}, {"classes": ["a", "b"]}, "and its card names 2 classes"),
+        ({"argmax": True}, {}, "gives tensor(int64); it must take and give floats"),
+        ({}, {"step": 3}, "step is 3"),
+        ({}, {"mean": [1.0]}, "card.mean is [1.0]"),
+        ({}, {"origin": "middle"}, "card.origin is 'middle'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_line(
+    model: dict[str, Any], card: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    assert message in refusal(put(tmp_path, graph(**model), **card))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02cos\nsystem\n(X\x04\0\0\0echotR.", b"{}", bytes(100)])
+def test_a_file_that_is_none_is_refused_in_a_line(content: bytes, tmp_path: Path) -> None:
+    place = put(tmp_path, graph())
+    (tmp_path / "network.onnx").write_bytes(content)
+    assert refusal(place).startswith(f"{place}: ")
+
+
+@pytest.mark.parametrize("location", ["../weights", "/etc/passwd", "a/../../b", "..\\b"])
+def test_weights_outside_the_folder_are_refused(location: str, tmp_path: Path) -> None:
+    model = graph()
+    tensor = model.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    tensor.ClearField("raw_data")
+    assert "outside its folder; a model keeps to its own folder" in refusal(put(tmp_path, model))
+
+
+def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
+    place = put(tmp_path, graph())
+    onnx.save(graph(), place, save_as_external_data=True, location="network.data", size_threshold=0)
+    expected = by_torch(picture()).argmax(dim=0)[: SIZE[0], : SIZE[1]].numpy()
+    assert (mask_of(place, picture()) == expected).mean() >= 0.999
+    (tmp_path / "network.data").unlink()
+    assert "its weights cannot be read" in refusal(place)
