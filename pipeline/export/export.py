@@ -171,7 +171,7 @@ def _progress(destination: str, settings: dict[str, Any]) -> dict[str, Any]:
     try:
         done: dict[str, Any] = json.loads(data)
         before, parts = done["settings"], int(done["parts"])
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConfigError(f"{storage.redact(uri)} is damaged; export to another destination") from error
     if before != settings:
         changed = [
