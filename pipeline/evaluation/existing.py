@@ -85,7 +85,7 @@ def _count(
     for index, mask in batch:
         _, truth = labelled.dataset.pair(index)
         try:
-            counts.update(truth, mask)
+            counts.update(labelled.keys[index], truth, mask)
         except ConfigError as error:
             raise ConfigError(f"the mask of {labelled.keys[index]}: {error}") from None
     return counts.to_row(kind)

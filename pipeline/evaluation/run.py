@@ -94,7 +94,7 @@ def _evaluate(ready: EvaluationInputs) -> Evaluation:
         counts, about = _of_masks(ready, ready.scored, labelled, how)
     else:
         counts, about = _of_model(ready, ready.scored, labelled, how)
-    images = next(iter(counts.values())).pictures
+    images = len(next(iter(counts.values())).pictures)
     common = {"images": images, "split": config.split, "seconds": round(time.monotonic() - begin, 1)}
     return Evaluation(classes=ready.labels.classes, counts=counts, band=config.band, about=common | about)
 
@@ -112,7 +112,7 @@ def _of_model(
         for row in graph.counted(logits, labelled, model, ready.refiners, how, plan, tracker):
             latest = counts[row["masks"]]
             latest.add_row(row)
-            progress.show(latest.pictures + len(latest.failed), len(latest.failed))
+            progress.show(len(latest.pictures) + len(latest.failed), len(latest.failed))
     tracker.stop()
     failed = dict.fromkeys(problem for of_kind in counts.values() for problem in of_kind.failed)
     if failed:

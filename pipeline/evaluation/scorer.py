@@ -37,7 +37,7 @@ class Scorer:
         for row in self._stages[kind](batch).to_pylist():
             if row["error"] is None:
                 _, truth = self._dataset.pair(self._index[row["key"]])
-                counts.update(truth, masks.decode(row["mask"]["bytes"]))
+                counts.update(row["key"], truth, masks.decode(row["mask"]["bytes"]))
             else:
                 counts.failed.append(f"{row['key']}: {row['message']}")
         return counts.to_row(kind)

@@ -15,7 +15,7 @@ WRONG = np.array([[0, 1, 1, 1], [0, 1, 1, 1]], np.uint8)
 
 def counts(prediction):
     counted = MaskCounts(Counting(classes=3, band="void"))
-    counted.update(TRUTH, prediction)
+    counted.update("a", TRUTH, prediction)
     return counted
 
 
@@ -49,19 +49,33 @@ def test_the_table_has_a_row_for_each_class_and_score():
         "| pixel accuracy | 85.71 | 100.00 |",
     ]
     assert lines[7].startswith("| mean IoU within 1 px of void |")
+    assert lines[-1].startswith("| border F-measure |")
+
+
+def test_pictures_that_refinement_made_worse_are_counted_and_the_worst_come_first():
+    better, worse = (MaskCounts(Counting(classes=3, band="void")) for _ in range(2))
+    for key, before, after in (("same", WRONG, WRONG), ("lost", TRUTH % 2, WRONG), ("more", TRUTH % 2, 1 - TRUTH % 2)):
+        better.update(key, TRUTH, before)
+        worse.update(key, TRUTH, after)
+    found = json.loads(evaluation(**{NETWORK: better, REFINED: worse}).to_json())["worse"]
+    assert found["iou"] == {"pictures": 2, "most": [["more", 100.0, 0.0], ["lost", 100.0, 73.33]]}
+    assert found["border_f"]["pictures"] == 0  # here every border is within a pixel of where it belongs
+    assert json.loads(evaluation(**{NETWORK: better}).to_json())["worse"] is None
 
 
 def test_counts_add_up_as_rows():
     whole, first = (MaskCounts(Counting(classes=3, band="borders")) for _ in range(2))
-    for prediction in (WRONG, TRUTH % 2):
+    for key, prediction in (("a", WRONG), ("b", TRUTH % 2)):
         part = MaskCounts(Counting(classes=3, band="borders"))
         part.failed.append("a: broken")
         for one in (whole, part):
-            one.update(TRUTH, prediction)
+            one.update(key, TRUTH, prediction)
         first.add_row(part.to_row(NETWORK))
     np.testing.assert_array_equal(first.score.matrix, whole.score.matrix)
     np.testing.assert_array_equal(first.trimap.counts, whole.trimap.counts)
-    assert first.pictures == 2
+    assert first.pictures == whole.pictures
+    assert list(first.pictures) == ["a", "b"]
+    np.testing.assert_array_equal(first.border, whole.border)
     assert first.failed == ["a: broken", "a: broken"]
 
 

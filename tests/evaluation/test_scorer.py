@@ -69,7 +69,7 @@ def expected(refiner, indices):
     for index in indices:
         image, truth = Pairs().pair(index)
         [refinement] = refiner.refine([image], [logits_of(index)], aligned(8))
-        counts.update(truth, refinement.mask)
+        counts.update(KEYS[index], truth, refinement.mask)
     return counts.to_row("")
 
 
@@ -81,14 +81,15 @@ def test_each_kind_of_mask_is_counted(refiner, names):
         counts = expected(CRF if kind == REFINED else Argmax(), range(3))
         assert row["matrix"] == counts["matrix"].tolist()
         assert row["trimap"] == counts["trimap"].tolist()
-        assert (row["pictures"], row["failed"]) == (3, [])
+        assert (row["keys"], row["failed"]) == (["a", "b", "c"], [])
+        np.testing.assert_array_equal(row["border"], counts["border"])
     if refiner is CRF:
         assert rows_by_kind[NETWORK]["matrix"] != rows_by_kind[REFINED]["matrix"]
 
 
 def test_what_failed_is_named_and_not_counted():
     for row in counted(CRF, batch(failed=["b"])).values():
-        assert (row["pictures"], row["failed"]) == (2, ["b: broken"])
+        assert (row["keys"], row["failed"]) == (["a", "c"], ["b: broken"])
     assert counted(Argmax(), batch(failed=["b"]))[NETWORK]["matrix"] == expected(Argmax(), (0, 2))["matrix"].tolist()
 
 
@@ -97,6 +98,6 @@ def test_a_picture_that_takes_the_crf_down_is_given_up():
     for _ in range(MAX_ATTEMPTS):
         tracker.begin("refine", ["c"])
     rows_by_kind = counted(CRF, batch(), tracker)
-    assert rows_by_kind[NETWORK]["pictures"] == 3
-    assert rows_by_kind[REFINED]["pictures"] == 2
+    assert rows_by_kind[NETWORK]["keys"] == ["a", "b", "c"]
+    assert rows_by_kind[REFINED]["keys"] == ["a", "b"]
     assert rows_by_kind[REFINED]["failed"][0].startswith("c: the worker died")
