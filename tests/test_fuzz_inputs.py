@@ -56,6 +56,9 @@ def a_path_is_taken_as_it_stands_or_refused(text: str) -> None:
                 config = parse(RunConfig, "", flags)
             except ConfigError:
                 continue
+            except SystemExit as refused:  # by the reader of flags and YAML, with its message
+                assert refused.code == 2
+                continue
             scheme, colon, rest = value.partition("://")
             assert config.input == config.output in (value, f"{scheme.lower()}{colon}{rest}")
             resolved = config.resolved()
