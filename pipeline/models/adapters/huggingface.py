@@ -53,6 +53,19 @@ class HuggingFaceNetwork(Network):
         self._resize, self._digest = resize, digest
         self._stride = _stride_of(self, resize)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Give class, config and weights: once it has run, the model itself holds what cannot be sent."""
+        parts = {name: part for name, part in self._modules.items() if part is not self.model}
+        sent = type(self.model), self.model.config, dict(self.model.state_dict())
+        return self.__dict__ | {"_modules": parts, "_sent": sent}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Build the model anew."""
+        kind, config, weights = state.pop("_sent")
+        super().__setstate__(state)
+        self.model = kind(config).eval()
+        self.model.load_state_dict(weights, assign=True)
+
     @property
     def network(self) -> str:
         """Name the class in transformers."""

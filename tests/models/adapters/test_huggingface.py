@@ -1,9 +1,11 @@
 """Networks of transformers against transformers' own processing, and folders that are refused."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,17 @@ def test_pictures_are_not_resized_where_the_processor_does_not(segformer: Path, 
     )
     assert whole.shape == tiled.shape == (4, 25, 38)
     assert network.digest != models.load(str(segformer)).digest
+
+
+def test_it_is_sent_to_other_processes(segformer: Path) -> None:
+    network = models.load(str(segformer))
+    batch = torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        expected = network(batch)
+        copy = pickle.loads(cloudpickle.dumps(network))
+        assert torch.equal(copy(batch), expected)
+    assert (copy.digest, copy.geometry, copy.classes) == (network.digest, network.geometry, network.classes)
+    assert not copy.training
 
 
 def test_one_scale_alone(segformer: Path) -> None:
