@@ -1,11 +1,12 @@
 """Register the adapters of other frameworks. A new one is a file here, with an Adapter, and a line below."""
 
-from pipeline.models.adapters import huggingface, onnx
+from pipeline.models.adapters import huggingface, onnx, smp
 from pipeline.models.adapters.adapter import Adapter
 
 ADAPTERS: dict[str, Adapter] = {
     huggingface.NAME: huggingface.ADAPTER,
     onnx.NAME: onnx.ADAPTER,
+    smp.NAME: smp.ADAPTER,
 }
 
 

@@ -62,7 +62,7 @@ class HuggingFaceNetwork(Network):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Build the model anew."""
         kind, config, weights = state.pop("_sent")
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.model = kind(config).eval()
         self.model.load_state_dict(weights, assign=True)
 

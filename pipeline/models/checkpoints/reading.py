@@ -17,10 +17,20 @@ from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, State
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80\x02"
-_KEPT_AS = ("model", "state_dict", "model_state_dict", "model_state")
-"""What training scripts call the state_dict in the checkpoints that they store."""
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
-"""What is in front of every key: by torch's DataParallel, by torch.compile, and by Lightning."""
+_KEPT_AS = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model_ema",
+    "ema_state_dict",
+    "state_dict_ema",
+    "ema",
+)
+"""What training scripts call the state_dict in the checkpoints that they store; averaged weights come last."""
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "ema_model.", "ema.")
+"""What is in front of every key: by torch's DataParallel, by torch.compile, by Lightning, and by averaging."""
+_AVERAGED = "n_averaged"  # a counter beside averaged weights, without a prefix
 _STRANGER = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
 _LAYOUTS: tuple[tuple[Callable[[State], bool], Callable[[State], Checkpoint | BackboneWeights]], ...] = (
@@ -31,6 +41,14 @@ _LAYOUTS: tuple[tuple[Callable[[State], bool], Callable[[State], Checkpoint | Ba
     (efficientnet_lite.matches, efficientnet_lite.convert),
 )
 
+_EXPECTED = (
+    "this project (trunk...., head....)",
+    "kazuto1011 (base.layer1.conv1.conv.weight)",
+    "torchvision's DeepLabV3 on ResNet-50 or 101 (backbone.conv1.weight, classifier.0.convs.0.0.weight)",
+    "a backbone of torchvision (conv1.weight, layer1.0.conv1.weight; features.0.weight)",
+    "EfficientNet-Lite0 (_conv_stem.weight)",
+)
+
 
 def read(uri: str) -> Checkpoint | BackboneWeights:
     """Read the weights file at a local path or any storage URI.
@@ -38,12 +56,25 @@ def read(uri: str) -> Checkpoint | BackboneWeights:
     Raises:
         WeightsError: it cannot be read, is damaged, or is of no known layout.
     """
+    return parse(_bytes_of(uri), uri)
+
+
+def read_state(uri: str) -> State:
+    """Read the tensors of a torch or safetensors file, of whatever layout, by their names without wrappers.
+
+    Raises:
+        WeightsError: it cannot be read, is damaged, or holds more than tensors.
+    """
+    data = _bytes_of(uri)
+    return _unwrapped(_torch_tensors(data) if data.startswith((_ZIP, _PICKLE)) else _safetensors(data))
+
+
+def _bytes_of(uri: str) -> bytes:
     try:
         storage.within(storage.PROBE_SECONDS, uri, "read", lambda: storage.probe_object(uri))
-        data = storage.read_bytes(uri)
+        return storage.read_bytes(uri)
     except StorageError as error:
         raise WeightsError(f"no weights: {error}") from error
-    return parse(data, uri)
 
 
 def parse(data: bytes, uri: str) -> Checkpoint | BackboneWeights:
@@ -64,7 +95,10 @@ def _convert(state: State, data: bytes, uri: str) -> Checkpoint | BackboneWeight
     for matches, convert in _LAYOUTS:
         if matches(state):
             return convert(state)
-    raise WeightsError(f"no known layout has these keys: {named(sorted(state)) or 'none'}")
+    raise WeightsError(
+        f"no known layout has these keys: {named(sorted(state)) or 'none'}; "
+        f"expected are those of {', '.join(_EXPECTED)}"
+    )
 
 
 def _caffe(data: bytes) -> Checkpoint | BackboneWeights:
@@ -123,6 +157,7 @@ def _unreadable(reason: str) -> str:
 
 def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove what wrappers of a network put in front of every key."""
+    state = {key: value for key, value in state.items() if key != _AVERAGED}
     while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), None):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
