@@ -1,6 +1,7 @@
 # make demo: install, segment generated scenes, show what the CRF gains.  make test: install, lint, type-check, test.
 # make sanitize: the CRF's compiled core under AddressSanitizer and UBSan.
 # make chaos: break what can break, for an hour or more.  make fuzz: read a hundred thousand damaged files and odd inputs.
+# make exports: read exports with Label Studio's SDK, FiftyOne and Datumaro, which takes 2 GB in .tools/.
 # make benchmarks: see that each benchmark runs, over a handful of images.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 CORE := setup.py $(wildcard pipeline/refine/crf/core/*)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: install demo test sanitize chaos fuzz benchmarks lint clean
+.PHONY: install demo test sanitize chaos fuzz benchmarks exports lint clean
 
 install: $(VENV)/.installed
 
@@ -33,13 +34,16 @@ fuzz: $(VENV)/.installed-test
 benchmarks: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "long or not long" tests/test_benchmarks.py tests/integration/test_train.py -k "benchmark"
 
+exports: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m long tests/export/test_tools.py
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) .tools demo-output
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d; call: make PYTHON=python3.12" % v)'

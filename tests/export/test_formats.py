@@ -1,6 +1,7 @@
 """Each export is read back, pixel for pixel, by the library of the tool it is for, where that is light to install.
 
-Label Studio's and FiftyOne's are not: what they read is decoded here as their documentation says.
+Label Studio's, FiftyOne's and CVAT's are not: what they read is decoded here as their documentation says, and by
+themselves in test_tools.py.
 """
 
 import io
