@@ -18,7 +18,10 @@
   let shown = [];
 
   const byId = (id) => document.getElementById(id);
-  const percent = (share) => (share === null || share === undefined ? "–" : `${(100 * share).toFixed(1)} %`);
+  const percent = (share) => {
+    if (share === null || share === undefined) return "–";
+    return share > 0 && share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
+  };
   const within = (value, most) => String(Math.min(Math.max(Number(value) || 0, 0), most));
 
   function shareOf(image) {
