@@ -107,7 +107,7 @@ def _highest(
     kept: Highest[Scored] = Highest(count)
     for rows in _rows(files):
         scores = score(rows)
-        kept.offer(scores, lambda index, rows=rows, scores=scores: (rows.keys[index], float(scores[index])))  # type: ignore[misc]
+        kept.offer(scores, list(zip(rows.keys, scores.tolist(), strict=True)).__getitem__)
     return list(kept)
 
 

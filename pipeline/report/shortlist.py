@@ -11,8 +11,8 @@ from pipeline.masks import MaskRows, Place
 from pipeline.masks.choosing import Highest, chances
 
 PICTURES = 200
-LOWEST, EXTREMES, DISAGREEING, RANDOM = 60, 80, 30, 30
-"""Of these, the images of the lowest confidence, the extremes of classes, of the largest disagreement, and random."""
+LOWEST, EXTREMES, DISAGREEING = 60, 80, 30
+"""Of these, images of the lowest confidence, extremes of classes, largest disagreement; the others are random."""
 
 REASONS = {
     "lowest": "lowest confidence",

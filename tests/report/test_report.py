@@ -1,5 +1,6 @@
 """What a report is made of: statistics in one pass, pictures worth a look, notes of runs; without a browser."""
 
+import io
 import json
 import re
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import report as job
@@ -134,6 +137,39 @@ def test_pictures_of_shards_are_found_and_others_are_said_to_be_gone(tmp_path):
     assert "has changed" in images["s.tar/1"]["problem"]
     assert "holds no image 's.tar/gone'" in images["s.tar/gone"]["problem"]
     assert all(image["after"].startswith("data:image/png") for image in images.values())
+
+
+def test_pictures_of_tables_are_found_by_the_columns_that_the_run_has_read(tmp_path):
+    info = note(input=f"{tmp_path}/in", image_column="photo")
+    pictures = [jpeg(photo(n)) for n in range(3)]
+    columns = {"photo": pictures, "other": [b"?"] * 3, "name": ["a", "b", "c"], "id": ["0", "1", "2"]}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    storage.put_whole(f"{tmp_path}/in/t.parquet", buffer.getvalue())
+    source = {"source": f"{tmp_path}/in/t.parquet"}
+    rows = [row(f"t.parquet/{name}", blocks(0), info, pictures[n]) | source for n, name in enumerate("abc")]
+    put_rows(f"{tmp_path}/out", info, rows)
+    storage.put_whole(f"{tmp_path}/out/_runs/{info.run_id}/config.yaml", b"key_column: name\n")
+    images = data(report(ReportConfig(output=Uri(f"{tmp_path}/out"))).report)["images"]
+    assert sorted(image["key"] for image in images if not image["problem"]) == [f"t.parquet/{name}" for name in "abc"]
+
+
+def test_a_picture_that_a_list_has_named_is_found_wherever_it_is(tmp_path):
+    info = note(input=f"{tmp_path}/lists")
+    storage.put_whole(f"{tmp_path}/elsewhere/a b", jpeg(photo(0)))  # no suffix says what it is
+    named = row("seven", blocks(0), info, jpeg(photo(0))) | {"source": f"{tmp_path}/elsewhere/a b"}
+    put_rows(f"{tmp_path}/out", info, [named])
+    (image,) = data(report(ReportConfig(output=Uri(f"{tmp_path}/out"))).report)["images"]
+    assert (image["key"], image["problem"]) == ("seven", "")
+
+
+def test_pictures_that_have_moved_are_found_where_they_are_said_to_be(tmp_path):
+    info = note(input="s3://gone/in")
+    storage.put_whole(f"{tmp_path}/moved/x/a.jpg", jpeg(photo(0)))
+    put_rows(f"{tmp_path}/out", info, [row("x/a.jpg", blocks(0), info, jpeg(photo(0)))])
+    config = ReportConfig(output=Uri(f"{tmp_path}/out"), input=Uri(f"{tmp_path}/moved"))
+    (image,) = data(report(config).report)["images"]
+    assert image["problem"] == ""
 
 
 def test_the_page_has_at_most_20_mb(tmp_path, monkeypatch):
