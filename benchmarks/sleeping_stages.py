@@ -52,7 +52,7 @@ class SleepingRefineStage(RefineStage):
         height, width = self.mask.shape
         for unit in units:
             time.sleep(self.seconds * unit.num_rows)
-            mask = {"bytes": masks.encode(self.mask, self._palette), "path": None}
+            mask = {"bytes": masks.encode(self.mask, masks.pascal_palette(LABELS)), "path": None}
             made = {"height": height, "width": width, "mask": mask, "confidence": 1.0, "classes": []}
             kept = unit.select(["key", "source", "version", "digest"]).to_pylist()
             yield rows.table([row | made for row in kept], FINISHED)

@@ -267,7 +267,7 @@ NEW_LINES = {
         f"SCHEMA_VERSION = {masks.SCHEMA_VERSION}\n": f"SCHEMA_VERSION = {masks.SCHEMA_VERSION + 1}\n",
         '        ("digest", pa.string()),\n': '("digest", pa.string()), ("labels_as_bytes", pa.binary()),\n',
     },
-    "batch/refine_stage.py": {
+    "batch/mask_columns.py": {
         '            "confidence": refinement.confidence,\n': (
             '"confidence": refinement.confidence, "labels_as_bytes": refinement.mask.tobytes(),\n'
         ),

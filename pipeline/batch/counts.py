@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 
 @dataclass(kw_only=True)
@@ -26,6 +27,13 @@ class RunCounts:
     kept: int = 0
 
 
+class Backlog(NamedTuple):
+    """Say what waits for the CPUs that refine: images, and seconds that a CPU takes for one, None before the first."""
+
+    waiting: int
+    seconds: float | None
+
+
 class RunCounter:
     """Adds up what the stages report into RunCounts."""
 
@@ -43,6 +51,8 @@ class RunCounter:
         """Count `keys` as through `stage`, which took `seconds`."""
         if stage == "segment":
             self._waiting.update(keys)
+        else:
+            self._waiting.difference_update(keys)  # refined where they were segmented
         self._counts.images[stage] += len(keys)
         self._counts.seconds[stage] = self._counts.seconds.get(stage, 0.0) + seconds
 
@@ -56,3 +66,8 @@ class RunCounter:
     def counts(self) -> RunCounts:
         """Return the counts so far."""
         return replace(self._counts, waiting=len(self._waiting))
+
+    def backlog(self) -> Backlog:
+        """Return what waits to be refined on CPUs."""
+        refined = self._counts.images["refine"]
+        return Backlog(len(self._waiting), self._counts.seconds["refine"] / refined if refined else None)

@@ -1,7 +1,7 @@
 """The graph of the main job: manifest -> fetch -> segment (GPU actors) -> refine (CPU actors) -> finished blocks."""
 
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,9 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy, Dataset
 
+from pipeline.batch.balance import Balance
 from pipeline.batch.fetch import ManifestDatasource
+from pipeline.batch.gpu_refinement import GpuRefinement
 from pipeline.batch.manifest import Manifest
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.refine_stage import RefineStage
@@ -17,6 +19,7 @@ from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.batch.segment_stage import SegmentStage, load_predictor
 from pipeline.errors import RunError
 from pipeline.models import Inference, Network, Predictor
+from pipeline.refine import Refiner
 from pipeline.runtime.errors import as_raised
 from pipeline.runtime.plan import CPU_BATCH, Plan
 
@@ -32,20 +35,24 @@ def finished_blocks(
         concurrency=plan.fetchers,
         override_num_blocks=len(manifest.chunks),
     )
-    described = (model.classes, model.palette, model.geometry, config.max_pixels, tracker)
+    refinement = _refinement(ready.refiner, model, plan)
+    finished = logits_of(images, model, config.inference, config.max_pixels, plan, tracker, refinement)
     if plan.refiners:
-        logits = logits_of(images, model, config.inference, config.max_pixels, plan, tracker)
-        finished = logits.map_batches(
+        finished = finished.map_batches(
             RefineStage,
-            fn_constructor_args=(ready.refiner, *described),
+            fn_constructor_args=(
+                ready.refiner,
+                model.classes,
+                model.palette,
+                model.geometry,
+                config.max_pixels,
+                tracker,
+            ),
             batch_size=CPU_BATCH,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=plan.refiners),
             num_cpus=plan.refiner_cpus,
         )
-    else:
-        then = partial(RefineStage, ready.refiner.on_gpu() or ready.refiner, *described)
-        finished = logits_of(images, model, config.inference, config.max_pixels, plan, tracker, then)
     with as_raised():
         for bundle in finished.iter_internal_ref_bundles():
             yield from bundle.blocks
@@ -58,22 +65,37 @@ def logits_of(
     max_pixels: int,
     plan: Plan,
     tracker: RemoteTracker,
-    then: Callable[[], RefineStage] | None = None,
+    refinement: GpuRefinement | None = None,
 ) -> Dataset:
     """Run the network on `images`, a dataset of schema FETCHED, in SegmentStages; gives one of schema LOGITS.
 
-    With `then`, a RefineStage that lives in the same actors finishes the rows: the schema is FINISHED.
+    With `refinement` they make masks as well, and the schema is that of the refinement.
     """
     weights = ray.put(model)  # read once, here; every SegmentStage takes its copy from the object store
     return images.map_batches(
         SegmentStage,
-        fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, tracker, then),
+        fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, tracker, refinement),
         batch_size=plan.segmenter_batch,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=plan.segmenters),
         num_cpus=plan.segmenter_cpus,
         num_gpus=plan.segmenter_gpus,
     )
+
+
+def _refinement(refiner: Refiner, model: Network, plan: Plan) -> GpuRefinement | None:
+    """Give what GPUs refine with, where the plan has them do it."""
+    on_gpu = refiner.on_gpu() if plan.gpus_refine else None
+    if on_gpu is None:
+        return None
+    return GpuRefinement(on_gpu, model.classes, model.palette, model.geometry, balance(plan))
+
+
+def balance(plan: Plan) -> Balance | None:
+    """Give how the plan's GPUs and CPUs share the refinement; None where one of them does it alone."""
+    if not (plan.gpus_refine and plan.refiners):
+        return None
+    return Balance(segmenters=plan.segmenters, refiners=plan.refiners)
 
 
 def _predictor(weights: Any, inference: Inference) -> Predictor:

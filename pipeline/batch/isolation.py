@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
@@ -40,24 +41,24 @@ class Isolation:
         self._unit = FIRST_UNIT
 
     def run(self, batch: pa.Table, process: Process, schema: pa.Schema) -> pa.Table:
-        """Run `process` over the rows of `batch` that have not failed, giving up on images that kill their worker.
+        """Run `process` over the rows of `batch` that have neither failed nor a mask; give up on what kills its worker.
 
         Returns:
             for each row of `batch`, in its order, one of `schema`: a batch that is done again gives the same again.
         """
-        keys, errors = batch.column("key").to_pylist(), batch.column("error").to_pylist()
-        live = [i for i, error in enumerate(errors) if error is None]
+        keys, waits = batch.column("key").to_pylist(), _waiting(batch)
+        live = [i for i, waiting in enumerate(waits) if waiting]
         lost = self._tracker.lost_attempts(self._stage, [keys[i] for i in live])
         attempts = dict(zip(live, lost, strict=True))
         fresh = [i for i in live if attempts[i] == 0]
         alone = [i for i in live if 0 < attempts[i] < MAX_ATTEMPTS]
         given_up = [i for i in live if attempts[i] >= MAX_ATTEMPTS]
-        failed = [i for i, error in enumerate(errors) if error is not None]
+        done = [i for i, waiting in enumerate(waits) if not waiting]
         parts = [table for part in (fresh, *([i] for i in alone)) for table in self._work(_rows(batch, part), process)]
         parts.append(rows.table([self._give_up(row) for row in _rows(batch, given_up).to_pylist()], rows.FETCHED))
-        parts.append(_rows(batch, failed))
-        done = pa.concat_tables([rows.widened(part, schema) for part in parts])
-        return _rows(done, np.argsort([*fresh, *alone, *given_up, *failed]).tolist())
+        parts.append(_rows(batch, done))
+        whole = pa.concat_tables([rows.widened(part, schema) for part in parts])
+        return _rows(whole, np.argsort([*fresh, *alone, *given_up, *done]).tolist())
 
     def _work(self, batch: pa.Table, process: Process) -> Iterator[pa.Table]:
         """Give what `process` makes of `batch`, unit by unit, each noted before it is worked on and cleared after."""
@@ -86,8 +87,16 @@ class Isolation:
 
     def _give_up(self, row: rows.Row) -> rows.Row:
         error = WorkerError(f"the worker died {MAX_ATTEMPTS} times while it held this image; try the image by itself")
-        identity = {name: row[name] for name in ("key", "source", "version", "digest")}
-        return identity | rows.failure(self._stage, error)
+        return row | {"image": None} | rows.failure(self._stage, error)
+
+
+def _waiting(batch: pa.Table) -> list[bool]:
+    """Tell of each row whether it is still to be worked on."""
+    waiting = pc.is_null(batch.column("error"))
+    if "mask" in batch.column_names:
+        waiting = pc.and_(waiting, pc.is_null(batch.column("mask")))
+    plain: list[bool] = waiting.to_pylist()
+    return plain
 
 
 def _rows(table: pa.Table, places: list[int]) -> pa.Table:

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline import images, masks
+from pipeline import images
 from pipeline.batch.isolation import DEVICE_LOST, Isolation
+from pipeline.batch.mask_columns import MaskColumns
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
@@ -17,7 +18,7 @@ from pipeline.data.rows import Row
 from pipeline.errors import DeviceLostError
 from pipeline.geometry import Geometry
 from pipeline.logits import from_bytes
-from pipeline.refine import Refinement, Refiner
+from pipeline.refine import Refiner
 
 
 class RefineStage:
@@ -34,14 +35,14 @@ class RefineStage:
     ) -> None:
         """Take what names and colours the masks, and the geometry of the logits."""
         self._refiner = refiner
-        self._classes, self._palette = classes, palette
+        self._columns = MaskColumns(classes, palette)
         self._geometry, self._max_pixels = geometry, max_pixels
         self._tracker = tracker
         self._isolation = Isolation("refine", tracker)
         self._kept = 0  # labels, summed over the images of a batch
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Turn a table LOGITS into a table FINISHED with the same keys."""
+        """Turn a table LOGITS, or SEGMENTED, into a table FINISHED with the same keys."""
         self._kept = 0
         done = self._isolation.run(batch, self._refine, FINISHED)
         failed = done.num_rows - done.column("error").null_count
@@ -66,19 +67,4 @@ class RefineStage:
                 return [group[0] | rows.failure("refine", error)]
             return [done for row in group for done in self._finish([row])]
         self._kept += sum(refinement.kept for refinement in refinements)
-        return [row | self._mask_columns(refinement) for row, refinement in zip(group, refinements, strict=True)]
-
-    def _mask_columns(self, refinement: Refinement) -> Row:
-        (height, width), pixels = refinement.mask.shape, refinement.pixels
-        classes = [
-            {"id": i, "name": name, "pixels": int(pixels[i]), "confidence": float(refinement.class_confidence[i])}
-            for i, name in enumerate(self._classes)
-            if pixels[i]
-        ]
-        return {
-            "height": height,
-            "width": width,
-            "mask": {"bytes": masks.encode(refinement.mask, self._palette), "path": None},
-            "confidence": refinement.confidence,
-            "classes": classes,
-        }
+        return [row | self._columns.of(refinement) for row, refinement in zip(group, refinements, strict=True)]

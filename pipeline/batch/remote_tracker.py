@@ -5,7 +5,7 @@ from typing import Any
 
 import ray
 
-from pipeline.batch.counts import RunCounts
+from pipeline.batch.counts import Backlog, RunCounts
 from pipeline.batch.tracker import LocalTracker
 
 _COUNTS_SECONDS = 15.0
@@ -35,6 +35,11 @@ class RemoteTracker:
     def finish(self, keys: Sequence[str], failed: int, kept: int) -> None:
         """See Tracker."""
         self._actor.finish.remote(keys, failed, kept)
+
+    def backlog(self) -> Backlog:
+        """See Tracker."""
+        backlog: Backlog = ray.get(self._actor.backlog.remote())
+        return backlog
 
     def counts(self) -> RunCounts:
         """Return how far the run is. Raises ray.exceptions.GetTimeoutError where the actor is away for long."""

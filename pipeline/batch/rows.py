@@ -21,3 +21,6 @@ FINISHED = pa.schema(
     ]
 )
 """Either the mask columns are set or the failure columns are."""
+
+SEGMENTED = pa.schema([*LOGITS, *(f for f in FINISHED if f.name not in LOGITS.names)])
+"""What a GPU that refines some of its images hands on: those have their mask columns set, the others their logits."""

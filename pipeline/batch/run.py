@@ -111,7 +111,8 @@ class _Run:
 
     def _work(self, plan: Plan) -> None:
         """Run the graph over the manifest and commit what comes out, until that is all or the run has to stop."""
-        tracker, capacity = RemoteTracker(), Capacity(plan)
+        tracker, capacity, balance = RemoteTracker(), Capacity(plan), graph.balance(plan)
+        to_say = [balance] if balance else []
         with configured(block_bytes=_block_bytes(self.listing, plan)), ProgressBar(self.manifest.rows) as progress:
 
             def show() -> None:
@@ -119,6 +120,9 @@ class _Run:
                     counts = tracker.counts()
                     progress.show(counts.finished, counts.failed)
                     self.metrics.update(self.manifest.rows, plan, counts, self.committer.receipts)
+                    if to_say and (line := to_say[0].told(counts)):
+                        to_say.clear()
+                        say(line)
                     if self._must_stop(counts.failed):
                         self.committer.commit_if_due(_JUDGE_SECONDS)  # the tracker may count a lost worker's rows twice
 
@@ -140,6 +144,7 @@ class _Run:
                             break
             finally:
                 self.committer.finish()
+            to_say += [balance] if balance else []  # what it was like at first, and over all
             show()
         tracker.stop()
 

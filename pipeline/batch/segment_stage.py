@@ -1,13 +1,12 @@
-"""The SegmentStage: encoded images in, logits on the network's own grid out."""
+"""The SegmentStage: encoded images in, logits on the network's own grid out, or masks where its GPU refines too."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import images
-from pipeline.batch.isolation import DEVICE_LOST, Isolation
+from pipeline.batch.gpu_refinement import Computed, GpuRefinement, Made, Uploaded
+from pipeline.batch.isolation import Isolation
 from pipeline.batch.overlap import Step, in_turn, overlapped
 from pipeline.batch.rows import LOGITS
+from pipeline.batch.steps import Item, advance, each
 from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
 from pipeline.data.grouping import MAX_DECODED_PIXELS, together
@@ -27,30 +28,24 @@ from pipeline.logits import to_bytes
 from pipeline.models import Inference, Network, Predictor
 
 _THREADS = 8
-"""Threads that decode beside a GPU: one core decodes some 600 pictures of 500x375 in a second."""
+"""Threads that decode beside a GPU, and that encode: a core decodes some 600 pictures of 500x375 in a second."""
 
 Image = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """Follow an image through the steps; `place` is its place in the unit of work, `value` what the last step gave."""
+class _Finished(NamedTuple):
+    """Hold what a row gets, and what it was made of where this worker has refined it."""
 
-    place: int
-    row: Row
-    size: tuple[int, int]
-    value: Any
-
-    @property
-    def pixels(self) -> int:
-        return self.size[0] * self.size[1]
+    columns: Row
+    made: Made | None = None
 
 
 class SegmentStage:
     """Runs the network. One lives on each GPU, or on a CPU core where there is none.
 
-    Images go in groups through decoding, upload, network and download; beside a GPU all four are at work at a time.
-    Rows that failed before pass through; an image that cannot be decoded or segmented becomes a failed row.
+    Images go in groups through decoding, upload, network, refinement where the GPU does it, and download; beside a GPU
+    all of these are at work at a time. Rows that failed before pass through; an image that cannot be decoded or
+    segmented becomes a failed row.
     """
 
     def __init__(
@@ -58,69 +53,113 @@ class SegmentStage:
         load_predictor: Callable[[], Predictor],
         max_pixels: int,
         tracker: Tracker,
-        load_next: Callable[[], Callable[[pa.Table], pa.Table]] | None = None,
+        refinement: GpuRefinement | None = None,
     ) -> None:
-        """Load the network where this SegmentStage lives, and the stage that takes over from it there, if any."""
+        """Load the network where this SegmentStage lives; with `refinement` its GPU refines as well."""
         self._predictor = load_predictor()
-        self._next = load_next() if load_next else None
-        self._max_pixels = max_pixels
+        self._max_pixels, self._tracker, self._refinement = max_pixels, tracker, refinement
+        self._schema = refinement.schema if refinement else LOGITS
         self._isolation = Isolation("segment", tracker)
-        self._decoders = ThreadPoolExecutor(_THREADS)
+        self._decoders, self._encoders = ThreadPoolExecutor(_THREADS), ThreadPoolExecutor(_THREADS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Turn a table FETCHED into a table LOGITS with the same keys, or into what the next stage makes of that."""
-        segmented = self._isolation.run(batch, self._segment, LOGITS)
-        return self._next(segmented) if self._next else segmented
+        """Turn a table FETCHED into one with the same keys: LOGITS, or what the refinement's schema is."""
+        if self._refinement:
+            self._refinement.share(batch.num_rows, self._tracker)
+        done = self._isolation.run(batch, self._segment, self._schema)
+        if self._refinement and self._refinement.is_last:
+            self._tracker.finish(done.column("key").to_pylist(), done.num_rows - done.column("error").null_count, 0)
+        return done
 
     def _segment(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        """Give a table LOGITS for each unit of work, its rows in the unit's order; groups of several are under way."""
+        """Give a table for each unit of work, its rows in the unit's order; groups of several units are under way."""
         groups_left: deque[int] = deque()  # of each unit under way
 
-        def groups() -> Iterator[list[_Item]]:
+        def groups() -> Iterator[list[Item]]:
             for unit in units:
                 cut = self._groups(unit)
                 groups_left.append(len(cut))
                 yield from cut
 
-        done: list[_Item] = []
+        done: list[Item] = []
         for group in self._through(groups()):
             done += group
             groups_left[0] -= 1
             if not groups_left[0]:
                 groups_left.popleft()
-                yield rows.table([item.row for item in sorted(done, key=attrgetter("place"))], LOGITS)
+                yield rows.table([item.row for item in sorted(done, key=attrgetter("place"))], self._schema)
+                self._report(done)
                 done.clear()
 
-    def _groups(self, unit: pa.Table) -> list[list[_Item]]:
+    def _report(self, unit: Iterable[Item]) -> None:
+        if self._refinement:
+            made = {item.row["key"]: item.value.made for item in unit if item.refined_here and not item.failed}
+            self._refinement.report(self._tracker, made)
+
+    def _groups(self, unit: pa.Table) -> list[list[Item]]:
         """Cut a unit into images that are decoded together; on a GPU those of a size, which take one pass together."""
-        encoded = enumerate(unit.to_pylist())
-        items = [_Item(place, row, images.header_size(row["image"]), row["image"]) for place, row in encoded]
+        items = [
+            Item(
+                place=place,
+                row=row,
+                size=images.header_size(row["image"]),
+                value=row["image"],
+                refined_here=self._refinement is not None and self._refinement.takes(),
+            )
+            for place, row in enumerate(unit.to_pylist())
+        ]
         if not self._predictor.overlaps:
             return list(together(items, attrgetter("pixels"), MAX_DECODED_PIXELS))
         items.sort(key=attrgetter("size"))
         return list(together(items, attrgetter("pixels"), self._predictor.pass_pixels))
 
-    def _through(self, groups: Iterable[list[_Item]]) -> Iterator[list[_Item]]:
+    def _through(self, groups: Iterable[list[Item]]) -> Iterator[list[Item]]:
         steps: list[Step] = [
-            partial(_advance, "decode", self._decode_all),
-            partial(_advance, "segment", partial(_each, self._predictor.upload)),
-            partial(_advance, "segment", partial(_each, self._predictor.compute)),
-            lambda group: _packed(_advance("segment", partial(_each, self._predictor.download), group)),
+            partial(advance, "decode", self._decode_all, _any),
+            partial(advance, "segment", each(self._upload), _any),
+            partial(advance, "segment", each(self._compute), _any),
         ]
+        if self._refinement:
+            steps.append(partial(advance, "refine", each(self._refinement.refine), _refined_here))
+        steps.append(self._finish)
         if not self._predictor.overlaps:
             return in_turn(groups, steps)
         return overlapped(groups, steps, lambda group: sum(item.pixels for item in group), MAX_DECODED_PIXELS)
 
     def _decode_all(self, encoded: Sequence[bytes]) -> list[Image | Exception]:
-        """Decode in threads beside a GPU; a worker on a CPU has one core, and others have the rest."""
-        decoded = self._decoders.map(self._decode, encoded) if self._predictor.overlaps else map(self._decode, encoded)
-        return list(decoded)
+        return self._in_threads(self._decoders, self._decode, encoded)
 
     def _decode(self, data: bytes) -> Image | Exception:
         try:
             return images.decode(data, self._max_pixels)
         except (ImageError, MemoryError) as error:
             return error
+
+    def _upload(self, pictures: Sequence[Image]) -> list[Uploaded]:
+        return [Uploaded(*one) for one in zip(pictures, self._predictor.upload(pictures), strict=True)]
+
+    def _compute(self, pictures: Sequence[Uploaded]) -> list[Computed]:
+        logits = self._predictor.compute([one.seen for one in pictures])
+        return [Computed(*one) for one in zip(pictures, logits, strict=True)]
+
+    def _finish(self, group: list[Item]) -> list[Item]:
+        """Put the logits or the mask of each image of a group into its row."""
+        group = advance("segment", each(self._packed), lambda item: not item.refined_here, group)
+        group = advance("refine", each(self._encoded), _refined_here, group)
+        return [item if item.failed else replace(item, row=item.row | item.value.columns) for item in group]
+
+    def _packed(self, computed: Sequence[Computed]) -> list[_Finished]:
+        grids = self._predictor.download([one.logits for one in computed])
+        return [_Finished({"logits": to_bytes(grid), "shape": grid.shape}) for grid in grids]
+
+    def _encoded(self, made: Sequence[Made]) -> list[_Finished]:
+        assert self._refinement is not None
+        columns = self._in_threads(self._encoders, self._refinement.columns, made)
+        return [_Finished(some | {"image": None}, one) for some, one in zip(columns, made, strict=True)]
+
+    def _in_threads(self, threads: ThreadPoolExecutor, work: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
+        """Work on each value, in threads beside a GPU; a worker on a CPU has one core, and others have the rest."""
+        return list(threads.map(work, values) if self._predictor.overlaps else map(work, values))
 
 
 def load_predictor(model: Network, inference: Inference) -> Predictor:
@@ -131,41 +170,9 @@ def load_predictor(model: Network, inference: Inference) -> Predictor:
     return Predictor(model, inference, device)
 
 
-def _advance(stage: str, step: Callable[[Sequence[Any]], Sequence[Any]], group: list[_Item]) -> list[_Item]:
-    """Take the images of a group that have not failed a step further; where its value is an exception, one fails."""
-    live = [item for item in group if item.row["error"] is None]
-    if not live:
-        return group
-    advanced = [
-        _after(stage, item, value) for item, value in zip(live, step([item.value for item in live]), strict=True)
-    ]
-    return [item for item in group if item.row["error"] is not None] + advanced
+def _any(_: Item) -> bool:
+    return True
 
 
-def _after(stage: str, item: _Item, value: Any) -> _Item:
-    if isinstance(value, Exception):
-        return replace(item, row=item.row | {"image": None} | rows.failure(stage, value), value=None)
-    return replace(item, value=value)
-
-
-def _each(step: Callable[[Sequence[Any]], Sequence[Any]], values: Sequence[Any]) -> list[Any]:
-    """Give what `step` makes of the values together; if that fails, of each by itself, so that one alone may fail."""
-    try:
-        return list(step(values))
-    except torch.AcceleratorError:
-        os._exit(DEVICE_LOST)  # this process's device fails every later image: leave the batch to a fresh process
-    except Exception as error:
-        if len(values) == 1:
-            return [error]
-    # only here is the memory of what failed free
-    return [outcome for value in values for outcome in _each(step, [value])]
-
-
-def _packed(group: list[_Item]) -> list[_Item]:
-    """Put the logits of a group into its rows."""
-    return [
-        item
-        if item.row["error"] is not None
-        else replace(item, row=item.row | {"logits": to_bytes(item.value), "shape": item.value.shape}, value=None)
-        for item in group
-    ]
+def _refined_here(item: Item) -> bool:
+    return item.refined_here

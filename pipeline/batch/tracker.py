@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.batch.counts import RunCounter, RunCounts
+from pipeline.batch.counts import Backlog, RunCounter, RunCounts
 
 
 class Tracker(Protocol):
@@ -21,6 +21,9 @@ class Tracker(Protocol):
 
     def finish(self, keys: Sequence[str], failed: int, kept: int) -> None:
         """Note keys that left the last stage, how many of them failed, and the labels kept in their refinement."""
+
+    def backlog(self) -> Backlog:
+        """Tell what waits to be refined on CPUs."""
 
 
 class LocalTracker:
@@ -53,3 +56,7 @@ class LocalTracker:
     def counts(self) -> RunCounts:
         """Return how far the run is."""
         return self._counter.counts()
+
+    def backlog(self) -> Backlog:
+        """See Tracker."""
+        return self._counter.backlog()

@@ -20,6 +20,11 @@ class OnDevice:
     tensor: Tensor
     ready: torch.cuda.Event | None = None
 
+    def wait(self) -> None:
+        """Return once it is there."""
+        if self.ready is not None:
+            self.ready.synchronize()
+
 
 class Transfer:
     """Copy when asked to; on the CPU nothing is copied."""

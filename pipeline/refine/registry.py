@@ -36,8 +36,8 @@ class RefineConfig:
     Args:
         backend: the dense CRF's implementation: native, the project's own, or pydensecrf, which it agrees with; or
             none: the plain argmax of the upsampled logits.
-        device: where it is done. On cuda each GPU's actor segments and refines by itself; auto does so where too few
-            CPUs are left for each GPU, and the plan says which.
+        device: where it is done. On cuda each GPU's actor segments and refines by itself; with auto CPUs refine while
+            they can, and GPUs what these cannot.
         prune: labels whose probability is below it everywhere in a picture are left out, on CPUs also those below
             twice that after a step of the mean field; 0 keeps all.
         params: the CRF's parameters; by default those of the model's card.

@@ -10,9 +10,6 @@ from pipeline.refine import RefineDevice
 GIB = 1024**3
 _SEGMENTER_MEMORY = 2 * GIB
 
-CPUS_TO_REFINE = 12
-"""CPUs for each GPU from which they refine faster than the GPU would beside its own work: an estimate, not measured."""
-
 GPU_BATCH, CPU_BATCH = 256, 4
 """Images that an actor takes at once, about a second's work: one that segments on a GPU at most, and any other."""
 
@@ -38,14 +35,15 @@ class Node:
 class Plan:
     """Say how many actors segment and refine, and what each holds.
 
-    A segmenter takes `segmenter_batch` images at once. Without refiners, each segmenter refines on its own GPU.
-    Fetching and writing wait for the network and hold no CPU.
+    A segmenter takes `segmenter_batch` images at once. Where `gpus_refine`, it refines on its GPU what the refiners on
+    CPUs cannot take, or, without refiners, all. Fetching and writing wait for the network and hold no CPU.
     """
 
     segmenters: int
     segmenter_cpus: float
     segmenter_gpus: int
     segmenter_batch: int
+    gpus_refine: bool
     refiners: int
     refiner_cpus: float
     fetchers: int
@@ -68,9 +66,11 @@ class Plan:
     def __str__(self) -> str:
         device = f"{self.segmenter_gpus} GPU + " if self.segmenter_gpus else ""
         refining = f"{self.refiners} refining ({self.refiner_cpus:g} CPU each)"
+        if self.gpus_refine:
+            refining = f"{refining} what they can, the GPUs the rest" if self.refiners else "refining on their GPUs"
         return (
-            f"{self.segmenters} segmenting ({device}{self.segmenter_cpus:g} CPU each), "
-            f"{refining if self.refiners else 'refining on their GPUs'}, {self.fetchers} fetching at once"
+            f"{self.segmenters} segmenting ({device}{self.segmenter_cpus:g} CPU each), {refining}, "
+            f"{self.fetchers} fetching at once"
         )
 
 
@@ -78,13 +78,13 @@ def plan(nodes: Sequence[Node], refiner_memory: int, refine_on: RefineDevice = "
     """Fit actors that segment and actors that refine onto `nodes` so that all of them start.
 
     With GPUs: a segmenter on each, one CPU for its decoding, and a refiner on every CPU that is left, or none where the
-    segmenters refine on their GPUs. Without: half a CPU for each of a segmenter and a refiner per core, so that the
+    segmenters alone are to refine. Without: half a CPU for each of a segmenter and a refiner per core, so that the
     cores work on whichever is behind.
 
     Args:
         nodes: the free part of each machine.
         refiner_memory: bytes that an actor that refines takes at its peak; see Refiner.memory.
-        refine_on: cuda, cpu, or auto: cuda where fewer than CPUS_TO_REFINE are left for each GPU.
+        refine_on: cuda, cpu, or auto: on CPUs, and on GPUs what these leave.
 
     Raises:
         RunError: the cluster has no CPU free, too little for one of each, or no GPU where one is asked for.
@@ -94,10 +94,9 @@ def plan(nodes: Sequence[Node], refiner_memory: int, refine_on: RefineDevice = "
         if refine_on == "cuda":
             raise RunError("refine.device is cuda, and the cluster has no GPU free; start GPU workers, or use cpu")
         return _without_gpus(nodes, refiner_memory)
-    left = sum(node.cpus for node in nodes) - gpus
-    if refine_on == "cuda" or (refine_on == "auto" and left < CPUS_TO_REFINE * gpus):
+    if refine_on == "cuda":
         return _gpus_alone(nodes)
-    return _with_gpus(nodes, refiner_memory)
+    return _with_gpus(nodes, refiner_memory, gpus_refine=refine_on == "auto")
 
 
 def _without_gpus(nodes: Sequence[Node], memory: int) -> Plan:
@@ -114,6 +113,7 @@ def _without_gpus(nodes: Sequence[Node], memory: int) -> Plan:
         segmenter_cpus=0.5,
         segmenter_gpus=0,
         segmenter_batch=CPU_BATCH,
+        gpus_refine=False,
         refiners=pairs,
         refiner_cpus=0.5,
         fetchers=1 + pairs,
@@ -131,22 +131,26 @@ def _gpus_alone(nodes: Sequence[Node]) -> Plan:
         segmenter_cpus=segmenter_cpus,
         segmenter_gpus=1,
         segmenter_batch=GPU_BATCH,
+        gpus_refine=True,
         refiners=0,
         refiner_cpus=0,
         fetchers=1 + 2 * segmenters,
     )
 
 
-def _with_gpus(nodes: Sequence[Node], memory: int) -> Plan:
+def _with_gpus(nodes: Sequence[Node], memory: int, gpus_refine: bool) -> Plan:
     gpu_nodes = [node for node in nodes if node.gpus >= 1]
     segmenters = sum(math.floor(node.gpus) for node in gpu_nodes)
-    # at most half of a GPU machine's CPUs go to its segmenters, so that a small one still refines
-    segmenter_cpus = _floor2(min(1.0, *(node.cpus / (2 * math.floor(node.gpus)) for node in gpu_nodes)))
+    # at most half of a GPU machine's CPUs go to its segmenters where only the others refine
+    most = 1.0 if gpus_refine else 0.5
+    segmenter_cpus = _floor2(min(1.0, *(most * node.cpus / math.floor(node.gpus) for node in gpu_nodes)))
     left = [node.cpus - segmenter_cpus * math.floor(node.gpus) for node in nodes]
     memory_left = [node.memory - _SEGMENTER_MEMORY * math.floor(node.gpus) for node in nodes]
     refiners = sum(
         max(0, min(math.floor(cpus), math.floor(free / memory))) for cpus, free in zip(left, memory_left, strict=True)
     )
+    if gpus_refine and not refiners:
+        return _gpus_alone(nodes)
     refiner_cpus = 1.0 if refiners else _floor2(max(left))
     if refiner_cpus <= 0:
         raise RunError(
@@ -157,6 +161,7 @@ def _with_gpus(nodes: Sequence[Node], memory: int) -> Plan:
         segmenter_cpus=segmenter_cpus,
         segmenter_gpus=1,
         segmenter_batch=GPU_BATCH,
+        gpus_refine=gpus_refine,
         refiners=max(refiners, 1),
         refiner_cpus=refiner_cpus,
         fetchers=1 + 2 * segmenters,

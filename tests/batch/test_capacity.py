@@ -5,7 +5,16 @@ import pytest
 from pipeline.batch.monitoring.capacity import Capacity
 from pipeline.runtime.plan import Plan
 
-PLAN = Plan(segmenters=2, segmenter_cpus=1, segmenter_gpus=1, segmenter_batch=4, refiners=6, refiner_cpus=1, fetchers=5)
+PLAN = Plan(
+    segmenters=2,
+    segmenter_cpus=1,
+    segmenter_gpus=1,
+    segmenter_batch=4,
+    gpus_refine=False,
+    refiners=6,
+    refiner_cpus=1,
+    fetchers=5,
+)
 
 
 def test_lost_machines_are_reported_after_a_minute_and_new_ones_at_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,9 +4,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from pipeline.batch import segment_stage
 from pipeline.batch.overlap import Step, in_turn, overlapped
@@ -14,6 +14,7 @@ from pipeline.batch.segment_stage import SegmentStage
 from pipeline.batch.tracker import LocalTracker
 from pipeline.data import rows
 from pipeline.logits import grid_size
+from pipeline.models.transfer import OnDevice
 from tests.helpers.pictures import jpeg, photo
 
 STEPS = 4
@@ -110,10 +111,12 @@ class SlowDevice:
 
     def compute(self, pictures):
         shapes = [tuple(grid_size(side, 8) for side in picture.shape[:2]) for picture in pictures]
-        return self._slowly("compute", 0.06, [np.zeros((3, *shape), np.float16) for shape in shapes])
+        return self._slowly(
+            "compute", 0.06, [OnDevice(torch.zeros((3, *shape), dtype=torch.float16)) for shape in shapes]
+        )
 
     def download(self, grids):
-        return self._slowly("download", 0.04, grids)
+        return self._slowly("download", 0.04, [grid.tensor.numpy() for grid in grids])
 
     def _slowly(self, name, seconds, result):
         began = time.monotonic()

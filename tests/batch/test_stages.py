@@ -12,18 +12,22 @@ from numpy.typing import NDArray
 
 from pipeline import masks
 from pipeline.batch import segment_stage
+from pipeline.batch.balance import ON_GPU, Balance, GpuCosts
+from pipeline.batch.counts import Backlog
+from pipeline.batch.gpu_refinement import GpuRefinement
 from pipeline.batch.isolation import DEVICE_LOST
 from pipeline.batch.refine_stage import RefineStage
-from pipeline.batch.rows import FINISHED, LOGITS
+from pipeline.batch.rows import FINISHED, LOGITS, SEGMENTED
 from pipeline.batch.segment_stage import SegmentStage
 from pipeline.batch.tracker import LocalTracker
 from pipeline.data import rows
-from pipeline.geometry import aligned
+from pipeline.geometry import Geometry, Resize, aligned, half_pixels
 from pipeline.logits import from_bytes, grid_size, to_bytes
 from pipeline.models import Inference, Predictor, build
-from pipeline.refine import Argmax, Refiner
-from pipeline.refine.crf import PRUNE, CRFParams, DenseCRF
-from pipeline.refine.crf.cuda import CudaCRF
+from pipeline.models.preprocessing import resized
+from pipeline.models.transfer import OnDevice
+from pipeline.refine import Argmax, GpuRefiner, Refinement
+from pipeline.refine.crf import CRFParams, DenseCRF
 from tests.helpers.pictures import jpeg, photo
 
 CLASSES = ("ground", "tree", "sky")
@@ -36,21 +40,34 @@ class Brightness:
     overlaps = False
     pass_pixels = 1300
 
-    def upload(self, pictures: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.uint8]]:
-        return pictures
+    def upload(self, pictures: Sequence[NDArray[np.uint8]]) -> list[OnDevice]:
+        return [OnDevice(torch.tensor(picture)) for picture in pictures]
 
-    def download(self, grids: list[NDArray[np.float16]]) -> list[NDArray[np.float16]]:
-        return grids
-
-    def compute(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
-        if any(picture.shape[:2] == (1, 1) for picture in pictures):
+    def compute(self, pictures: Sequence[OnDevice]) -> list[OnDevice]:
+        if any(tuple(picture.tensor.shape[:2]) == (1, 1) for picture in pictures):
             raise ValueError("too small")
-        return [self._logits(picture) for picture in pictures]
+        return [self._logits(picture.tensor.numpy()) for picture in pictures]
 
-    def _logits(self, picture: NDArray[np.uint8]) -> NDArray[np.float16]:
+    def download(self, grids: Sequence[OnDevice]) -> list[NDArray[np.float16]]:
+        return [grid.tensor.numpy() for grid in grids]
+
+    def _logits(self, picture: NDArray[np.uint8]) -> OnDevice:
         grid = np.full((3, grid_size(picture.shape[0], 8), grid_size(picture.shape[1], 8)), -9, np.float16)
         grid[int(picture.mean() // 86)] = 9
-        return grid
+        return OnDevice(torch.from_numpy(grid))
+
+
+class BesideTheCores(Brightness):
+    """Brightness on a device that works beside the cores; counts its groups by the sizes of their pictures."""
+
+    overlaps = True
+
+    def __init__(self) -> None:
+        self.groups: list[list[tuple[int, ...]]] = []
+
+    def compute(self, pictures: Sequence[OnDevice]) -> list[OnDevice]:
+        self.groups.append([tuple(picture.tensor.shape[:2]) for picture in pictures])
+        return super().compute(pictures)
 
 
 def fetched(**encoded: bytes) -> pa.Table:
@@ -96,23 +113,15 @@ def test_what_cannot_be_decoded_or_segmented_fails_alone() -> None:
 
 
 def test_beside_a_gpu_pictures_of_a_size_share_a_group_and_rows_keep_their_order() -> None:
-    groups = []
-
-    class BesideTheCores(Brightness):
-        overlaps = True
-
-        def compute(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
-            groups.append([picture.shape[:2] for picture in pictures])
-            return super().compute(pictures)
-
     encoded = fetched(
         a=plain(10), b=plain(250, 20, 31), broken=b"no image", c=plain(128), tiny=plain(10, 1, 1), d=plain(250, 20, 31)
     )
-    done = segmented(encoded, BesideTheCores())
+    device = BesideTheCores()
+    done = segmented(encoded, device)
     assert list(done) == ["a", "b", "broken", "c", "tiny", "d"]
     expected = segmented(encoded)
     assert done == expected
-    assert groups == [[(1, 1), (20, 30), (20, 30)], [(1, 1)], [(20, 30)], [(20, 30)], [(20, 31), (20, 31)]]
+    assert device.groups == [[(1, 1), (20, 30), (20, 30)], [(1, 1)], [(20, 30)], [(20, 30)], [(20, 31), (20, 31)]]
 
 
 def test_an_image_too_large_for_the_memory_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +149,8 @@ def test_large_pictures_are_not_decoded_all_at_once(monkeypatch: pytest.MonkeyPa
     together = []
 
     class Counting(Brightness):
-        def compute(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
-            together.append(sum(picture.shape[0] * picture.shape[1] for picture in pictures))
+        def compute(self, pictures: Sequence[OnDevice]) -> list[OnDevice]:
+            together.append(sum(picture.tensor.shape[0] * picture.tensor.shape[1] for picture in pictures))
             return super().compute(pictures)
 
     segmented(fetched(a=plain(1), b=plain(1), c=plain(1), d=plain(1, 40, 50), e=plain(1)), Counting())
@@ -231,8 +240,8 @@ def test_an_image_beyond_the_devices_memory_fails_alone() -> None:
     """Whatever the Predictor could not make fit, by halving its passes and its tiles."""
 
     class Small(Brightness):
-        def compute(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
-            if sum(picture.size for picture in pictures) > 5000:
+        def compute(self, pictures: Sequence[OnDevice]) -> list[OnDevice]:
+            if sum(picture.tensor.numel() for picture in pictures) > 5000:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
             return super().compute(pictures)
 
@@ -241,32 +250,92 @@ def test_an_image_beyond_the_devices_memory_fails_alone() -> None:
     assert "out of memory" in done["large"]["message"]
 
 
-class GpuCRF(CudaCRF):
-    """The CRF of a GPU's actor, on the CPU; counts the pictures that it refined together."""
+class OnTheGpu(DenseCRF, GpuRefiner):
+    """Stands for the refiner of a GPU's actor: takes tensors; counts the pictures, and fails on one of a size."""
 
-    def __init__(self) -> None:
-        super().__init__(CRFParams(iterations=2), PRUNE, device="cpu")
-        self.together: list[int] = []
+    def __init__(self, too_large: int = 2**30) -> None:
+        super().__init__(CRFParams(iterations=2))
+        self.refined, self.too_large = 0, too_large
 
-    def refine(self, images: Any, logits: Any, geometry: Any) -> Any:
-        self.together.append(len(images))
-        return super().refine(images, logits, geometry)
+    def refine(self, images: Any, logits: Any, geometry: Geometry) -> list[Refinement]:
+        assert {type(tensor) for tensor in logits} == {torch.Tensor}
+        assert {type(image) for image in images} == {np.ndarray if geometry.resize else torch.Tensor}
+        if any(np.asarray(image).size > self.too_large for image in images):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+        self.refined += len(images)
+        return super().refine([np.asarray(image) for image in images], [grid.numpy() for grid in logits], geometry)
 
 
-def test_a_segmenter_with_a_refiner_behind_it_gives_what_two_stages_give() -> None:
-    tracker = LocalTracker()
-    pictures = {"a": photo(1, 40, 50), "b": photo(2, 40, 50), "c": photo(3, 30, 50)}
-    encoded = fetched(**{key: jpeg(picture) for key, picture in pictures.items()}, broken=b"no image")
+def pictures_and_more() -> pa.Table:
+    pictures = {"a": photo(1, 40, 50), "b": photo(2, 40, 50), "c": photo(3, 30, 50), "d": photo(4, 40, 50)}
+    lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.FETCHED)
+    return pa.concat_tables([fetched(**{k: jpeg(p) for k, p in pictures.items()}, broken=b"no image"), lost])
 
-    def stage(refiner: Refiner) -> RefineStage:
-        return RefineStage(refiner, CLASSES, PALETTE, aligned(8), 10_000, tracker)
 
-    crf = GpuCRF()
-    whole = SegmentStage(Brightness, 10_000, tracker, lambda: stage(crf))(encoded)
-    parts = stage(DenseCRF(CRFParams(iterations=2)))(SegmentStage(Brightness, 10_000, tracker)(encoded))
-    assert whole.schema.equals(FINISHED)
-    assert crf.together == [3]  # pictures of any sizes share a call
-    expected = {row["key"]: row for row in parts.to_pylist()}
-    for row in whole.to_pylist():
-        assert row["mask"] == expected[row["key"]]["mask"]
-        assert row["error"] == expected[row["key"]]["error"]
+def in_two_stages(encoded: pa.Table) -> pa.Table:
+    refiner = DenseCRF(CRFParams(iterations=2))
+    segmenter = SegmentStage(Brightness, 10_000, LocalTracker())  # type: ignore[arg-type]
+    return RefineStage(refiner, CLASSES, PALETTE, aligned(8), 10_000, LocalTracker())(segmenter(encoded))
+
+
+@pytest.mark.parametrize("device", [Brightness, BesideTheCores])
+def test_a_gpu_that_refines_gives_what_two_stages_give(device: Any) -> None:
+    tracker, crf = LocalTracker(), OnTheGpu()
+    refinement = GpuRefinement(crf, CLASSES, PALETTE, aligned(8))
+    done = SegmentStage(device, 10_000, tracker, refinement)(pictures_and_more())
+    assert done.equals(in_two_stages(pictures_and_more()))
+    assert crf.refined == 4
+    counts = tracker.counts()
+    assert (counts.finished, counts.failed, counts.waiting, counts.kept) == (6, 2, 0, 4)
+    assert counts.images == {"segment": 5, ON_GPU: 4}
+
+
+def test_a_gpu_refines_what_the_cpus_cannot_take() -> None:
+    tracker, crf = LocalTracker(), OnTheGpu()
+
+    class OneForTheCpus(Balance):
+        def for_cpus(self, images: int, backlog: Backlog, costs: GpuCosts | None) -> int:
+            return 1
+
+    refinement = GpuRefinement(crf, CLASSES, PALETTE, aligned(8), OneForTheCpus(segmenters=1, refiners=1))
+    segmented = SegmentStage(BesideTheCores, 10_000, tracker, refinement)(pictures_and_more())  # type: ignore[arg-type]
+    assert segmented.schema.equals(SEGMENTED)
+    assert [row["logits"] is not None for row in segmented.to_pylist()] == [True, *[False] * 5]
+    assert [row["mask"] is not None for row in segmented.to_pylist()] == [False, True, True, True, False, False]
+    assert tracker.backlog() == (2, None)  # the image for the CPUs, and the broken one until it leaves the last stage
+    cpu = DenseCRF(CRFParams(iterations=2))
+    done = RefineStage(cpu, CLASSES, PALETTE, aligned(8), 10_000, tracker)(segmented)
+    assert done.equals(in_two_stages(pictures_and_more()))
+    counts = tracker.counts()
+    assert (counts.finished, counts.failed, counts.waiting, counts.kept) == (6, 2, 0, 4)
+    assert counts.images == {"segment": 5, ON_GPU: 3, "refine": 1}
+
+
+def test_a_picture_that_the_gpu_cannot_refine_fails_alone() -> None:
+    crf = OnTheGpu(too_large=3 * 30 * 50)
+    refinement = GpuRefinement(crf, CLASSES, PALETTE, aligned(8))
+    done = SegmentStage(Brightness, 10_000, LocalTracker(), refinement)(pictures_and_more())  # type: ignore[arg-type]
+    stages = {row["key"]: (row["stage"], row["error"]) for row in done.to_pylist()}
+    assert stages["c"] == (None, None)
+    assert {stages[key] for key in "abd"} == {("refine", "OutOfMemoryError")}
+
+
+def test_a_picture_that_the_network_sees_resized_is_refined_in_its_own_size() -> None:
+    geometry = half_pixels(8, Resize(sides=(16, 24)))
+
+    class Grid(Brightness):
+        def upload(self, pictures: Sequence[NDArray[np.uint8]]) -> list[OnDevice]:
+            return super().upload([resized(picture, geometry.resize) for picture in pictures])
+
+        def _logits(self, picture: NDArray[np.uint8]) -> OnDevice:
+            grid = np.full((3, *geometry.grid(*picture.shape[:2])), -9, np.float16)
+            grid[2, :1], grid[1, 1:] = 9, 9
+            return OnDevice(torch.from_numpy(grid))
+
+    encoded = fetched(a=jpeg(photo(1, 40, 50)), b=jpeg(photo(2, 30, 50)))
+    refinement = GpuRefinement(OnTheGpu(), CLASSES, PALETTE, geometry)
+    done = SegmentStage(Grid, 10_000, LocalTracker(), refinement)(encoded)  # type: ignore[arg-type]
+    parts = SegmentStage(Grid, 10_000, LocalTracker())(encoded)  # type: ignore[arg-type]
+    refiner = DenseCRF(CRFParams(iterations=2))
+    assert done.equals(RefineStage(refiner, CLASSES, PALETTE, geometry, 10_000, LocalTracker())(parts))
+    assert done["height"].to_pylist() == [40, 30]

@@ -12,7 +12,14 @@ from pipeline.errors import BudgetError, RunError
 from pipeline.runtime.plan import Plan
 
 PLAN = Plan(
-    segmenters=2, segmenter_cpus=0.5, segmenter_gpus=0, segmenter_batch=4, refiners=1, refiner_cpus=0.5, fetchers=3
+    segmenters=2,
+    segmenter_cpus=0.5,
+    segmenter_gpus=0,
+    segmenter_batch=4,
+    gpus_refine=False,
+    refiners=1,
+    refiner_cpus=0.5,
+    fetchers=3,
 )
 
 

@@ -1,5 +1,6 @@
 """The main job over a real S3 server and a real Ray instance: images, tars and Parquet; broken files; reruns."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -10,13 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from pipeline import masks, storage
 from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.batch.summary import Summary
-from pipeline.refine import RefineConfig
+from pipeline.geometry import Geometry
+from pipeline.refine import GpuRefiner, RefineConfig, Refinement
+from pipeline.refine.crf import DenseCRF
+from pipeline.runtime.plan import Plan
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import rows
 from tests.helpers.servers import new_bucket
@@ -171,3 +176,50 @@ def test_an_image_that_kills_its_worker_becomes_an_error_row(bucket: str, monkey
     assert (summary.listed, summary.segmented, summary.failed) == (10, 9, 1)
     [error] = rows(f"{bucket}/out", "errors")
     assert (error["key"], error["stage"], error["error"]) == ("poison.jpg", "segment", "WorkerError")
+
+
+def test_a_worker_that_refines_what_the_cpus_cannot_take_makes_the_same_masks(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan of a GPU and a CPU, on two CPUs: one stands for the GPU, beside which the steps overlap."""
+    from pipeline.batch import balance, graph
+    from pipeline.batch import run as batch_run
+    from pipeline.models import Predictor
+
+    class Beside(Predictor):
+        overlaps = True  # type: ignore[assignment]
+
+    class OnTheGpu(DenseCRF, GpuRefiner):
+        def refine(self, images: Any, logits: Any, geometry: Geometry) -> list[Refinement]:
+            return super().refine([one.numpy() for one in images], [one.numpy() for one in logits], geometry)
+
+    class Either(DenseCRF):
+        def on_gpu(self) -> Any:
+            return OnTheGpu(self.params)
+
+    both = Plan(
+        segmenters=1,
+        segmenter_cpus=1,
+        segmenter_gpus=0,
+        segmenter_batch=12,
+        gpus_refine=True,
+        refiners=1,
+        refiner_cpus=1,
+        fetchers=3,
+    )
+    monkeypatch.setattr(batch_run, "plan_when_free", lambda *_: both)
+    monkeypatch.setattr(graph, "_predictor", lambda model, inference: Beside(ray.get(model), inference))
+    monkeypatch.setattr(balance, "MEASURED_IMAGES", 1)
+    source = put(bucket, "images", pictures(36) | {"broken": b"no image"})
+    ready = check(RunConfig(input=source, output=f"{bucket}/both", model="scenes", error_budget=0.1))
+    summary = segment(dataclasses.replace(ready, refiner=Either(ready.refiner.params)))
+    assert (summary.segmented, summary.failed) == (36, 1)
+    *_, line = (line for line in capsys.readouterr().err.splitlines() if line.startswith("refined: "))
+    assert "of the images on 1 CPUs" in line
+    monkeypatch.undo()
+    assert run(source, f"{bucket}/out", error_budget=0.1).segmented == 36
+    expected = dict(masks.read(f"{bucket}/out"))
+    for key, mask in masks.read(f"{bucket}/both"):
+        assert (mask == expected[key]).mean() > 0.999
+    generations = [masks.generations(f"{bucket}/{output}")[0].generation for output in ("both", "out")]
+    assert generations[0] == generations[1]

@@ -72,8 +72,11 @@ def test_what_cannot_fit_is_refused(nodes: list[Node]) -> None:
     ("nodes", "device", "segmenters", "refiners"),
     [
         ([node(16, gpus=1)], "cuda", 1, 0),
-        ([node(4, gpus=1)], "auto", 1, 0),  # three CPUs cannot keep up with a GPU
+        ([node(16, gpus=1)], "cpu", 1, 15),
+        ([node(4, gpus=1)], "auto", 1, 3),
         ([node(4, gpus=1), node(32)], "auto", 1, 35),
+        ([node(4, gpus=1, memory=3 * GIB)], "auto", 1, 0),  # no room for a refiner
+        ([node(1, gpus=1)], "auto", 1, 0),
         ([node(4, gpus=8)], "auto", 8, 0),
         ([node(4)], "auto", 4, 4),
     ],
@@ -82,7 +85,8 @@ def test_where_refinement_is_done(nodes: list[Node], device: RefineDevice, segme
     made = plan(nodes, MEMORY, device)
     assert (made.segmenters, made.refiners) == (segmenters, refiners)
     assert placeable(made, nodes)
-    assert ("refining on their GPUs" in str(made)) == (refiners == 0)
+    assert made.gpus_refine == (device != "cpu" and made.segmenter_gpus > 0)
+    assert ("GPUs" in str(made)) == made.gpus_refine
 
 
 def test_a_gpu_that_is_not_there_is_missed() -> None:
@@ -98,6 +102,11 @@ def test_many_labels_need_more_memory_so_fewer_refiners_fit() -> None:
 
 def test_a_plan_is_told_in_plain_words() -> None:
     assert str(plan([node(2)], MEMORY)) == "2 segmenting (0.5 CPU each), 2 refining (0.5 CPU each), 3 fetching at once"
+    both = plan([node(4, gpus=1)], MEMORY, "auto")
+    assert str(both) == (
+        "1 segmenting (1 GPU + 1 CPU each), 3 refining (1 CPU each) what they can, the GPUs the rest, "
+        "3 fetching at once"
+    )
     on_gpu = plan([node(4, gpus=1)], MEMORY, "cuda")
     assert str(on_gpu) == "1 segmenting (1 GPU + 1 CPU each), refining on their GPUs, 3 fetching at once"
 
@@ -107,7 +116,14 @@ def test_a_plan_is_told_in_plain_words() -> None:
 )
 def test_no_actor_is_started_that_is_not_worth_it(images: int, segmenters: int, refiners: int) -> None:
     whole = Plan(
-        segmenters=4, segmenter_cpus=1, segmenter_gpus=1, segmenter_batch=4, refiners=30, refiner_cpus=1, fetchers=9
+        segmenters=4,
+        segmenter_cpus=1,
+        segmenter_gpus=1,
+        segmenter_batch=4,
+        gpus_refine=False,
+        refiners=30,
+        refiner_cpus=1,
+        fetchers=9,
     )
     fitting = whole.for_images(images)
     assert (fitting.segmenters, fitting.refiners, fitting.fetchers) == (segmenters, refiners, 9)

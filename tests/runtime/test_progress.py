@@ -28,6 +28,13 @@ def test_the_last_line_is_told_once(
 def test_a_block_has_few_images_where_each_takes_long(listed: int, gpus: int, wanted: int) -> None:
     """Of a tenth of a MiB each: a 64th of the input, but no more than 16 without a GPU, and 64 with one."""
     plan = Plan(
-        segmenters=1, segmenter_cpus=1, segmenter_gpus=gpus, segmenter_batch=4, refiners=1, refiner_cpus=1, fetchers=1
+        segmenters=1,
+        segmenter_cpus=1,
+        segmenter_gpus=gpus,
+        segmenter_batch=4,
+        gpus_refine=False,
+        refiners=1,
+        refiner_cpus=1,
+        fetchers=1,
     )
     assert _block_bytes(Listing(listed=listed, bytes=listed * MIB // 10), plan) == pytest.approx(wanted, rel=1e-4)

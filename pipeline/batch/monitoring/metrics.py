@@ -11,6 +11,7 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
+from pipeline.batch.balance import ON_GPU
 from pipeline.batch.counts import RunCounts
 from pipeline.batch.error_budget import ErrorBudget
 from pipeline.batch.sink import WRITES_AT_ONCE, Receipt
@@ -42,7 +43,8 @@ class RunMetrics:
         workers_of = {
             "fetch": plan.fetchers,
             "segment": plan.segmenters,
-            "refine": plan.refiners or plan.segmenters,
+            "refine": plan.refiners,
+            ON_GPU: plan.segmenters if plan.gpus_refine else 0,
             "write": WRITES_AT_ONCE,
         }
         for stage, workers in workers_of.items():

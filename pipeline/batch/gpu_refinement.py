@@ -1,0 +1,124 @@
+"""Refinement beside the network, on the same GPU: of which images, by what, and what is measured of it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.batch.balance import ON_GPU, Balance, GpuCosts
+from pipeline.batch.mask_columns import MaskColumns
+from pipeline.batch.rows import FINISHED, SEGMENTED
+from pipeline.batch.tracker import Tracker
+from pipeline.data.rows import Row
+from pipeline.geometry import Geometry
+from pipeline.models.preprocessing import Image
+from pipeline.models.transfer import OnDevice
+from pipeline.refine import GpuRefiner, Refinement
+
+
+class Uploaded(NamedTuple):
+    """Hold a picture (H, W, 3) uint8 on the host, and what the network sees of it on the device, perhaps resized."""
+
+    image: Image
+    seen: OnDevice
+
+
+class Computed(NamedTuple):
+    """Hold a picture and its logits (C, h, w), these on the device."""
+
+    picture: Uploaded
+    logits: OnDevice
+
+
+class Made(NamedTuple):
+    """Hold what refinement gave, and the seconds that it took of the GPU."""
+
+    refinement: Refinement
+    seconds: float
+
+
+@dataclass
+class _Batch:
+    """Follow a batch: when it began, its images, and the seconds that the GPU has refined."""
+
+    began: float
+    images: int
+    refinement_seconds: float = 0.0
+
+
+class GpuRefinement:
+    """Makes masks where the logits are: only masks and counts come back to the host.
+
+    It makes all of them, or with a Balance those that the CPUs cannot take.
+    """
+
+    def __init__(
+        self,
+        refiner: GpuRefiner,
+        classes: Sequence[str],
+        palette: NDArray[np.uint8],
+        geometry: Geometry,
+        balance: Balance | None = None,
+    ) -> None:
+        """Take the refiner for a process with a GPU, what names and colours its masks, and where the logits lie."""
+        self._refiner, self._geometry, self._balance = refiner, geometry, balance
+        self._columns = MaskColumns(classes, palette)
+        self._for_cpus = 0
+        self._batch: _Batch | None = None  # the last that was shared with the CPUs
+        self._refinement_seconds = 0.0  # of an image, as last measured
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the schema of what a stage hands on that refines in this way."""
+        return SEGMENTED if self._balance else FINISHED
+
+    @property
+    def is_last(self) -> bool:
+        """Tell whether no other stage comes behind."""
+        return self._balance is None
+
+    def share(self, images: int, tracker: Tracker) -> None:
+        """Decide how many of a batch of `images`, which comes now, go to the CPUs."""
+        if self._balance:
+            costs, self._batch = self._costs(), _Batch(time.monotonic(), images)
+            self._for_cpus = self._balance.for_cpus(images, tracker.backlog(), costs)
+
+    def _costs(self) -> GpuCosts | None:
+        """Give what an image of the last batch took of this worker, waiting included."""
+        if not self._batch:
+            return None
+        seconds = time.monotonic() - self._batch.began - self._batch.refinement_seconds
+        return GpuCosts(max(0.0, seconds / self._batch.images), self._refinement_seconds)
+
+    def takes(self) -> bool:
+        """Tell whether the next image is refined here: the first of a batch go to the CPUs."""
+        self._for_cpus -= 1
+        return self._for_cpus < 0
+
+    def refine(self, computed: Sequence[Computed]) -> list[Made]:
+        """Refine pictures on the device. Raises what the refiner raises."""
+        for one in computed:
+            one.logits.wait()  # so that what follows is the refiner's own time
+        began = time.monotonic()
+        is_there = self._geometry.resize is None  # the picture, in its own size
+        pictures = [one.picture.seen.tensor if is_there else one.picture.image for one in computed]
+        refinements = self._refiner.refine(pictures, [one.logits.tensor for one in computed], self._geometry)
+        seconds = (time.monotonic() - began) / len(computed)
+        return [Made(refinement, seconds) for refinement in refinements]
+
+    def columns(self, made: Made) -> Row:
+        """Encode a mask, and describe it."""
+        return self._columns.of(made.refinement)
+
+    def report(self, tracker: Tracker, refined: Mapping[str, Made]) -> None:
+        """Report the images of a unit of work, by key, that were refined here."""
+        seconds = sum(made.seconds for made in refined.values())
+        tracker.end(ON_GPU, list(refined), seconds)
+        tracker.finish([], 0, sum(made.refinement.kept for made in refined.values()))
+        if self._batch and refined:
+            self._batch.refinement_seconds += seconds
+            self._refinement_seconds = seconds / len(refined)
