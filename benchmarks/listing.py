@@ -5,6 +5,8 @@ at its peak beyond what it had before. Measured are:
 
 - a synthetic manifest: made-up ids written as the job writes its manifest, with no storage to list;
 - with --input, listing: a prefix of as many objects, put there first where they are not yet, into a manifest;
+- with --paged, names that a server of its own lists, each page after 50 ms: by one pager, as the client of S3 lists
+  them, then by many, and into a manifest;
 - with --job true, a run of the whole job over that prefix, whose one-byte objects all become rows of errors/, and a
   rerun, which reads what is done, lists, and has nothing to do.
 
@@ -15,6 +17,7 @@ server: `weed mini -ip=127.0.0.1 -ip.bind=127.0.0.1 -s3.port=8333 -s3.config=FIL
 """
 
 import multiprocessing
+import os
 import secrets
 import sys
 import tempfile
@@ -25,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.paged_s3 import paged_s3
 from benchmarks.table import markdown, number
 from pipeline import storage
 from pipeline.batch.config import RunConfig
@@ -34,9 +38,9 @@ from pipeline.batch.manifest import Manifest, Part
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.cli import parse
-from pipeline.data.formats import FORMATS
+from pipeline.data.formats import FORMATS, formats_read
 from pipeline.data.index import index_objects
-from pipeline.data.source import open_source
+from pipeline.data.source import Source, open_source
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.storage import Uri
 
@@ -44,6 +48,9 @@ _HEADER = ("what", "images", "MiB before", "MiB more at the peak", "seconds", "i
 _MIB = 1024**2
 _PAGE = 1000
 _PUT_AT_ONCE = 2000
+_PAGE_SECONDS = 0.05
+_BY_ONE = 20_000
+_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +60,13 @@ class ListingBenchmark:
     Args:
         input: folder or prefix to put objects below and to list; without it only the synthetic manifest is measured.
         images: how many; each number is measured by itself.
+        paged: how many made-up names to list by one pager and by many; 0 leaves it out.
         job: also run and rerun the whole job over them.
     """
 
     input: Uri | None = None
     images: tuple[int, ...] = (1_000, 10_000, 100_000)
+    paged: int = 0
     job: bool = False
 
     def __post_init__(self) -> None:
@@ -94,6 +103,8 @@ def measurements(config: ListingBenchmark) -> Iterator[tuple[str, Measured]]:
     """(what, its memory) for each number of images."""
     for count in config.images:
         yield "synthetic manifest", apart(synthetic, count)
+    if config.paged:
+        yield from paged(config.paged)
     if config.input is None:
         return
     base = storage.normalize(config.input)
@@ -121,6 +132,50 @@ def synthetic(count: int) -> Measured:
             manifest = Manifest(folder)
             manifest.write(pages())
             return manifest.rows
+
+    return measure(work)
+
+
+def paged(count: int) -> Iterator[tuple[str, Measured]]:
+    """List `count` made-up names; one pager is measured on the first of them."""
+    with paged_s3(count, _PAGE_SECONDS) as endpoint:
+        yield "one pager", apart(list_by_client, endpoint, min(count, _BY_ONE))
+        yield "many pagers", apart(list_by_many, endpoint)
+        yield "many pagers, into a manifest", apart(list_paged, endpoint)
+
+
+def list_by_client(endpoint: str, count: int) -> Measured:
+    """List the first `count` names as the client of S3 does."""
+    os.environ |= _CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint}
+    fs, _ = storage.filesystem("s3://bucket")
+
+    def work() -> int:
+        listed, more = 0, dict[str, str]()
+        while listed < count:
+            page = fs.call_s3("list_objects_v2", Bucket="bucket", Prefix="images/", **more)
+            listed += len(page["Contents"])
+            more = {"ContinuationToken": page.get("NextContinuationToken")}
+        return listed
+
+    return measure(work)
+
+
+def list_by_many(endpoint: str) -> Measured:
+    """List all names."""
+    os.environ |= _CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint}
+    return measure(lambda: sum(1 for _ in storage.list_folder("s3://bucket/images")))
+
+
+def list_paged(endpoint: str) -> Measured:
+    """List all names into a manifest in a local folder."""
+    os.environ |= _CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint}
+    source = Source(uri="s3://bucket/images", root="s3://bucket/images", formats=formats_read("auto"))
+
+    def work() -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            listing, parts = list_input(source, Ledger().pending, limit=None)
+            Manifest(folder).write(parts)
+            return listing.listed
 
     return measure(work)
 

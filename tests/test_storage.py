@@ -14,6 +14,7 @@ from pipeline import storage
 from pipeline.errors import ConfigError, MissingError, StorageError
 from pipeline.storage import listing
 from pipeline.storage.globs import folder_matcher, split_glob
+from pipeline.storage.s3_pages import Listed, Page, Pages
 from tests.helpers.servers import LISTER_KEY, SECRET
 
 AWKWARD = ["plain.jpg", "with space.jpg", "we ird#?[1].jpg", "ünï/çødé.jpg", "deep/er/still/x.JPG"]
@@ -84,8 +85,8 @@ def test_glob_and_hidden_names(root: str) -> None:
 def test_a_key_of_s3_may_have_empty_parts(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As AWS lists it: the test's server takes them out of a key."""
     names = ["in/b.jpg", "in//b.jpg", "in//c::d.jpg"]
-    items = [{"Key": name, "Size": 1, "ETag": name} for name in names]
-    monkeypatch.setattr(listing, "_s3_items", lambda fs, bucket, prefix: iter(items))
+    page = Page([Listed(name, 1, name) for name in names], more=False)
+    monkeypatch.setattr(listing, "Pages", lambda *_: lambda prefix, after: page)
     entries = list(storage.list_files(f"{bucket}/in"))
     assert [entry.key for entry in entries] == ["b.jpg", "/b.jpg", "/c::d.jpg"]
     fs, path = storage.filesystem(bucket)
@@ -99,10 +100,9 @@ def test_a_key_of_s3_may_have_empty_parts(bucket: str, monkeypatch: pytest.Monke
 def test_a_glob_lists_no_more_than_what_begins_like_it(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("2025/a.jpg", "2026-11-01/b.jpg", "2026-12-01/c.jpg"):
         storage.put_whole(f"{bucket}/{key}", b"x")
-    fs, _ = storage.filesystem(bucket)
-    asked, call = [], type(fs).call_s3
+    asked, call = [], Pages.__call__
     monkeypatch.setattr(
-        type(fs), "call_s3", lambda self, *a, **k: (asked.append(k.get("Prefix")), call(self, *a, **k))[1]
+        Pages, "__call__", lambda self, prefix, after: (asked.append(prefix), call(self, prefix, after))[1]
     )
     assert [e.key for e in storage.list_files(f"{bucket}/2026-11*/*")] == ["2026-11-01/b.jpg"]
     assert asked == ["2026-11"]
@@ -178,15 +178,17 @@ def test_a_failed_local_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_than_one_page_of_an_s3_listing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_one_page_of_an_s3_listing_by_the_client(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fs, path = storage.filesystem(bucket)
     fs.pipe({f"{path}/many/{i:05d}.jpg": b"x" for i in range(123)})
     pages, call = [], type(fs).call_s3
+    monkeypatch.setattr(Pages, "_read", lambda *_: None)
     monkeypatch.setattr(
         type(fs), "call_s3", lambda self, *a, **k: (pages.append(a), call(self, *a, MaxKeys=50, **k))[1]
     )
     assert [e.key for e in storage.list_files(f"{bucket}/many")] == [f"{i:05d}.jpg" for i in range(123)]
-    assert pages == [("list_objects_v2",)] * 3
+    assert set(pages) == {("list_objects_v2",)}
+    assert 3 <= len(pages) <= 8
 
 
 def test_missing_bucket_is_named(s3_endpoint: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -68,21 +68,22 @@ def _listed(source: Source, listing: Listing) -> Parts:
     shards: list[storage.Entry] = []
     objects = _objects(source, listing, shards)
     while page := list(islice(objects, _PAGE)):
-        for reader, some in groupby(page, key=source.reader):
-            yield Part(index_objects(some, reader))
+        for reader, some in groupby(page, key=itemgetter(1)):
+            yield Part(index_objects((entry for entry, _ in some), reader))
     shards.sort(key=attrgetter("key"))  # so that --limit takes the same ones again
     for start in range(0, len(shards), _SHARDS_AT_ONCE):
         yield from _indexed(source, listing, shards[start : start + _SHARDS_AT_ONCE])
 
 
-def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> Iterator[storage.Entry]:
+def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> Iterator[tuple[storage.Entry, Format]]:
     """List what are images themselves; shards are kept in `shards`."""
     for entry in source.entries(listing.ignored):
         listing.bytes += entry.size
-        if source.reader(entry).is_shard:
+        reader = source.reader(entry)
+        if reader.is_shard:
             shards.append(entry)
         else:
-            yield entry
+            yield entry, reader
 
 
 def _indexed(source: Source, listing: Listing, shards: list[storage.Entry]) -> Parts:

@@ -2,13 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 
 import pyarrow as pa
 
 from pipeline import masks, storage
 from pipeline.data.files import input_files
-from pipeline.data.formats import BY_RULE, ColumnNames, Format, InputFormat, format_of, formats_read, with_columns
+from pipeline.data.formats import (
+    BY_RULE,
+    ColumnNames,
+    Format,
+    InputFormat,
+    by_suffix,
+    format_of,
+    formats_read,
+    with_columns,
+)
 from pipeline.data.ignored import BELOW_SHARD, DESCRIBING, Ignored
 from pipeline.data.rows import printable
 from pipeline.errors import ConfigError, NoInputError, ShardError, StorageError
@@ -62,19 +72,21 @@ class Source:
         shards: set[str] = set()
         held: list[storage.Entry] = []
         folders = tuple(f"{suffix}/" for r in self.formats.values() if r.is_shard for suffix in r.suffixes)
+        suffixes = self._suffixes
         for entry in _input(self.uri, self.output, ignored):
-            own = format_of(entry.key, self.formats)
+            own = format_of(entry.key, suffixes)
             if own is None or own.name not in self.formats:
                 ignored.add_file(entry, own)
                 continue
             if own.is_shard:
                 shards.add(entry.key)
-            if _described(entry, self.formats) or any(folder in entry.key.lower() for folder in folders):
+            name = entry.key.lower()
+            if (own.describes and _described(entry, suffixes, self.formats)) or any(f in name for f in folders):
                 held.append(entry)
             else:
                 yield entry
         for entry in held:
-            if _described(entry, self.formats) in shards:
+            if _described(entry, suffixes, self.formats) in shards:
                 ignored.add(DESCRIBING, entry.uri)
             elif not shards.isdisjoint(_folders(entry.key)):
                 ignored.add(BELOW_SHARD, entry.uri)
@@ -83,9 +95,13 @@ class Source:
 
     def reader(self, entry: storage.Entry) -> Format:
         """Give what reads one of the entries."""
-        own = format_of(entry.key, self.formats)
+        own = format_of(entry.key, self._suffixes)
         assert own is not None
         return self.formats[own.name]
+
+    @cached_property
+    def _suffixes(self) -> dict[str, Format]:
+        return by_suffix(self.formats)
 
 
 def open_source(uri: str, input_format: InputFormat, output: str = "", columns: ColumnNames = BY_RULE) -> Source:
@@ -142,9 +158,10 @@ def _sample(uri: str, input_format: InputFormat, output: str, ignored: Ignored) 
     entries: list[storage.Entry] = []
     fitting: _Found = {}
     read = formats_read(input_format)
+    suffixes = by_suffix(read)
     for entry in islice(_input(uri, output, ignored), _MOST_NAMES):
         entries.append(entry)
-        reader = format_of(entry.key, read)
+        reader = format_of(entry.key, suffixes)
         if reader is None or reader.name not in read:
             ignored.add_file(entry, reader)
             continue
@@ -161,7 +178,7 @@ def _looked_into(formats: Mapping[str, Format], fitting: _Found) -> list[str]:
     for name, entries in fitting.items():
         reader = formats[name]
         for entry in entries[:_TRIED]:
-            described = _described(entry, formats)
+            described = _described(entry, by_suffix(formats), formats)
             if described and storage.exists(storage.join(entry.root, described)):
                 continue
             try:
@@ -180,13 +197,13 @@ def _looked_into(formats: Mapping[str, Format], fitting: _Found) -> list[str]:
     return [line for line in lines if line]
 
 
-def _described(entry: storage.Entry, formats: Mapping[str, Format]) -> str:
+def _described(entry: storage.Entry, suffixes: Mapping[str, Format], formats: Mapping[str, Format]) -> str:
     """Give the key of the file that `entry` only describes if that is there and read; empty where there can be none."""
-    own = format_of(entry.key, formats)
+    own = format_of(entry.key, suffixes)
     if own is None or not own.describes:
         return ""
     key = f"{entry.key.rpartition('.')[0]}{own.describes}"
-    other = format_of(key, formats)
+    other = format_of(key, suffixes)
     return key if other and other.name in formats else ""
 
 

@@ -73,6 +73,7 @@ def _s3_options() -> dict[str, Any]:
     config: dict[str, Any] = {
         "connect_timeout": 5,
         "read_timeout": 60,
+        "signature_version": "s3v4",  # of addresses that are signed too
         "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
     }
     options: dict[str, Any] = {"config_kwargs": config, "use_listings_cache": False}

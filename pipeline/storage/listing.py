@@ -1,10 +1,10 @@
-"""Listing the files below a prefix, streamed: object listings are held a page at a time."""
+"""Listing the files below a prefix, streamed: object listings are held some pages at a time."""
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 import fsspec
@@ -14,6 +14,8 @@ from pipeline.storage.globs import file_matcher, literal_start, split_glob
 from pipeline.storage.local import IsHidden, OnSkip, Skipped, local_version, walk_local
 from pipeline.storage.objects import exists
 from pipeline.storage.outages import with_retries
+from pipeline.storage.s3_listing import PAGERS, list_objects
+from pipeline.storage.s3_pages import Listed, Pages
 from pipeline.storage.uri import base_name, below, parent, without_last_slash
 
 _VERSION_FIELDS = (
@@ -49,7 +51,8 @@ def list_files(uri: str, on_skip: OnSkip | None = None, keeps: Keeps | None = No
     Names that begin with `_` or `.` are left out, with what is below them: other tools keep there what is not data, or
     not yet. One that is part of `uri` itself is read, as is one that a glob spells out. Links are followed.
 
-    Object listings are held a page at a time, so a bucket of millions of keys needs no more memory than a small one.
+    Object listings are held some pages at a time, so a bucket of millions of keys needs hardly more memory than a small
+    one. S3 is asked for many pages at once.
     What is called exactly like `uri` goes before what a glob matches. A prefix with nothing below it yields nothing.
 
     Args:
@@ -183,28 +186,19 @@ def _walk_any(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, i
 def _walk_s3(fs: fsspec.AbstractFileSystem, path: str, start: str) -> Iterator[tuple[str, int, str]]:
     """Yield the keys below `path`, or `path` itself. s3fs's own find() would build the whole listing in memory."""
     bucket, _, key = path.partition("/")
-    items = _s3_items(fs, bucket, (f"{key}/" if key else "") + start)
-    first = next(items, None)
+    pages = Pages(fs, bucket, PAGERS)
+    listed: Iterator[Listed] = chain.from_iterable(list_objects(pages, (f"{key}/" if key else "") + start))
+    first = next(listed, None)
     if first is None and key:
-        items = (item for item in islice(_s3_items(fs, bucket, key), 1) if item["Key"] == key)
-        first = next(items, None)
-    for item in chain([first] if first else [], items):
-        if not item["Key"].endswith("/"):
-            yield f"{bucket}/{item['Key']}", int(item["Size"]), _etag(item)
+        listed = iter([item for item in pages(key, "").objects[:1] if item.key == key])
+        first = next(listed, None)
+    for item in chain([first] if first else [], listed):
+        if not item.key.endswith("/"):
+            yield f"{bucket}/{item.key}", item.size, item.etag
 
 
 def _etag(info: dict[str, Any]) -> str:
     return str(info["ETag"]).strip('"')
-
-
-def _s3_items(fs: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """Yield ListObjectsV2's items for the keys that begin with `prefix`, in order, a page at a time."""
-    page: dict[str, Any] = {"NextContinuationToken": None}
-    while "NextContinuationToken" in page:
-        token = page["NextContinuationToken"]
-        more = {"ContinuationToken": token} if token else {}
-        page = with_retries(partial(fs.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more))
-        yield from page.get("Contents", ())
 
 
 def _version(info: dict[str, Any]) -> str:

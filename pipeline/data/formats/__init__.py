@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.data.formats.format import BY_RULE, ColumnNames, Format
@@ -36,22 +35,28 @@ def formats_read(input_format: "InputFormat") -> dict[str, Format]:
     return {input_format: FORMATS[input_format]}
 
 
-def format_of(key: str, read: Mapping[str, Format] | None = None) -> Format | None:
-    """Tell the format of a file from its name: of those that are `read`, by default with auto, or else of all others.
+def by_suffix(read: Mapping[str, Format]) -> dict[str, Format]:
+    """Give the format of each suffix: of those that are `read`, or else of those that auto reads."""
+    known = [*formats_read("auto").values(), *read.values()]
+    return {suffix: reader for reader in known for suffix in reader.suffixes}
+
+
+def format_of(key: str, suffixes: Mapping[str, Format] | None = None) -> Format | None:
+    """Tell the format of a file from its name, by suffix; by default of those that auto reads.
 
     None for a file of no format, and for what this pipeline wrote.
     """
-    if is_output_file(key):
+    dot = key.rfind(".")
+    if dot < 1 or key[dot - 1] == "/":  # a hidden name has no suffix
         return None
-    suffix = PurePosixPath(key).suffix.lower()
-    auto = formats_read("auto")
-    known = [*(auto if read is None else read).values(), *auto.values()]
-    return next((reader for reader in known if suffix in reader.suffixes), None)
+    suffixes = by_suffix({}) if suffixes is None else suffixes
+    reader = suffixes.get(key[dot:].lower())
+    return None if reader is None or is_output_file(key) else reader
 
 
 def is_output_file(key: str) -> bool:
     """Tell whether a file is called as a run calls its masks and errors: RUN_ID-NNNNN.parquet."""
-    return _OUTPUT_FILE.fullmatch(key) is not None
+    return key.endswith(".parquet") and _OUTPUT_FILE.fullmatch(key) is not None
 
 
 def with_columns(readers: Sequence[Format], names: ColumnNames) -> list[Format]:
@@ -71,6 +76,7 @@ __all__ = [
     "ColumnNames",
     "Format",
     "InputFormat",
+    "by_suffix",
     "format_of",
     "formats_read",
     "is_output_file",

@@ -1,0 +1,110 @@
+"""Pages of an S3 listing, read by a parser that is an order of magnitude faster than the client's own."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+from urllib.parse import unquote_plus, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import fsspec
+from fsspec.asyn import sync
+
+from pipeline.storage.outages import with_retries
+
+_SIGNED_SECONDS = 3600
+_CONNECT_SECONDS, _READ_SECONDS = 5.0, 60.0
+
+
+class Listed(NamedTuple):
+    """One object: its key in the bucket, its size in bytes and its ETag."""
+
+    key: str
+    size: int
+    etag: str
+
+
+class Page(NamedTuple):
+    """Objects in the order of the storage; `more` tells whether others follow."""
+
+    objects: Sequence[Listed]
+    more: bool
+
+
+@dataclass
+class Pages:
+    """Asks for pages of a bucket, a thousand names each; many threads may ask at once.
+
+    A page is asked for by a signed address, and parsed here. Where that does not work, as behind a proxy or without
+    credentials, the client does it all.
+    """
+
+    fs: fsspec.AbstractFileSystem
+    bucket: str
+    at_once: int
+    _direct: bool = True
+    _has_worked: bool = False
+    _http: Any = None
+
+    def __post_init__(self) -> None:
+        """Open no connection yet."""
+        import urllib3  # comes with the client of S3, which is loaded where it is used
+
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
+        self._http = urllib3.PoolManager(maxsize=self.at_once, timeout=timeout, retries=False)
+
+    def __call__(self, prefix: str, after: str) -> Page:
+        """Ask for the first page of the names that begin with `prefix` and come after `after`. Raises as the client."""
+        wanted = {"Bucket": self.bucket, "Prefix": prefix} | ({"StartAfter": after} if after else {})
+        page = self._read(wanted) if self._direct else None
+        if page is None:
+            page = _of_client(with_retries(partial(self.fs.call_s3, "list_objects_v2", **wanted)))
+            self._direct = self._has_worked
+        return page
+
+    def _read(self, wanted: dict[str, str]) -> Page | None:
+        """Ask by a signed address; None where that brings no page."""
+        try:
+            url = sync(self.fs.loop, _signed, self.fs, wanted | {"EncodingType": "url"})
+            if _has_proxy(url):
+                return None
+            response = self._http.request("GET", url)
+            page = _parsed(response.data) if response.status == 200 else None
+            self._has_worked = self._has_worked or page is not None
+            return page
+        except Exception:  # whatever is wrong, the client meets it too, and says what it is
+            return None
+
+
+def _has_proxy(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
+
+
+async def _signed(fs: fsspec.AbstractFileSystem, wanted: dict[str, str]) -> str:
+    await fs.set_session()
+    client = await fs.get_s3(wanted["Bucket"])
+    return str(await client.generate_presigned_url("list_objects_v2", Params=wanted, ExpiresIn=_SIGNED_SECONDS))
+
+
+def _parsed(data: bytes) -> Page:
+    """Read the answer to ListObjectsV2 (Amazon S3 API reference)."""
+    root = ET.fromstring(data)
+    space = root.tag.rpartition("}")[0]
+    tag = f"{space}}}" if space else ""
+    decoded = unquote_plus if root.findtext(f"{tag}EncodingType") == "url" else str
+    objects = [
+        Listed(
+            decoded(item.findtext(f"{tag}Key") or ""),
+            int(item.findtext(f"{tag}Size") or 0),
+            (item.findtext(f"{tag}ETag") or "").strip('"'),
+        )
+        for item in root.iter(f"{tag}Contents")
+    ]
+    return Page(objects, root.findtext(f"{tag}IsTruncated") == "true")
+
+
+def _of_client(answer: dict[str, Any]) -> Page:
+    objects = [Listed(i["Key"], int(i["Size"]), str(i["ETag"]).strip('"')) for i in answer.get("Contents", ())]
+    return Page(objects, bool(answer.get("IsTruncated")))

@@ -1,0 +1,135 @@
+"""A bucket listed by many pagers: every name once, in the order of one pager, whatever the names are like."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import chain, islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import storage
+from pipeline.errors import StorageError
+from pipeline.storage import s3_listing
+from pipeline.storage.s3_listing import list_objects
+from pipeline.storage.s3_pages import Listed, Page, Pages
+
+
+class Bucket:
+    """Names in the order that `order` gives them, and what was asked for."""
+
+    def __init__(self, names: list[str], page: int, order: Callable[[str], object] = str.encode) -> None:
+        self.order = order
+        self.names = sorted(names, key=order)
+        self.page = page
+        self.asked: Counter[tuple[str, str]] = Counter()
+
+    def __call__(self, prefix: str, after: str) -> Page:
+        self.asked[prefix, after] += 1
+        after_all = not after
+        found = (
+            Listed(name, 1, "e")
+            for name in self.names
+            if name.startswith(prefix) and (after_all or self.order(name) > self.order(after))
+        )
+        some = list(islice(found, self.page + 1))
+        return Page(some[: self.page], len(some) > self.page)
+
+
+def listed(bucket: Callable[[str, str], Page], prefix: str = "") -> list[str]:
+    return [item.key for item in chain.from_iterable(list_objects(bucket, prefix))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sets(st.text(st.characters(codec="utf-8", exclude_characters="\U0010ffff"), min_size=1, max_size=6)), st.data()
+)
+def test_any_names_come_once_and_in_order(names: set[str], data: st.DataObject) -> None:
+    bucket = Bucket(list(names), data.draw(st.integers(1, 4)))
+    prefix = data.draw(st.sampled_from(["", *(name[:1] for name in names)]))
+    assert listed(bucket, prefix) == [name for name in bucket.names if name.startswith(prefix)]
+
+
+SHAPES: dict[str, list[str]] = {
+    "numbers": [f"in/{n:06d}.jpg" for n in range(5000)],
+    "folders": [f"{a}/{b}/{n}.jpg" for a in "abc" for b in ("x", "x-1", "x.y", "ü") for n in range(300)],
+    "one large folder": [*(f"a/{n}" for n in range(10)), *(f"b/{n:05d}" for n in range(4000)), "c/1"],
+    "digests": [f"{random.Random(n).getrandbits(128):032x}" for n in range(4000)],
+    "a chain": ["a" * n for n in range(1, 300)],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_names_of_every_shape_come_once_for_few_pages_more(shape: str) -> None:
+    bucket = Bucket(SHAPES[shape], 20)
+    assert listed(bucket) == bucket.names
+    assert max(bucket.asked.values()) == 1
+    assert bucket.asked.total() <= 2.5 * len(bucket.names) / 20 + 2
+
+
+def test_a_storage_that_takes_a_folder_for_its_name_keeps_its_order() -> None:
+    """As SeaweedFS does: what lies in x/ comes before x-1, though - comes before /."""
+    bucket = Bucket(SHAPES["folders"], 7, order=lambda name: name.encode().replace(b"/", b"\0"))
+    assert listed(bucket) == bucket.names
+
+
+def test_a_storage_without_any_order_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = Bucket(SHAPES["numbers"], 20)
+    with pytest.raises(StorageError, match="does not list names in order: those that begin with 'in/"):
+        listed(lambda prefix, _: bucket(prefix, ""))
+
+
+def test_what_is_ahead_is_bounded_and_a_consumer_that_goes_ends_the_pagers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_listing, "_AHEAD_PAGES", 8)
+    bucket = Bucket(SHAPES["digests"], 5)
+    pages = list_objects(bucket, "")
+    found = [*next(pages), *next(pages)]
+    time.sleep(0.5)
+    assert bucket.asked.total() <= 2 + 8 + s3_listing.PAGERS
+    before = threading.active_count()
+    found += chain.from_iterable(islice(pages, 100))
+    pages.close()
+    assert [item.key for item in found] == bucket.names[: len(found)]
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before - s3_listing.PAGERS and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= before - s3_listing.PAGERS
+
+
+def test_a_failure_of_one_pager_is_raised_once() -> None:
+    bucket = Bucket(SHAPES["numbers"], 20)
+
+    def ask(prefix: str, after: str) -> Page:
+        page = bucket(prefix, after)
+        if "in/003000.jpg" in {item.key for item in page.objects}:
+            raise PermissionError("no")
+        return page
+
+    with pytest.raises(PermissionError):
+        listed(ask)
+
+
+def test_a_real_server_gives_the_same_by_many_pagers_and_by_its_client(bucket: str) -> None:
+    """Names that need escaping in XML or in an address are among them."""
+    fs, path = storage.filesystem(bucket)
+    names = [f"in/{n:05d}.jpg" for n in range(2300)] + [f"in/a b+c%20&<{n}>é/x.jpg" for n in range(30)]
+    names += [f"in/d{n % 7}/x-{n}" for n in range(700)]
+    fs.pipe({f"{path}/{name}": b"x" for name in names})
+    answers, more = [], {}
+    while True:
+        answer = fs.call_s3("list_objects_v2", Bucket=path, Prefix="in/", **more)
+        answers += [(item["Key"], int(item["Size"]), item["ETag"].strip('"')) for item in answer["Contents"]]
+        if not answer["IsTruncated"]:
+            break
+        more = {"ContinuationToken": answer["NextContinuationToken"]}
+    pages = Pages(fs, path, 4)
+    found = list(chain.from_iterable(list_objects(pages, "in/")))
+    assert found == answers
+    assert sorted(item.key for item in found) == sorted(names)
+    assert pages._direct
+    assert pages._has_worked
+    pages._direct = False
+    assert list(chain.from_iterable(list_objects(pages, "in/d"))) == [a for a in answers if a[0].startswith("in/d")]
