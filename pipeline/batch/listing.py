@@ -1,5 +1,6 @@
 """From the input's listing to the manifest: ids only, streamed, what is done already left out."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -71,8 +72,7 @@ def _listed(source: Source, listing: Listing) -> Parts:
         for reader, some in groupby(page, key=itemgetter(1)):
             yield Part(index_objects((entry for entry, _ in some), reader))
     shards.sort(key=attrgetter("key"))  # so that --limit takes the same ones again
-    for start in range(0, len(shards), _SHARDS_AT_ONCE):
-        yield from _indexed(source, listing, shards[start : start + _SHARDS_AT_ONCE])
+    yield from _indexed(source, listing, shards)
 
 
 def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> Iterator[tuple[storage.Entry, Format]]:
@@ -87,18 +87,24 @@ def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> I
 
 
 def _indexed(source: Source, listing: Listing, shards: list[storage.Entry]) -> Parts:
-    """List what some shards hold, all opened at once on the cluster."""
-    readers = [source.reader(entry) for entry in shards]
-    tasks: list[Any] = [
-        _index_shard.remote(entry, reader, source.index, storage.retry_seconds())
-        for entry, reader in zip(shards, readers, strict=True)
-    ]
-    for reader, task in zip(readers, tasks, strict=True):
-        tables = get(task)
-        if isinstance(tables, NoInputError):
-            listing.ignored.add_no_input(tables)
-            continue
-        yield from (Part(table, reader.whole_lists) for table in tables)
+    """List what shards hold, opened on the cluster: as one is taken the next is begun, and a slow one stops few."""
+    waiting: deque[tuple[Format, Any]] = deque()
+    for entry in shards:
+        reader = source.reader(entry)
+        waiting.append((reader, _index_shard.remote(entry, reader, source.index, storage.retry_seconds())))
+        if len(waiting) >= _SHARDS_AT_ONCE:
+            yield from _taken(listing, *waiting.popleft())
+    while waiting:
+        yield from _taken(listing, *waiting.popleft())
+
+
+def _taken(listing: Listing, reader: Format, task: Any) -> Parts:
+    """Wait for the index of a shard."""
+    tables = get(task)
+    if isinstance(tables, NoInputError):
+        listing.ignored.add_no_input(tables)
+        return
+    yield from (Part(table, reader.whole_lists) for table in tables)
 
 
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
