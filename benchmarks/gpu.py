@@ -17,14 +17,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.on_gpu import ceilings, networks
+from benchmarks.on_gpu import ceilings, crf, networks, stage
 from benchmarks.on_gpu.figures import HEADER, Figure, Parity
 from benchmarks.on_gpu.pictures import pictures
 from benchmarks.table import markdown
 
-PARTS = ("networks",)
+PARTS = ("networks", "crf", "stage")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device.type == "cuda" and not torch.cuda.is_available():
         print("gpu: no CUDA device is there, nothing is measured; run it on a GPU machine", file=sys.stderr)
         return 2
+    if options.tiny:
+        torch.compiler.set_stance("force_eager")  # to trace a network takes longer than all the rest
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(name, f"PyTorch {torch.__version__}", sep=", ", flush=True)
     checks = []
@@ -55,9 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parities(options: argparse.Namespace, device: torch.device) -> Iterator[Parity]:
     """Compare with what must come out, for each part that is asked for."""
-    [image] = pictures(options.pictures, 1, (97, 129)) if options.tiny else pictures(options.pictures, 1)
     if "networks" in options.parts:
-        yield from networks.parity(image, device, _load(options).compiler)
+        [image] = pictures(options.pictures, 1, (97, 129)) if options.tiny else pictures(options.pictures, 1)
+        yield from networks.parity(image, device)
+    if "crf" in options.parts:
+        yield from crf.parity(_pictures(options), _crf(options), device)
 
 
 def measured(options: argparse.Namespace, device: torch.device) -> Iterator[Figure]:
@@ -66,11 +72,27 @@ def measured(options: argparse.Namespace, device: torch.device) -> Iterator[Figu
     yield product
     yield ceilings.copy(device, options.tiny)
     if "networks" in options.parts:
-        yield from networks.measure(_load(options), device, product.median)
+        yield from networks.measure(_networks(options), device, product.median)
+    if "crf" in options.parts:
+        yield from crf.measure(_pictures(options), _crf(options), device)
+    if "stage" in options.parts:
+        yield from stage.measure(_pictures(options), _stage(options), device)
 
 
-def _load(options: argparse.Namespace) -> networks.Load:
+def _pictures(options: argparse.Namespace) -> list[NDArray[np.uint8]]:
+    return pictures(options.pictures, 1, (12, 17)) if options.tiny else pictures(options.pictures, 8)
+
+
+def _networks(options: argparse.Namespace) -> networks.Load:
     return networks.TINY if options.tiny else networks.Load()
+
+
+def _crf(options: argparse.Namespace) -> crf.CRFLoad:
+    return crf.TINY if options.tiny else crf.CRFLoad()
+
+
+def _stage(options: argparse.Namespace) -> stage.StageLoad:
+    return stage.TINY if options.tiny else stage.StageLoad()
 
 
 def _parser() -> argparse.ArgumentParser:

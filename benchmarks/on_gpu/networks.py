@@ -28,20 +28,19 @@ class Load:
     side: int = 513
     batch: int = 32
     repetitions: int = 20
-    compiler: str = "inductor"
 
 
-TINY = Load(names=("light",), classes=3, side=33, batch=2, repetitions=2, compiler="eager")
+TINY = Load(names=("light",), classes=3, side=33, batch=2, repetitions=2)
 
 
 @torch.inference_mode()
-def parity(image: NDArray[np.uint8], device: torch.device, compiler: str) -> Iterator[Parity]:
+def parity(image: NDArray[np.uint8], device: torch.device) -> Iterator[Parity]:
     """Compare what a trained network answers on the device, in each variant, with float32 on a CPU."""
     model = models.load("scenes")
     assert isinstance(model, models.SegmentationModel)
     batch = pad(model.preprocess(image), model.stride)[None]
     right = model(batch).argmax(dim=1)
-    for variant, network in _variants(model.to(device), compiler):
+    for variant, network in _variants(model.to(device)):
         same = float((network(batch.to(device)).argmax(dim=1).cpu() == right).float().mean())
         yield Parity(what=f"network, {variant}: best class as in float32 on a CPU", same=same, asked=0.98)
 
@@ -59,7 +58,7 @@ def measure(load: Load, device: torch.device, teraflops: float) -> Iterator[Figu
         with FlopCounterMode(display=False) as counter:
             stored(batches[0][:1])
         teraflop = counter.get_total_flops() / 1e12  # of a picture
-        for variant, network in _variants(stored, load.compiler):
+        for variant, network in _variants(stored):
             peak_mebibytes(device)
             times = milliseconds(partial(_pass, network, batches), device, load.repetitions)
             figure = Figure(
@@ -71,13 +70,13 @@ def measure(load: Load, device: torch.device, teraflops: float) -> Iterator[Figu
             yield replace(figure, share=figure.median * teraflop / teraflops)
 
 
-def _variants(stored: models.SegmentationModel, compiler: str) -> Iterator[tuple[str, Network]]:
+def _variants(stored: models.SegmentationModel) -> Iterator[tuple[str, Network]]:
     """Give the network as training leaves it, then with what makes it ready to predict, step by step."""
     yield "as stored, by autocast", partial(_autocast, stored)
     light = folded(stored).bfloat16()
     light.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     yield "folded, bfloat16 weights", lambda batch: light(batch.bfloat16())
-    compiled = torch.compile(light, dynamic=True, backend=compiler)
+    compiled = torch.compile(light, dynamic=True)
     yield "compiled for all sizes", lambda batch: compiled(batch.bfloat16())
 
 
