@@ -62,7 +62,10 @@ class Refiner(Protocol):
 
 
 class GpuRefiner(Refiner):
-    """Turn the logits of pictures into masks on this process' GPU, wherever pictures and logits are."""
+    """Turn the logits of pictures into masks on this process' GPU, wherever pictures and logits are.
+
+    One thread at a time uses it. It launches on the current stream, and what it is given must be ready there.
+    """
 
     @abstractmethod
     def refine(

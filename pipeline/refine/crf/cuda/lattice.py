@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipeline.errors import CRFError
 from pipeline.refine.crf.cuda import lattice_kernels, row_kernels
+from pipeline.refine.crf.cuda.buffers import Buffers
 from pipeline.refine.crf.cuda.launches import PIECE, Launches, lanes
 from pipeline.refine.crf.cuda.packing import Packing, scales
 
@@ -75,9 +76,9 @@ class Lattice:
 class LatticeBuilder:
     """Build the lattices of a kernel on one device."""
 
-    def __init__(self, kernel: Kernel, device: torch.device) -> None:
-        """Choose the kernel and the device."""
-        self._kernel, self._device = kernel, device
+    def __init__(self, kernel: Kernel, device: torch.device, buffers: Buffers | None = None) -> None:
+        """Choose the kernel and the device; with buffers, a lattice lies in them and lasts until the next is built."""
+        self._kernel, self._device, self._buffers = kernel, device, buffers
         self._launches = Launches.on(device)
 
     def build(self, image: Tensor) -> Lattice:
@@ -94,15 +95,15 @@ class LatticeBuilder:
         corners = len(extents) + 1
         if points * corners > _INT32_MAX:
             raise CRFError(f"{pixels} pixels at once are too many for the CRF's lattice; refine smaller windows")
-        keys, shares = self._located(image, packing, points)
+        keys, shares = self._located(image, packing, points, torch.int32 if packing.keys < 2**31 else torch.int64)
         lattice = self._linked(*self._numbered(keys, shares, pixels, corners), packing)
         return self._normalised(lattice, shares[:pixels])
 
-    def _located(self, image: Tensor, packing: Packing, points: int) -> tuple[Tensor, Tensor]:
-        """Find the keys (points, corners) int64 around each point, and the point's shares there, float32."""
+    def _located(self, image: Tensor, packing: Packing, points: int, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Find the keys (points, corners) around each point, and the point's shares there, float32."""
         height, width = image.shape[:2]
         dimensions = len(packing.cells) - 1
-        keys = self._empty((points, dimensions + 1), torch.int64)
+        keys = self._empty((points, dimensions + 1), kind)
         shares = self._empty((points, dimensions + 1), torch.float32)
         block_lanes = lanes(dimensions + 1)
         lattice_kernels.locate[(self._launches.programs,)](
@@ -121,19 +122,19 @@ class LatticeBuilder:
         keys, order = keys.flatten().sort(stable=True)
         is_first = torch.ones_like(keys, dtype=torch.int32)
         torch.ne(keys[1:], keys[:-1], out=is_first[1:])
-        vertex = is_first.cumsum(0, dtype=torch.int32) - 1
         entries = len(keys)
+        vertex = torch.cumsum(is_first, 0, dtype=torch.int32, out=self._take("vertex", (entries,), torch.int32)).sub_(1)
         lattice = Lattice(
             corners=corners,
-            vertices=self._empty((1,), torch.int32),
+            vertices=self._take("vertices", (1,), torch.int32),
             vertex=vertex,
-            columns=self._empty((entries,), torch.int32),
-            weights=self._empty((entries,), torch.float32),
-            offsets=self._empty((entries + 1,), torch.int32),
-            neighbours=torch.full((corners, 2, entries), -1, dtype=torch.int32, device=self._device),
-            shares=self._empty((corners, 2, entries), torch.float32),
-            corner=self._empty((entries // corners, corners), torch.int32),
-            slices=self._empty((pixels, corners), torch.float32),
+            columns=self._take("columns", (entries,), torch.int32),
+            weights=self._take("weights", (entries,), torch.float32),
+            offsets=self._take("offsets", (entries + 1,), torch.int32),
+            neighbours=self._take("neighbours", (corners, 2, entries), torch.int32).fill_(-1),
+            shares=self._take("shares", (corners, 2, entries), torch.float32),
+            corner=self._take("corner", (entries // corners, corners), torch.int32),
+            slices=self._take("slices", (pixels, corners), torch.float32),
         )
         vertex_keys = torch.empty_like(keys)
         lattice_kernels.number[(self._launches.programs,)](
@@ -179,7 +180,8 @@ class LatticeBuilder:
     def _masses(self, lattice: Lattice) -> tuple[Tensor, Tensor]:
         """Filter ones down to the vertices: their masses, float32, as they are summed, and blurred on every axis."""
         ones = torch.ones_like(lattice.columns, dtype=torch.float32)
-        splatted = splat(lattice, ones, torch.empty_like(ones), 1, self._launches)
+        pieces = self._empty((pieces_of(lattice), 1), torch.float32)
+        splatted = splat(lattice, ones, pieces, torch.empty_like(ones), 1, self._launches)
         blurred = splatted
         for axis in range(lattice.corners):
             masses, blurred = blurred, torch.empty_like(ones)
@@ -197,6 +199,10 @@ class LatticeBuilder:
         )
         return sums
 
+    def _take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Give room for a part of the lattice."""
+        return self._buffers.take(name, shape, dtype) if self._buffers else self._empty(shape, dtype)
+
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self._device)
 
@@ -204,10 +210,14 @@ class LatticeBuilder:
         return torch.tensor(values, dtype=dtype, device=self._device)
 
 
-def splat(lattice: Lattice, values: Tensor, out: Tensor, width: int, launches: Launches) -> Tensor:
-    """Sum rows of pixels, (pixels, width), into rows of vertices, `out`; gives `out`."""
+def pieces_of(lattice: Lattice) -> int:
+    """Count the pieces for whose sums `splat` needs room."""
+    return len(lattice.columns) // PIECE + 1
+
+
+def splat(lattice: Lattice, values: Tensor, pieces: Tensor, out: Tensor, width: int, launches: Launches) -> Tensor:
+    """Sum rows of pixels, (pixels, width), into rows of vertices, `out`, and give these; `pieces` is room for sums."""
     entries, block_lanes = len(lattice.columns), lanes(width)
-    pieces = torch.empty((entries // PIECE + 1, width), dtype=torch.float32, device=values.device)
     shape = {
         "piece": PIECE, "batch": launches.batch, "width": width, "lanes": block_lanes,
         "rows": launches.rows(launches.batch * block_lanes, entries),
@@ -220,14 +230,32 @@ def splat(lattice: Lattice, values: Tensor, out: Tensor, width: int, launches: L
     return out
 
 
-def filtered(lattice: Lattice, values: Tensor, rooms: tuple[Tensor, Tensor], width: int, launches: Launches) -> Tensor:
-    """Splat and blur rows of pixels, (pixels, width) uint16; gives the one of two rooms that holds the outcome."""
-    rows, other = splat(lattice, values, rooms[0], width, launches), rooms[1]
-    block_lanes = lanes(width)
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Hold the rows of a lattice's vertices, of `width` labels with the padding, while a kernel is applied.
+
+    Attributes:
+        width: elements in a row.
+        rooms: two of (entries, width) uint16.
+        pieces: (pieces_of(lattice), width) float32.
+    """
+
+    width: int
+    rooms: tuple[Tensor, Tensor]
+    pieces: Tensor
+
+    def blurred(self, lattice: Lattice) -> Tensor:
+        """Give that room where the rows are once they are blurred."""
+        return self.rooms[lattice.corners % 2]
+
+
+def blur(lattice: Lattice, values: Tensor, rows: Rows, launches: Launches) -> None:
+    """Splat rows of pixels, (pixels, width) uint16, and blur them along every axis."""
+    splat(lattice, values, rows.pieces, rows.rooms[0], rows.width, launches)
+    block_lanes = lanes(rows.width)
     for axis in range(lattice.corners):
+        before, after = rows.rooms[axis % 2], rows.rooms[(axis + 1) % 2]
         row_kernels.blur[(launches.programs,)](
-            rows, lattice.neighbours, lattice.shares, lattice.vertices, len(lattice.columns), axis, other,
-            width=width, lanes=block_lanes, rows=launches.rows(block_lanes, len(lattice.columns)),
+            before, lattice.neighbours, lattice.shares, lattice.vertices, len(lattice.columns), axis, after,
+            width=rows.width, lanes=block_lanes, rows=launches.rows(block_lanes, len(lattice.columns)),
         )  # fmt: skip
-        rows, other = other, rows
-    return rows

@@ -33,7 +33,7 @@ def locate(
     scales, cells, remainder_key, keys, weights,
     dimensions: tl.constexpr, lanes: tl.constexpr, rows: tl.constexpr,
 ):  # fmt: skip
-    """Find each point's simplex: the keys (points, d + 1) int64 of its corners and its weights there, float32.
+    """Find each point's simplex: the keys (points, d + 1) of its corners and its weights there, float32.
 
     By rounding and sorting (Adams et al., pages 5 and 10), in pydensecrf's arithmetic: without fused multiply-add.
     """
@@ -75,7 +75,7 @@ def locate(
         key = tl.sum(steps * cell_key[None, :, None], axis=1) + lane[None, :] * unit_key
         place = point[:, None] * corners + lane[None, :]
         is_point = (point < points)[:, None] & is_lane[None, :]
-        tl.store(keys + place, key, mask=is_point)
+        tl.store(keys + place, key.to(keys.dtype.element_ty), mask=is_point)
         share = tl.where((point < pixels)[:, None], tl.maximum(share, 0.0), 0.0)  # rounding made some -1e-8
         tl.store(weights + place, share, mask=is_point)
 

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from pipeline.refine.crf.cuda import label_kernels
-from pipeline.refine.crf.cuda.lattice import Kernel, Lattice, LatticeBuilder, filtered
+from pipeline.refine.crf.cuda.buffers import Buffers
+from pipeline.refine.crf.cuda.graphs import Graphs
+from pipeline.refine.crf.cuda.lattice import Kernel, Lattice, LatticeBuilder, Rows, blur, pieces_of
 from pipeline.refine.crf.cuda.launches import Launches, lanes
+from pipeline.refine.crf.cuda.smoothness import Smoothness
 from pipeline.refine.crf.cuda.window import Window
 from pipeline.refine.crf.params import CRFParams
 from pipeline.refine.crf.reference import PROBABILITY_FLOOR
@@ -38,18 +41,19 @@ class MeanField:
     On device "cpu" Triton's interpreter runs the kernels, where TRITON_INTERPRET was 1 before triton was imported.
     """
 
-    def __init__(self, params: CRFParams, device: torch.device) -> None:
-        """Choose the energy and the device."""
+    def __init__(self, params: CRFParams, device: torch.device, beside: "MeanField | None" = None) -> None:
+        """Choose the energy and the device; two beside each other share the lattices that pictures do not alter."""
         self._params, self._device = params, device
         self._launches = Launches.on(device)
+        self._graphs, self._buffers = Graphs(device), Buffers(device)
         symmetric = params.normalization == "symmetric"
-        kernels = (
-            Kernel(weight=params.gaussian_weight, xy=params.gaussian_xy, rgb=None, symmetric=symmetric),
-            Kernel(
-                weight=params.bilateral_weight, xy=params.bilateral_xy, rgb=params.bilateral_rgb, symmetric=symmetric
-            ),
+        smooth = Kernel(weight=params.gaussian_weight, xy=params.gaussian_xy, rgb=None, symmetric=symmetric)
+        alike = Kernel(
+            weight=params.bilateral_weight, xy=params.bilateral_xy, rgb=params.bilateral_rgb, symmetric=symmetric
         )
-        self._builders = [LatticeBuilder(kernel, device) for kernel in kernels if kernel.weight > 0]
+        own = Smoothness(smooth, device) if smooth.weight > 0 and not beside else None
+        self._smoothness: Smoothness | None = beside._smoothness if beside else own
+        self._appearance = LatticeBuilder(alike, device, self._buffers) if alike.weight > 0 else None
 
     def survey(self, window: Window) -> Tensor:
         """Find the largest probability that each label has in the window.
@@ -67,12 +71,13 @@ class MeanField:
         return torch.where(finite, peaks[:, :labels].amax(dim=0), torch.nan)
 
     def build(self, window: Window) -> list[Lattice]:
-        """Build the lattices of the window's kernels.
+        """Build the lattices of the window's kernels; they last until the next are built.
 
         Raises:
             CRFError: a lattice would be too large.
         """
-        return [builder.build(window.image) for builder in self._builders]
+        smooth = [self._smoothness.lattice(window.image)] if self._smoothness else []
+        return smooth + ([self._appearance.build(window.image)] if self._appearance else [])
 
     def iterate(self, window: Window, lattices: Sequence[Lattice], kept: Sequence[int], mask: Tensor) -> Labels:
         """Update the mean field as often as the parameters say, and label the window's core.
@@ -84,15 +89,19 @@ class MeanField:
             mask: uint8 of the core's size, of any row stride, on the device; it is written to.
         """
         field = self._start(window, kept, lattices)
-        messages: list[_Message] = []
+        messages = []
+        if self._params.iterations:
+            self._graphs.run(field.key(), lambda: self._updates(field))
+            messages = field.messages()
+        return self._label(window, kept, field, messages, mask)
+
+    def _updates(self, field: "_Field") -> None:
+        """Filter the first Q, and Q after every update but the last, which goes with the labelling."""
         for iteration in range(self._params.iterations):
             if iteration:
-                self._update(field, messages)
-            messages = [
-                _Message(filtered(lattice, field.q, rooms, field.width, self._launches), lattice)
-                for lattice, rooms in zip(lattices, field.rooms, strict=True)
-            ]
-        return self._label(window, kept, field, messages, mask)
+                self._update(field)
+            for lattice, rows in zip(field.lattices, field.rows, strict=True):
+                blur(lattice, field.q, rows, self._launches)
 
     def _start(self, window: Window, kept: Sequence[int], lattices: Sequence[Lattice]) -> "_Field":
         """Write log p and the first Q of the labels that are kept."""
@@ -102,15 +111,10 @@ class MeanField:
             labels=len(kept),
             pixels=window.pixels,
             width=width,
-            log_p=self._empty((window.pixels, width), torch.float32),
-            q=self._empty((window.pixels, width), torch.uint16),
-            rooms=[
-                (
-                    self._empty((len(lattice.columns), width), torch.uint16),
-                    self._empty((len(lattice.columns), width), torch.uint16),
-                )
-                for lattice in lattices
-            ],
+            log_p=self._buffers.take("log p", (window.pixels, width), torch.float32),
+            q=self._buffers.take("q", (window.pixels, width), torch.uint16),
+            lattices=list(lattices),
+            rows=[self._rows(lattice, width, number) for number, lattice in enumerate(lattices)],
         )
         places = [-1] * labels
         for place, label in enumerate(kept):
@@ -123,7 +127,19 @@ class MeanField:
         )  # fmt: skip
         return field
 
-    def _update(self, field: "_Field", messages: "Sequence[_Message]") -> None:
+    def _rows(self, lattice: Lattice, width: int, number: int) -> Rows:
+        entries = len(lattice.columns)
+        return Rows(
+            width=width,
+            rooms=(
+                self._buffers.take(f"rows {number}", (entries, width), torch.uint16),
+                self._buffers.take(f"other rows {number}", (entries, width), torch.uint16),
+            ),
+            pieces=self._buffers.take(f"pieces {number}", (pieces_of(lattice), width), torch.float32),
+        )
+
+    def _update(self, field: "_Field") -> None:
+        messages = field.messages()
         label_kernels.update[(self._launches.programs,)](
             field.log_p, field.labels, field.pixels, *_passed(messages, field.log_p), field.q,
             **_corners(messages), **self._shape(field),
@@ -174,7 +190,8 @@ class _Field:
         width: of a row.
         log_p: (pixels, width) float32.
         q: (pixels, width) uint16, fractions.
-        rooms: for each lattice two of (entries, width) uint16, for its vertices' rows.
+        lattices: of the kernels.
+        rows: of the lattices' vertices.
     """
 
     labels: int
@@ -182,7 +199,23 @@ class _Field:
     width: int
     log_p: Tensor
     q: Tensor
-    rooms: list[tuple[Tensor, Tensor]]
+    lattices: list[Lattice]
+    rows: list[Rows]
+
+    def messages(self) -> "list[_Message]":
+        """List the filtered rows of Q, where there are some."""
+        return [
+            _Message(rows.blurred(lattice), lattice) for lattice, rows in zip(self.lattices, self.rows, strict=True)
+        ]
+
+    def key(self) -> tuple[int, ...]:
+        """Give all that an update depends on but the values: sizes, and the tensors' addresses."""
+        tensors = [self.log_p, self.q]
+        for lattice, rows in zip(self.lattices, self.rows, strict=True):
+            tensors += [value for value in vars(lattice).values() if isinstance(value, Tensor)]
+            tensors += [*rows.rooms, rows.pieces]
+        sizes = [len(lattice.columns) for lattice in self.lattices]
+        return (self.labels, self.pixels, self.width, *sizes, *(tensor.data_ptr() for tensor in tensors))
 
 
 class _Message(NamedTuple):

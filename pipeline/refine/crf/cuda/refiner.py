@@ -1,6 +1,8 @@
 """The dense CRF on this process' GPU, as a refiner."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +14,15 @@ from torch import Tensor
 from pipeline.errors import CRFError, DeviceLostError
 from pipeline.geometry import Geometry
 from pipeline.logits import Floats, native_floats
-from pipeline.refine.crf.cuda.window import windows
+from pipeline.refine.crf.cuda.window import Window, windows
 from pipeline.refine.crf.params import CRFParams
 from pipeline.refine.refinement import Refinement
 from pipeline.refine.refiner import GpuRefiner
 from pipeline.refine.tiles import PROCESS_MEMORY, check_finite, check_sizes, tile_side
 
-if TYPE_CHECKING:
-    from pipeline.refine.crf.cuda.mean_field import MeanField
+if TYPE_CHECKING:  # they need Triton
+    from pipeline.refine.crf.cuda.lattice import Lattice
+    from pipeline.refine.crf.cuda.mean_field import Labels, MeanField
 
 
 class CudaCRF(GpuRefiner):
@@ -45,7 +48,7 @@ class CudaCRF(GpuRefiner):
         """Refine a batch; see GpuRefiner."""
         try:
             with torch.inference_mode():
-                return [self._refine(image, grid, geometry) for image, grid in zip(images, logits, strict=True)]
+                return self._refine_in_turn(zip(images, logits, strict=True), geometry)
         except torch.AcceleratorError as error:
             raise DeviceLostError(f"the GPU failed while it refined: {error}") from error
         except RuntimeError as error:
@@ -61,28 +64,40 @@ class CudaCRF(GpuRefiner):
         """Estimate the host's memory: a picture, its logits and its mask are all that it holds there."""
         return PROCESS_MEMORY
 
-    def _refine(self, image: NDArray[np.uint8] | Tensor, logits: Floats | Tensor, geometry: Geometry) -> Refinement:
-        check_sizes(image, logits, geometry)
-        field, device = self._field, torch.device(self.device)
-        image, grid = _on_device(image, device), _on_device(logits, device)
-        tile = tile_side(len(grid))
-        mask = torch.empty(image.shape[:2], dtype=torch.uint8, device=device)
-        counts, kept_at_most = [], 0
-        for window in windows(image, grid, geometry, tile, self.params.margin(tile)):
-            peaks, lattices = field.survey(window), field.build(window)
-            kept = self._kept(peaks.tolist(), logits)
-            y, x = window.rows, window.columns
-            counts.append(field.iterate(window, lattices, kept, mask[y.start : y.stop, x.start : x.stop]))
-            kept_at_most = max(kept_at_most, len(kept))
-        pixels = torch.stack([count.pixels for count in counts]).sum(dim=0).cpu().numpy()
-        posterior = torch.stack([count.posterior for count in counts]).sum(dim=0).cpu().numpy()
-        return Refinement(
-            mask=mask.cpu().numpy(),
-            confidence=float(posterior.sum() / mask.numel()),
-            pixels=pixels,
-            class_confidence=(posterior / np.maximum(pixels, 1)).astype(np.float32),
-            kept=kept_at_most,
-        )
+    def _refine_in_turn(
+        self, pictures: "Iterable[tuple[NDArray[np.uint8] | Tensor, Floats | Tensor]]", geometry: Geometry
+    ) -> list[Refinement]:
+        """Refine pictures in turn; the device begins with a window before the host knows what the one before holds."""
+        begun: deque[_Begun] = deque()
+        refined = []
+        for image, logits in pictures:
+            check_sizes(image, logits, geometry)
+            picture = _Picture(image, logits, torch.device(self.device))
+            refined.append(picture)
+            tile = tile_side(len(logits))
+            for window in windows(picture.image, picture.grid, geometry, tile, self.params.margin(tile)):
+                begun.append(self._begin(window, picture))
+                if len(begun) == len(self._fields):
+                    self._end(begun.popleft())
+        while begun:
+            self._end(begun.popleft())
+        return [picture.refinement() for picture in refined]
+
+    def _begin(self, window: Window, picture: "_Picture") -> "_Begun":
+        """Have the device survey a window and build its lattices; the host waits for nothing."""
+        self._fields.rotate()
+        field = self._fields[0]
+        peaks = _Fetched(field.survey(window))
+        return _Begun(window, picture, field, peaks, field.build(window))
+
+    def _end(self, begun: "_Begun") -> None:
+        """Have the device iterate and label a window, of those labels that its survey found."""
+        window, picture = begun.window, begun.picture
+        kept = self._kept(begun.peaks.array().tolist(), picture.logits)
+        y, x = window.rows, window.columns
+        core = picture.mask[y.start : y.stop, x.start : x.stop]
+        picture.counts.append(begun.field.iterate(window, begun.lattices, kept, core))
+        picture.kept = max(picture.kept, len(kept))
 
     def _kept(self, peaks: list[float], logits: Floats | Tensor) -> list[int]:
         """Choose the labels that take part, by their largest probabilities; NaN is of logits that are not finite."""
@@ -92,8 +107,8 @@ class CudaCRF(GpuRefiner):
         return [label for label, peak in enumerate(peaks) if peak >= least]
 
     @cached_property
-    def _field(self) -> "MeanField":
-        """Open the device.
+    def _fields(self) -> "deque[MeanField]":
+        """Open the device: two mean fields, one of which begins while the other ends.
 
         Raises:
             CRFError: there is no GPU, or no Triton.
@@ -107,7 +122,57 @@ class CudaCRF(GpuRefiner):
                 f"the CRF on a GPU needs Triton, which comes with PyTorch's builds for CUDA ({error}); install such a "
                 "build where the job runs, or use --refine.device cpu"
             ) from error
-        return MeanField(self.params, torch.device(self.device))
+        first = MeanField(self.params, torch.device(self.device))
+        return deque([first, MeanField(self.params, torch.device(self.device), beside=first)])
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """Hold a window that the device has surveyed, or is about to."""
+
+    window: Window
+    picture: "_Picture"
+    field: "MeanField"
+    peaks: "_Fetched"
+    lattices: "list[Lattice]"
+
+
+class _Picture:
+    """Hold a picture on the device, and what its windows are labelled as."""
+
+    def __init__(self, image: NDArray[np.uint8] | Tensor, logits: Floats | Tensor, device: torch.device) -> None:
+        self.logits = logits
+        self.image, self.grid = _on_device(image, device), _on_device(logits, device)
+        self.mask = torch.empty(image.shape[:2], dtype=torch.uint8, device=device)
+        self.counts: list[Labels] = []
+        self.kept = 0
+
+    def refinement(self) -> Refinement:
+        """Bring the mask to the host once all windows are labelled."""
+        pixels = torch.stack([count.pixels for count in self.counts]).sum(dim=0).cpu().numpy()
+        posterior = torch.stack([count.posterior for count in self.counts]).sum(dim=0).cpu().numpy()
+        return Refinement(
+            mask=self.mask.cpu().numpy(),
+            confidence=float(posterior.sum() / self.mask.numel()),
+            pixels=pixels,
+            class_confidence=(posterior / np.maximum(pixels, 1)).astype(np.float32),
+            kept=self.kept,
+        )
+
+
+class _Fetched:
+    """Fetch a tensor from the device to the host behind what was launched so far, and wait for that alone."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        on_gpu = tensor.device.type == "cuda"
+        self._copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=on_gpu).copy_(tensor, non_blocking=True)
+        self._done = torch.cuda.current_stream(tensor.device).record_event() if on_gpu else None
+
+    def array(self) -> NDArray[Any]:
+        """Wait for the copy."""
+        if self._done:
+            self._done.synchronize()
+        return self._copy.numpy()
 
 
 def _on_device(array: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
