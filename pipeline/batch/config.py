@@ -26,6 +26,7 @@ class RunConfig(StorageConfig, ColumnFlags):
         output: folder or prefix for masks/, errors/ and _runs/; a run continues what is there.
         model: a built-in name, a name of the zoo, or the path or URI of a weights file; without it the job says what
             there is.
+        classes: names by class id, in place of those of the weights.
         input_format: the one format that is read; auto reads all but lists, told apart by their names.
         carry: of a list: a column, or several as [a,b], that go into masks/ as they are there.
         only_keys: file of keys (Parquet, CSV or text): do these images of the input, also those that are done.
@@ -44,6 +45,7 @@ class RunConfig(StorageConfig, ColumnFlags):
     input: Uri
     output: Uri
     model: Uri | None = None
+    classes: tuple[str, ...] | None = None
     input_format: InputFormat = "auto"
     carry: tuple[str, ...] | str = ()
     only_keys: Uri | None = None

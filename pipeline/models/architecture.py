@@ -121,6 +121,10 @@ ARCHITECTURES = {
     "deeplabv3-resnet50": Architecture(
         backbone="resnet50", head="deeplabv3", rates=DEEPLABV3_RATES, options=TORCHVISION_RESNET
     ),
+    "deeplabv3-mobilenet-v3-large": Architecture(
+        backbone="mobilenet_v3_large", head="deeplabv3_16", rates=DEEPLABV3_RATES
+    ),
+    "lraspp-mobilenet-v3-large": Architecture(backbone="mobilenet_v3_large", head="lraspp", rates=()),
     "deeplabv3-resnet101": Architecture(
         backbone="resnet101", head="deeplabv3", rates=DEEPLABV3_RATES, options=TORCHVISION_RESNET
     ),

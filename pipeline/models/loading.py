@@ -5,14 +5,15 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from pipeline import storage
-from pipeline.errors import WeightsError
+from pipeline.errors import ConfigError, WeightsError
 from pipeline.masks import pascal_palette
 from pipeline.models import zoo
 from pipeline.models.adapters import adapter_for
 from pipeline.models.architecture import ARCHITECTURES, Architecture, full_name
-from pipeline.models.card import ModelCard
+from pipeline.models.card import Card, ModelCard
 from pipeline.models.checkpoints import native
 from pipeline.models.checkpoints.reading import read
 from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, fill, with_background
@@ -23,38 +24,51 @@ BUILT_IN = Path(__file__).parent / "weights"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 log = logging.getLogger(__name__)
+AnyCard = TypeVar("AnyCard", bound=Card)
 
 
-def load(name_or_uri: str) -> Network:
+def load(name_or_uri: str, classes: Sequence[str] | None = None) -> Network:
     """Load a model that can segment, in evaluation mode, on the CPU.
 
     Args:
         name_or_uri: a built-in name, a name of the zoo, the path or URI of a weights file of any known layout, or what
             an adapter of another framework reads.
+        classes: names by class index, in place of those of the weights.
 
     Raises:
+        ConfigError: `classes` are more or fewer than the weights have.
         WeightsError: an unknown name, a file that cannot be read or is of no known layout, or a backbone alone.
     """
     if adapter := adapter_for(name_or_uri):
-        return adapter.open(name_or_uri)
+        network = adapter.open(name_or_uri)
+        network.card = _with_names(network.card, classes)
+        return network
     weights = _read(name_or_uri)
     if isinstance(weights, BackboneWeights):
         raise WeightsError(
             f"{storage.redact(name_or_uri)} holds a {weights.backbone} backbone without a head, which cannot segment; "
             "train one on it with pipeline.models.build(..., backbone_weights=...)"
         )
-    if not weights.names_classes:
-        classes = weights.card.classes
+    if classes is None and not weights.names_classes:
         log.warning(
-            "%s does not name its classes: by their number, %d, they are called %s, %s, ...; README.md says under "
-            "'Models and your own weights' how to give them other names",
+            "%s does not name its classes: by their number, %d, they are called %s, %s, ...; give them other "
+            "names with --classes",
             storage.redact(name_or_uri),
-            len(classes),
-            *classes[:2],
+            len(weights.card.classes),
+            *weights.card.classes[:2],
         )
-    model = SegmentationModel(weights.card)
+    model = SegmentationModel(_with_names(weights.card, classes))
     fill(model, with_background(weights.state, model, model.head.classifiers()), name_or_uri)
     return model.eval()
+
+
+def _with_names(card: AnyCard, classes: Sequence[str] | None) -> AnyCard:
+    """Put other class names onto a card. Raises ConfigError where they are more or fewer than it has."""
+    if classes is None:
+        return card
+    if len(classes) != len(card.classes):
+        raise ConfigError(f"{len(classes)} classes are named, and {card.name} has {len(card.classes)}")
+    return dataclasses.replace(card, classes=tuple(classes))
 
 
 def build(

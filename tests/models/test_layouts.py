@@ -1,5 +1,6 @@
 """Every published layout of weights: the logits equal those of a reference network on the same weights."""
 
+import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,9 +32,11 @@ from tests.helpers.reference_networks import (
     vgg_largefov,
 )
 from tests.helpers.same_logits import assert_same_logits
+from tests.helpers.torchvision_samples import drawn
 
 State = dict[str, Tensor]
 RELATIVE = 1e-4
+SAMPLES = Path(__file__).parents[1] / "samples" / "torchvision"
 
 VOC = "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person"
 VOC += " pottedplant sheep sofa train tvmonitor"
@@ -297,3 +300,29 @@ def test_coco_initialisation(form: str, tmp_path: Path) -> None:
     x = pictures((33, 41))
     with torch.inference_mode():
         assert_same_logits(model(x), kazuto_logits(weights, x, BLOCKS["resnet50"]), RELATIVE)
+
+
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"])
+def test_torchvision_on_mobilenet_v3(name: str, tmp_path: Path) -> None:
+    """Torchvision's networks of two classes gave these logits, before they resize to the input."""
+    sample = json.loads((SAMPLES / f"{name}.json").read_bytes())
+    state = {f"module.{key}": value for key, value in drawn(sample["shapes"]).items()}
+    torch.save({"model": state, "epoch": 3}, tmp_path / "fine_tuned.pth")
+    model = models.load(f"{tmp_path}/fine_tuned.pth")
+    assert model.classes == ("class_0", "class_1")
+    x = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits = torch.tensor(sample["logits"]).reshape(sample["size"])
+        assert_same_logits(model(x), logits, RELATIVE)
+
+
+def test_weights_in_half_precision_are_those_that_they_round_to(tmp_path: Path) -> None:
+    sample = json.loads((SAMPLES / "lraspp_mobilenet_v3_large.json").read_bytes())
+    halves = {key: value.half() for key, value in drawn(sample["shapes"]).items()}
+    x = pictures((33, 49))
+    results = []
+    for state in (halves, {key: value.float() for key, value in halves.items()}):
+        torch.save({"model_ema": state | {"n_averaged": torch.tensor(5)}}, tmp_path / "fine_tuned.pth")
+        with torch.inference_mode():
+            results.append(models.load(f"{tmp_path}/fine_tuned.pth")(x))
+    assert torch.equal(*results)

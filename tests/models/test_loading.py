@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline import models
-from pipeline.errors import WeightsError
+from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import Architecture
 from pipeline.models.backbones.resnet import TORCHVISION_RESNET
 from pipeline.models.loading import BUILT_IN, built_in_names
@@ -152,6 +152,15 @@ def test_the_shipped_model() -> None:
         model = models.load(name)
         assert model.card.name == name
         np.testing.assert_allclose(model.probabilities(np.zeros((9, 17, 3), np.uint8)).sum(0), 1, rtol=1e-5)
+
+
+def test_classes_are_given_names() -> None:
+    names = [f"name {index}" for index in range(11)]
+    model = models.load("street", names)
+    assert model.classes == tuple(names)
+    assert model.digest != models.load("street").digest
+    with pytest.raises(ConfigError, match="2 classes are named, and street has 11"):
+        models.load("street", ["a", "b"])
 
 
 def test_unknown_name_lists_the_known() -> None:

@@ -53,7 +53,7 @@ def matches_deeplabv3(state: State) -> bool:
 def convert_deeplabv3(state: State) -> Checkpoint:
     """Return the model; the auxiliary classifier, which only training uses, is left out. Raises WeightsError."""
     backbone = _resnet_names(below(state, "backbone."))
-    head = {_head_name(key): value for key, value in below(state, "classifier.").items()}
+    head = {head_name(key): value for key, value in below(state, "classifier.").items()}
     if "classifier.weight" not in head:
         raise WeightsError("torchvision's DeepLabV3 without its last layer: classifier.4.weight is missing")
     architecture = Architecture(
@@ -114,7 +114,8 @@ def _resnet_name(key: str) -> str:
     return f"layer{int(layer[1]) + 1}.{layer[2]}.{_UNITS.get(unit, unit)}.{kind}"
 
 
-def _head_name(key: str) -> str:
+def head_name(key: str) -> str:
+    """Rename a key of the head, without its prefix `classifier.`."""
     unit, _, kind = key.rpartition(".")
     return f"{_HEAD.get(unit, unit)}.{kind}"
 

@@ -2,9 +2,10 @@
 
 from pipeline.models.heads.aspp import ASPP
 from pipeline.models.heads.decoder import Decoder
-from pipeline.models.heads.deeplabv3 import DeepLabV3Head
+from pipeline.models.heads.deeplabv3 import DeepLabV3Head, DeepLabV3HeadAt16
 from pipeline.models.heads.head import Head
 from pipeline.models.heads.largefov import LargeFOV
+from pipeline.models.heads.lraspp import LRASPP
 from pipeline.models.heads.pointwise import Pointwise
 
 HEADS: dict[str, type[Head]] = {
@@ -12,6 +13,8 @@ HEADS: dict[str, type[Head]] = {
     "largefov": LargeFOV,
     "pointwise": Pointwise,
     "deeplabv3": DeepLabV3Head,
+    "deeplabv3_16": DeepLabV3HeadAt16,
+    "lraspp": LRASPP,
     "decoder": Decoder,
 }
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.backbones import FeatureInfo
+from pipeline.models.backbones import FeatureInfo, FeatureRequest
 from pipeline.models.heads.head import Head, init_head
 from pipeline.models.layers import ConvBatchNorm
 
@@ -55,3 +55,10 @@ class DeepLabV3Head(Head):
     def classifiers(self) -> list[nn.Module]:
         """Return the last convolution."""
         return [self.classifier]
+
+
+class DeepLabV3HeadAt16(DeepLabV3Head):
+    """Take the features of stride 16, and give the logits there."""
+
+    request: ClassVar = FeatureRequest(strides=(16,))
+    output_stride: ClassVar = 16
