@@ -98,6 +98,7 @@ LARGE_RATES = (6, 12, 18, 24)
 SMALL_RATES = (2, 4, 8, 12)
 LARGE_FIELD_OF_VIEW = (12,)
 DEEPLABV3_RATES = (12, 24, 36)
+DEEPLABV3PLUS_RATES = (6, 12, 18)  # at stride 16
 DECODER_RATES = (1, 3, 6, 9)  # at stride 16: the reach of 2, 6, 12 and 18 at stride 8
 
 ARCHITECTURES = {
@@ -123,6 +124,21 @@ ARCHITECTURES = {
     ),
     "deeplabv3-mobilenet-v3-large": Architecture(
         backbone="mobilenet_v3_large", head="deeplabv3_16", rates=DEEPLABV3_RATES
+    ),
+    "deeplabv3plus-mobilenet-v3-large": Architecture(
+        backbone="mobilenet_v3_large", head="deeplabv3plus", rates=DEEPLABV3PLUS_RATES
+    ),
+    "deeplabv3plus-resnet50": Architecture(
+        backbone="resnet50", head="deeplabv3plus", rates=DEEPLABV3PLUS_RATES, options=TORCHVISION_RESNET
+    ),
+    "deeplabv3plus-resnet101": Architecture(
+        backbone="resnet101", head="deeplabv3plus", rates=DEEPLABV3PLUS_RATES, options=TORCHVISION_RESNET
+    ),
+    "deeplabv3plus-resnet50-8": Architecture(
+        backbone="resnet50", head="deeplabv3plus_8", rates=DEEPLABV3_RATES, options=TORCHVISION_RESNET
+    ),
+    "deeplabv3plus-resnet101-8": Architecture(
+        backbone="resnet101", head="deeplabv3plus_8", rates=DEEPLABV3_RATES, options=TORCHVISION_RESNET
     ),
     "lraspp-mobilenet-v3-large": Architecture(backbone="mobilenet_v3_large", head="lraspp", rates=()),
     "deeplabv3-resnet101": Architecture(

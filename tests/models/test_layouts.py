@@ -302,9 +302,11 @@ def test_coco_initialisation(form: str, tmp_path: Path) -> None:
         assert_same_logits(model(x), kazuto_logits(weights, x, BLOCKS["resnet50"]), RELATIVE)
 
 
-@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"])
-def test_torchvision_on_mobilenet_v3(name: str, tmp_path: Path) -> None:
-    """Torchvision's networks of two classes gave these logits, before they resize to the input."""
+@pytest.mark.parametrize(
+    "name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "vainf_deeplabv3plus_resnet50"]
+)
+def test_logits_that_other_projects_gave(name: str, tmp_path: Path) -> None:
+    """Networks of two classes of torchvision, and of VainF, gave these logits, before they resize to the input."""
     sample = json.loads((SAMPLES / f"{name}.json").read_bytes())
     state = {f"module.{key}": value for key, value in drawn(sample["shapes"]).items()}
     torch.save({"model": state, "epoch": 3}, tmp_path / "fine_tuned.pth")

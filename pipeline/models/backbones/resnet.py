@@ -1,7 +1,8 @@
-"""Build ResNet-50 and ResNet-101 as atrous backbones at output stride 8.
+"""Build ResNet-50 and ResNet-101 as atrous backbones at output stride 8 or 16.
 
-Layers are numbered as in the authors' nets: layer2 to layer5 are res2 to res5. The strides of layer4 and layer5 are
-removed and their 3x3 convolutions dilated by 2 and 4. What weights of equal shape disagree on is in `ResNetStyle`.
+Layers are numbered as in the authors' nets: layer2 to layer5 are res2 to res5. At stride 8 the strides of layer4 and
+layer5 are removed and their 3x3 convolutions dilated by 2 and 4; at stride 16 those of layer5 alone, by 2. What weights
+of equal shape disagree on is in `ResNetStyle`.
 """
 
 from collections.abc import Iterable
@@ -64,10 +65,10 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(Backbone):
-    """Map (N, 3, H, W) -> (N, 2048, h, w) at output stride 8. A subclass says how many blocks each layer has."""
+    """Map (N, 3, H, W) -> (N, 2048, h, w) at output stride 8 or 16. A subclass says how many blocks each layer has."""
 
     blocks: ClassVar[tuple[int, int, int, int]]
-    levels: ClassVar = {8: {2: 64, 4: 256, 8: 2048}}
+    levels: ClassVar = {8: {2: 64, 4: 256, 8: 2048}, 16: {2: 64, 4: 256, 8: 512, 16: 2048}}
     options_type: ClassVar = ResNetStyle
     released_crf: ClassVar = {
         "gaussian_weight": 3,
@@ -81,16 +82,21 @@ class ResNet(Backbone):
         super().__init__(request, options)
         self.stem = ConvBatchNorm(3, 64, 7, stride=2, activation=nn.ReLU(inplace=True))
         self.pool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=options.ceil_pool)
-        first4, first5 = (2, 4) if options.dilate_first_block else (1, 2)
+        to_16 = request.strides[-1] == 16
+        stride4, rate4, rate5 = (2, 1, 2) if to_16 else (1, 2, 4)
+        first4, first5 = (rate4, rate5) if options.dilate_first_block else (1, rate4)
         blocks = self.blocks
         self.layer2 = _layer(blocks[0], 64, 256, stride=1, dilation=1, first_dilation=1, style=options)
         self.layer3 = _layer(blocks[1], 256, 512, stride=2, dilation=1, first_dilation=1, style=options)
-        self.layer4 = _layer(blocks[2], 512, 1024, stride=1, dilation=2, first_dilation=first4, style=options)
-        self.layer5 = _layer(blocks[3], 1024, 2048, stride=1, dilation=4, first_dilation=first5, style=options)
+        self.layer4 = _layer(blocks[2], 512, 1024, stride=stride4, dilation=rate4, first_dilation=first4, style=options)
+        self.layer5 = _layer(blocks[3], 1024, 2048, stride=1, dilation=rate5, first_dilation=first5, style=options)
 
     def stages(self) -> Iterable[tuple[int, Iterable[nn.Module]]]:
-        """Return conv1 at stride 2, res2 at stride 4, and res3 to res5 at stride 8."""
-        return (2, [self.stem]), (4, [self.pool, self.layer2]), (8, [self.layer3, self.layer4, self.layer5])
+        """Return conv1 at stride 2, res2 at stride 4, res3 at stride 8, and res4 and res5 there or at stride 16."""
+        finer = (2, [self.stem]), (4, [self.pool, self.layer2])
+        if self.strides[-1] == 16:
+            return *finer, (8, [self.layer3]), (16, [self.layer4, self.layer5])
+        return *finer, (8, [self.layer3, self.layer4, self.layer5])
 
 
 class ResNet50(ResNet):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import ConfigError, StorageError, WeightsError
-from pipeline.models.checkpoints import caffe, efficientnet_lite, kazuto, native, torchvision, torchvision_mobile
+from pipeline.models.checkpoints import caffe, efficientnet_lite, kazuto, native, torchvision, torchvision_mobile, vainf
 from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, State, named
 
 _ZIP = b"PK\x03\x04"
@@ -36,6 +36,7 @@ _STRANGER = re.compile(r"GLOBAL (\S+) was not an allowed global")
 _LAYOUTS: tuple[tuple[Callable[[State], bool], Callable[[State], Checkpoint | BackboneWeights]], ...] = (
     (kazuto.matches, kazuto.convert),
     (torchvision.matches_deeplabv3, torchvision.convert_deeplabv3),
+    (vainf.matches, vainf.convert),
     (torchvision_mobile.matches, torchvision_mobile.convert),
     (torchvision.matches_resnet, torchvision.convert_resnet),
     (torchvision.matches_vgg16, torchvision.convert_vgg16),
@@ -47,6 +48,7 @@ _EXPECTED = (
     "kazuto1011 (base.layer1.conv1.conv.weight)",
     "torchvision's DeepLabV3 on ResNet-50 or 101 (backbone.conv1.weight, classifier.0.convs.0.0.weight)",
     "torchvision's DeepLabV3 or LR-ASPP on MobileNetV3-Large (backbone.16.0.weight, classifier....)",
+    "VainF's DeepLab v3+ on ResNet-50 or 101 (backbone.conv1.weight, classifier.project.0.weight)",
     "a backbone of torchvision (conv1.weight, layer1.0.conv1.weight; features.0.weight)",
     "EfficientNet-Lite0 (_conv_stem.weight)",
 )

@@ -52,7 +52,7 @@ def matches_deeplabv3(state: State) -> bool:
 
 def convert_deeplabv3(state: State) -> Checkpoint:
     """Return the model; the auxiliary classifier, which only training uses, is left out. Raises WeightsError."""
-    backbone = _resnet_names(below(state, "backbone."))
+    backbone = resnet_names(below(state, "backbone."))
     head = {head_name(key): value for key, value in below(state, "classifier.").items()}
     if "classifier.weight" not in head:
         raise WeightsError("torchvision's DeepLabV3 without its last layer: classifier.4.weight is missing")
@@ -76,7 +76,7 @@ def matches_resnet(state: State) -> bool:
 
 def convert_resnet(state: State) -> BackboneWeights:
     """Rename the backbone's weights; the ImageNet classifier `fc` is left out. Raises WeightsError."""
-    backbone = _resnet_names({key: value for key, value in state.items() if not key.startswith("fc.")})
+    backbone = resnet_names({key: value for key, value in state.items() if not key.startswith("fc.")})
     return BackboneWeights(
         backbone=resnet_name(backbone),
         options=TORCHVISION_RESNET,
@@ -100,7 +100,8 @@ def convert_vgg16(state: State) -> BackboneWeights:
     return BackboneWeights(backbone="vgg16", options=None, preprocessing=IMAGENET_PREPROCESSING, state=backbone)
 
 
-def _resnet_names(state: State) -> dict[str, Tensor]:
+def resnet_names(state: State) -> dict[str, Tensor]:
+    """Rename the weights of a ResNet."""
     return {_resnet_name(key): value for key, value in state.items()}
 
 

@@ -3,6 +3,7 @@
 from pipeline.models.heads.aspp import ASPP
 from pipeline.models.heads.decoder import Decoder
 from pipeline.models.heads.deeplabv3 import DeepLabV3Head, DeepLabV3HeadAt16
+from pipeline.models.heads.deeplabv3plus import DeepLabV3PlusHead, DeepLabV3PlusHeadFrom8
 from pipeline.models.heads.head import Head
 from pipeline.models.heads.largefov import LargeFOV
 from pipeline.models.heads.lraspp import LRASPP
@@ -14,6 +15,8 @@ HEADS: dict[str, type[Head]] = {
     "pointwise": Pointwise,
     "deeplabv3": DeepLabV3Head,
     "deeplabv3_16": DeepLabV3HeadAt16,
+    "deeplabv3plus": DeepLabV3PlusHead,
+    "deeplabv3plus_8": DeepLabV3PlusHeadFrom8,
     "lraspp": LRASPP,
     "decoder": Decoder,
 }
