@@ -11,7 +11,6 @@ import ray.cloudpickle
 from numpy.typing import NDArray
 
 from pipeline import masks
-from pipeline.batch.isolation import Isolation
 from pipeline.batch.refine_stage import RefineStage
 from pipeline.batch.rows import FINISHED, LOGITS
 from pipeline.batch.segment_stage import SegmentStage
@@ -27,9 +26,10 @@ class SleepingSegmentStage(SegmentStage):
     seconds: ClassVar[float]
     shape: ClassVar[tuple[int, int, int]]
 
-    def __init__(self, _load_predictor: Any, max_pixels: int, tracker: Tracker, _load_next: Any = None) -> None:
+    def __init__(self, _load_predictor: Any, max_pixels: int, tracker: Tracker, _refinement: Any = None) -> None:
         """Take what the SegmentStage takes, and load nothing."""
-        self._max_pixels, self._isolation, self._next = max_pixels, Isolation("segment", tracker), None
+        nothing: Any = None
+        super().__init__(lambda: nothing, max_pixels, tracker)
 
     def _segment(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for unit in units:
