@@ -68,6 +68,7 @@ class CudaCRF(GpuRefiner):
         self, pictures: "Iterable[tuple[NDArray[np.uint8] | Tensor, Floats | Tensor]]", geometry: Geometry
     ) -> list[Refinement]:
         """Refine pictures in turn; the device begins with a window before the host knows what the one before holds."""
+        at_once = len(self._fields)  # opens the device
         begun: deque[_Begun] = deque()
         refined = []
         for image, logits in pictures:
@@ -77,7 +78,7 @@ class CudaCRF(GpuRefiner):
             tile = tile_side(len(logits))
             for window in windows(picture.image, picture.grid, geometry, tile, self.params.margin(tile)):
                 begun.append(self._begin(window, picture))
-                if len(begun) == len(self._fields):
+                if len(begun) == at_once:
                     self._end(begun.popleft())
         while begun:
             self._end(begun.popleft())
