@@ -24,6 +24,14 @@ def json_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def config_has(place: str, key: str) -> bool:
+    """Tell whether a place is a folder of this machine whose config.json has a key; False for whatever is none."""
+    try:
+        return "://" not in place and f'"{key}"'.encode() in (Path(place) / "config.json").read_bytes()
+    except (OSError, ValueError):
+        return False
+
+
 def beside(folder: Path, name: object) -> Path:
     """Return the path of a file that another file of the folder names. Raises WeightsError where it leads outside."""
     if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):

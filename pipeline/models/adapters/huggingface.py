@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry import Geometry, Resize, half_pixels
 from pipeline.masks import pascal_palette
 from pipeline.models.adapters.adapter import Adapter
-from pipeline.models.adapters.files import beside, digest_of, json_object, named_once
+from pipeline.models.adapters.files import beside, config_has, digest_of, json_object, named_once
 from pipeline.models.card import Card
 from pipeline.models.network import Network
 from pipeline.models.preprocessing import Preprocessing
@@ -124,10 +124,7 @@ class MaskQueriesNetwork(HuggingFaceNetwork):
 
 def recognises(place: str) -> bool:
     """Tell whether it is a name on the hub, or a folder with the config of a network of transformers."""
-    if place.startswith(PREFIX):
-        return True
-    config = Path(place) / CONFIG
-    return "://" not in place and config.is_file() and b'"model_type"' in config.read_bytes()
+    return place.startswith(PREFIX) or config_has(place, "model_type")
 
 
 def load(place: str) -> Network:

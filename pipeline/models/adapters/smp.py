@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline import storage
-from pipeline.errors import ConfigError, WeightsError
+from pipeline.errors import ConfigError, StorageError, WeightsError
 from pipeline.geometry import Geometry, half_pixels
 from pipeline.masks import pascal_palette
 from pipeline.models.adapters.adapter import Adapter
-from pipeline.models.adapters.files import digest_of, json_object
+from pipeline.models.adapters.files import config_has, digest_of, json_object
 from pipeline.models.card import Card
 from pipeline.models.checkpoints.reading import read_state
 from pipeline.models.checkpoints.state import State, fill
@@ -113,10 +113,11 @@ class SmpNetwork(Network):
 def recognises(place: str) -> bool:
     """Tell whether it is a folder that smp has written, or a state dict with a card that names an encoder."""
     if place.endswith(SUFFIXES):
-        card = place.rpartition(".")[0] + ".json"
-        return storage.exists(card) and b'"encoder_name"' in storage.read_bytes(card)
-    config = Path(place) / CONFIG
-    return "://" not in place and config.is_file() and b'"encoder_name"' in config.read_bytes()
+        try:
+            return b'"encoder_name"' in storage.read_bytes(place.rpartition(".")[0] + ".json")
+        except (OSError, StorageError):
+            return False
+    return config_has(place, "encoder_name")
 
 
 def load(place: str) -> Network:
