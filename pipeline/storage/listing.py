@@ -90,7 +90,7 @@ def _matching(uri: str, root: str, pattern: str, on_skip: OnSkip | None, keeps: 
     with explained(uri, "list"):
         for file, size, version in walk(fs, path, pattern, is_hidden, skip):
             key = file[len(path) :].removeprefix("/") or base_name(file)
-            if matches(key):
+            if not pattern or matches(key):
                 yield Entry(uri=below(root, path, file), key=key, size=size, version=version)
 
 
@@ -149,7 +149,11 @@ def _unhidden(
     """Leave out the files with a hidden name on their way below `path`; the files of a folder follow each other."""
     last = ""
     for file in files:
-        parts = file[0][len(path) :].split("/")
+        rest = file[0][len(path) :]
+        if "/_" not in rest and "/." not in rest and not rest.startswith(_HIDDEN):  # nearly all, and this is quick
+            yield file
+            continue
+        parts = rest.split("/")
         n = next((n for n, part in enumerate(parts) if is_hidden(part, n == len(parts) - 1)), None)
         if n is None:
             yield file
