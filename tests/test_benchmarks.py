@@ -12,6 +12,7 @@ from benchmarks.scale_simulation import Costs, simulate
 from benchmarks.voc_network import VocNetwork
 from pipeline import storage
 from pipeline.errors import ConfigError
+from tests.helpers.labelled import put_camvid
 from tests.helpers.pictures import jpeg, photo
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,10 @@ def table(name: str, *flags: str) -> list[tuple[str, list[float]]]:
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-    return [(row[0], [float(cell) for cell in row[1:] if cell[:1] in "-0123456789" and cell]) for row in cells]
+    return [
+        (row[0], [float(cell) for cell in row[1:] if cell[:1] in "+-0123456789" and " " not in cell and cell])
+        for row in cells
+    ]
 
 
 @pytest.mark.long
@@ -117,3 +121,13 @@ def test_a_simulated_cluster_is_as_fast_as_its_gpus_or_its_driver(driver_seconds
     simulated = simulate(10, Costs(segment_seconds=0.01, refine_seconds=0.3, driver_seconds=driver_seconds))
     assert 0.85 * bound < simulated.images_per_second < 1.02 * bound
     assert simulated.driver_busy == pytest.approx(simulated.images_per_second * driver_seconds)
+
+
+@pytest.mark.long
+def test_selection(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        put_camvid(f"{tmp_path}", split, 12)
+    rows = dict(table("selection", "--data", f"{tmp_path}", "--first", "2", "--repeat", "2"))
+    assert list(rows) == ["uncertainty", "rare-class", "diversity", "random"]
+    assert all(0 <= scores[0] <= 100 for scores in rows.values())
+    assert rows["random"][2:4] == [0, 0]
