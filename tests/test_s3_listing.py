@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain, islice
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -133,3 +134,32 @@ def test_a_real_server_gives_the_same_by_many_pagers_and_by_its_client(bucket: s
     assert pages._has_worked
     pages._direct = False
     assert list(chain.from_iterable(list_objects(pages, "in/d"))) == [a for a in answers if a[0].startswith("in/d")]
+
+
+class DirectoryBucket:
+    """A directory bucket: no order, prefixes that are folders alone, and nothing but tokens to go on by."""
+
+    names = ("in/b.jpg", "in/a.jpg", "in/sub/c.jpg", "in/az.jpg", "other/a.jpg")
+
+    def call_s3(self, method: str, **wanted: str) -> dict[str, Any]:
+        assert method == "list_objects_v2"
+        assert "StartAfter" not in wanted
+        assert wanted["Prefix"] == "" or wanted["Prefix"].endswith("/")
+        names = [name for name in self.names if name.startswith(wanted["Prefix"])]
+        place = int(wanted.get("ContinuationToken", 0))
+        more = place + 2 < len(names)
+        contents = [{"Key": name, "Size": 1, "ETag": '"x"'} for name in names[place : place + 2]]
+        return {"Contents": contents, "IsTruncated": more} | ({"NextContinuationToken": str(place + 2)} if more else {})
+
+
+@pytest.mark.parametrize(
+    ("prefix", "names"),
+    [
+        ("", DirectoryBucket.names),
+        ("in/", ("in/b.jpg", "in/a.jpg", "in/sub/c.jpg", "in/az.jpg")),
+        ("in/a", ("in/a.jpg", "in/az.jpg")),
+    ],
+)
+def test_a_directory_bucket_is_listed_page_by_page(prefix: str, names: tuple[str, ...]) -> None:
+    pages = Pages(DirectoryBucket(), "photos--use1-az4--x-s3", at_once=1)
+    assert tuple(listed.key for page in pages.in_turn(prefix) for listed in page) == names

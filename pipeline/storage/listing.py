@@ -26,6 +26,8 @@ _VERSION_FIELDS = (
 """What filesystems call a digest, a generation or a time of an object, in the order in which they are believed."""
 
 _HIDDEN = ("_", ".")
+_DIRECTORY_BUCKET = "--x-s3"
+"""How the names of S3's directory buckets end, which list no names behind a given one (Amazon S3 user guide)."""
 
 Keeps = Callable[[str], bool]
 
@@ -191,7 +193,9 @@ def _walk_s3(fs: fsspec.AbstractFileSystem, path: str, start: str) -> Iterator[t
     """Yield the keys below `path`, or `path` itself. s3fs's own find() would build the whole listing in memory."""
     bucket, _, key = path.partition("/")
     pages = Pages(fs, bucket, PAGERS)
-    listed: Iterator[Listed] = chain.from_iterable(list_objects(pages, (f"{key}/" if key else "") + start))
+    prefix = (f"{key}/" if key else "") + start
+    by_pages = pages.in_turn(prefix) if bucket.endswith(_DIRECTORY_BUCKET) else list_objects(pages, prefix)
+    listed: Iterator[Listed] = chain.from_iterable(by_pages)
     first = next(listed, None)
     if first is None and key:
         listed = iter([item for item in pages(key, "").objects[:1] if item.key == key])
