@@ -16,10 +16,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="List the networks that --model takes by name.")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     flags = parser.parse_args(argv)
-    for one in catalogue():
-        print(json.dumps(asdict(one)) if flags.json else _described(one), flush=True)
+    lines = [json.dumps(asdict(one)) if flags.json else _described(one) for one in catalogue()]
     if not flags.json:
-        print("\n".join(adapters()), flush=True)
+        lines += adapters()
+    print("\n".join(lines))  # at once: a reader of the first lines alone, such as head, breaks nothing
     return 0
 
 
