@@ -1,15 +1,16 @@
 """The one command line: flags and YAML from a config dataclass, and how every job begins and ends."""
 
 import argparse
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar, get_args
+from typing import Any, TextIO, TypeVar, get_args
 
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import register_type
@@ -151,14 +152,21 @@ def _entered(
     connected: Callable[[], AbstractContextManager[object]],
 ) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
-    said = partial(_said, name, interrupted)
+    stdout = sys.stdout
+    said = partial(_said, name, interrupted, stdout)
     with said(PipelineError) as preparing:
         ready = prepare()
     if preparing.code:
         return preparing.code
     # what came of the work is said before Ray ends: a thread that still asks Ray for something then ends the process
-    with said(ConfigError) as connecting, connected(), said(ConfigError) as working:
-        print(work(ready), flush=True)
+    with (
+        redirect_stdout(io.StringIO()),
+        said(ConfigError) as connecting,
+        connected(),
+        redirect_stdout(sys.stderr),  # Ray prints what goes wrong in its cluster; once the work is done, none needs it
+        said(ConfigError) as working,
+    ):
+        print(work(ready), file=stdout, flush=True)
     return connecting.code or working.code
 
 
@@ -170,7 +178,7 @@ class _Ending:
 
 
 @contextmanager
-def _said(name: str, interrupted: str, unusable: type[PipelineError]) -> Iterator[_Ending]:
+def _said(name: str, interrupted: str, stdout: TextIO, unusable: type[PipelineError]) -> Iterator[_Ending]:
     """Say in a line of stderr what the block raises, and note its exit code: 2 for what is `unusable`."""
     ending = _Ending()
     try:
@@ -178,7 +186,7 @@ def _said(name: str, interrupted: str, unusable: type[PipelineError]) -> Iterato
     except KeyboardInterrupt:
         ending.code = _fail(name, interrupted, code=1)
     except (BudgetError, DriftError) as error:
-        print(error.summary, flush=True)
+        print(error.summary, file=stdout, flush=True)
         ending.code = _fail(name, error, code=3 if isinstance(error, BudgetError) else 4)
     except PipelineError as error:
         ending.code = _fail(name, error, code=2 if isinstance(error, unusable) else 1)

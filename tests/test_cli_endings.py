@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import pytest
+import ray
 
 from pipeline import cli
 from pipeline.errors import BudgetError, ConfigError, RunError, StorageError
@@ -56,3 +57,24 @@ def test_without_what_it_needs_a_job_does_not_ask_for_ray(at_the_end, capsys, ra
     assert cli.enter("job", prepare, pytest.fail, interrupted="stopped") == code
     assert at_the_end == []
     assert capsys.readouterr().err.startswith("job: ")
+
+
+def test_the_last_line_is_what_came_of_the_work_whatever_ray_prints(capsys, monkeypatch):
+    def ray_says(line):
+        ray._private.worker.print_to_stdstream({"lines": [line], "pid": "raylet", "is_err": False}, False)
+
+    @contextmanager
+    def connected():
+        yield
+        ray_says("Task f failed. There are infinite retries remaining")
+
+    def work(ready):
+        ray_says("a node is lost")
+        return "done"
+
+    monkeypatch.setattr(cluster, "connected", connected)
+    assert cli.enter("job", lambda: "ready", work, interrupted="stopped") == 0
+    printed = capsys.readouterr()
+    assert printed.out == "done\n"
+    (line,) = printed.err.splitlines()
+    assert "a node is lost" in line
