@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from pipeline.batch.balance import ON_GPU, Balance, GpuCosts
 from pipeline.batch.mask_columns import MaskColumns
 from pipeline.batch.rows import FINISHED, SEGMENTED
+from pipeline.batch.steps import each
 from pipeline.batch.tracker import Tracker
 from pipeline.data.rows import Row
 from pipeline.geometry import Geometry
@@ -81,6 +83,10 @@ class GpuRefinement:
         """Tell whether no other stage comes behind."""
         return self._balance is None
 
+    def open(self) -> None:
+        """Open the GPU where this lives. Raises CRFError."""
+        self._refiner.open()
+
     def share(self, images: int, tracker: Tracker) -> None:
         """Decide how many of a batch of `images`, which comes now, go to the CPUs."""
         if self._balance:
@@ -99,8 +105,18 @@ class GpuRefinement:
         self._for_cpus -= 1
         return self._for_cpus < 0
 
-    def refine(self, computed: Sequence[Computed]) -> list[Made]:
-        """Refine pictures on the device. Raises what the refiner raises."""
+    def refine(self, computed: Sequence[Computed]) -> list[Made | Computed | Exception]:
+        """Refine pictures on the device; gives of each what was made, or the error that it alone ends in.
+
+        What the device's memory cannot hold comes back as it was where CPUs refine too: it is theirs.
+        """
+        results = each(self._refined)(computed)
+        if self.is_last:
+            return list(results)
+        too_large = [isinstance(result, torch.OutOfMemoryError) for result in results]
+        return [one if large else result for one, large, result in zip(computed, too_large, results, strict=True)]
+
+    def _refined(self, computed: Sequence[Computed]) -> list[Made]:
         for one in computed:
             one.logits.wait()  # so that what follows is the refiner's own time
         began = time.monotonic()

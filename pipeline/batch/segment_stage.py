@@ -55,8 +55,14 @@ class SegmentStage:
         tracker: Tracker,
         refinement: GpuRefinement | None = None,
     ) -> None:
-        """Load the network where this SegmentStage lives; with `refinement` its GPU refines as well."""
+        """Load the network where this SegmentStage lives; with `refinement` its GPU refines as well.
+
+        Raises:
+            CRFError: the GPU cannot refine.
+        """
         self._predictor = load_predictor()
+        if refinement:
+            refinement.open()
         self._max_pixels, self._tracker, self._refinement = max_pixels, tracker, refinement
         self._schema = refinement.schema if refinement else LOGITS
         self._isolation = Isolation("segment", tracker)
@@ -93,7 +99,7 @@ class SegmentStage:
 
     def _report(self, unit: Iterable[Item]) -> None:
         if self._refinement:
-            made = {item.row["key"]: item.value.made for item in unit if item.refined_here and not item.failed}
+            made = {item.row["key"]: item.value.made for item in unit if not item.failed and item.value.made}
             self._refinement.report(self._tracker, made)
 
     def _groups(self, unit: pa.Table) -> list[list[Item]]:
@@ -120,7 +126,7 @@ class SegmentStage:
             partial(advance, "segment", each(self._compute), _any),
         ]
         if self._refinement:
-            steps.append(partial(advance, "refine", each(self._refinement.refine), _refined_here))
+            steps.append(partial(advance, "refine", self._refinement.refine, _refined_here))
         steps.append(self._finish)
         if not self._predictor.overlaps:
             return in_turn(groups, steps)
@@ -144,8 +150,8 @@ class SegmentStage:
 
     def _finish(self, group: list[Item]) -> list[Item]:
         """Put the logits or the mask of each image of a group into its row."""
-        group = advance("segment", each(self._packed), lambda item: not item.refined_here, group)
-        group = advance("refine", each(self._encoded), _refined_here, group)
+        group = advance("segment", each(self._packed), lambda item: isinstance(item.value, Computed), group)
+        group = advance("refine", each(self._encoded), lambda item: isinstance(item.value, Made), group)
         return [item if item.failed else replace(item, row=item.row | item.value.columns) for item in group]
 
     def _packed(self, computed: Sequence[Computed]) -> list[_Finished]:

@@ -68,6 +68,14 @@ class GpuRefiner(Refiner):
     """
 
     @abstractmethod
+    def open(self) -> None:
+        """Open this process' GPU, where refine has not: what is missing is then told before there are pictures.
+
+        Raises:
+            CRFError: no GPU, or no Triton.
+        """
+
+    @abstractmethod
     def refine(
         self, images: "Sequence[NDArray[np.uint8] | Tensor]", logits: "Sequence[Floats | Tensor]", geometry: Geometry
     ) -> list[Refinement]:

@@ -21,6 +21,7 @@ from pipeline.batch.rows import FINISHED, LOGITS, SEGMENTED
 from pipeline.batch.segment_stage import SegmentStage
 from pipeline.batch.tracker import LocalTracker
 from pipeline.data import rows
+from pipeline.errors import CRFError
 from pipeline.geometry import Geometry, Resize, aligned, half_pixels
 from pipeline.logits import from_bytes, grid_size, to_bytes
 from pipeline.models import Inference, Predictor, build
@@ -28,6 +29,7 @@ from pipeline.models.preprocessing import resized
 from pipeline.models.transfer import OnDevice
 from pipeline.refine import Argmax, GpuRefiner, Refinement
 from pipeline.refine.crf import CRFParams, DenseCRF
+from pipeline.refine.crf.cuda.refiner import CudaCRF
 from tests.helpers.pictures import jpeg, photo
 
 CLASSES = ("ground", "tree", "sky")
@@ -255,9 +257,13 @@ class OnTheGpu(DenseCRF, GpuRefiner):
 
     def __init__(self, too_large: int = 2**30) -> None:
         super().__init__(CRFParams(iterations=2))
-        self.refined, self.too_large = 0, too_large
+        self.refined, self.too_large, self.is_open = 0, too_large, False
+
+    def open(self) -> None:
+        self.is_open = True
 
     def refine(self, images: Any, logits: Any, geometry: Geometry) -> list[Refinement]:
+        assert self.is_open
         assert {type(tensor) for tensor in logits} == {torch.Tensor}
         assert {type(image) for image in images} == {np.ndarray if geometry.resize else torch.Tensor}
         if any(np.asarray(image).size > self.too_large for image in images):
@@ -318,6 +324,31 @@ def test_a_picture_that_the_gpu_cannot_refine_fails_alone() -> None:
     stages = {row["key"]: (row["stage"], row["error"]) for row in done.to_pylist()}
     assert stages["c"] == (None, None)
     assert {stages[key] for key in "abd"} == {("refine", "OutOfMemoryError")}
+
+
+class AllOnTheGpu(Balance):
+    """Sends nothing to the CPUs of its own accord."""
+
+    def for_cpus(self, images: int, backlog: Backlog, costs: GpuCosts | None) -> int:
+        return 0
+
+
+def test_a_picture_that_the_gpu_cannot_refine_is_for_the_cpus_where_they_refine_too() -> None:
+    tracker, crf = LocalTracker(), OnTheGpu(too_large=3 * 30 * 50)
+    refinement = GpuRefinement(crf, CLASSES, PALETTE, aligned(8), AllOnTheGpu(segmenters=1, refiners=1))
+    segmented = SegmentStage(BesideTheCores, 10_000, tracker, refinement)(pictures_and_more())  # type: ignore[arg-type]
+    assert [row["mask"] is not None for row in segmented.to_pylist()] == [False, False, True, False, False, False]
+    cpu = DenseCRF(CRFParams(iterations=2))
+    done = RefineStage(cpu, CLASSES, PALETTE, aligned(8), 10_000, tracker)(segmented)
+    assert done.equals(in_two_stages(pictures_and_more()))
+    assert tracker.counts().images == {"segment": 5, ON_GPU: 1, "refine": 3}
+
+
+def test_a_gpu_that_cannot_refine_is_told_before_any_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refinement = GpuRefinement(CudaCRF(CRFParams(), 0.01), CLASSES, PALETTE, aligned(8))
+    with pytest.raises(CRFError, match="needs a CUDA device, and PyTorch sees none"):
+        SegmentStage(Brightness, 10_000, LocalTracker(), refinement)  # type: ignore[arg-type]
 
 
 def test_a_picture_that_the_network_sees_resized_is_refined_in_its_own_size() -> None:

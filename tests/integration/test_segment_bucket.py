@@ -190,6 +190,9 @@ def test_a_worker_that_refines_what_the_cpus_cannot_take_makes_the_same_masks(
         overlaps = True  # type: ignore[assignment]
 
     class OnTheGpu(DenseCRF, GpuRefiner):
+        def open(self) -> None:
+            pass
+
         def refine(self, images: Any, logits: Any, geometry: Geometry) -> list[Refinement]:
             return super().refine([one.numpy() for one in images], [one.numpy() for one in logits], geometry)
 

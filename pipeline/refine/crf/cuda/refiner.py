@@ -42,6 +42,10 @@ class CudaCRF(GpuRefiner):
         """Pickle what it was made from: the device's memory stays where it is."""
         return type(self), (self.params, self.prune, self.device)
 
+    def open(self) -> None:
+        """Open the device; see GpuRefiner."""
+        _ = self._fields
+
     def refine(
         self, images: Sequence[NDArray[np.uint8] | Tensor], logits: Sequence[Floats | Tensor], geometry: Geometry
     ) -> list[Refinement]:
@@ -68,7 +72,7 @@ class CudaCRF(GpuRefiner):
         self, pictures: "Iterable[tuple[NDArray[np.uint8] | Tensor, Floats | Tensor]]", geometry: Geometry
     ) -> list[Refinement]:
         """Refine pictures in turn; the device begins with a window before the host knows what the one before holds."""
-        at_once = len(self._fields)  # opens the device
+        at_once = len(self._fields)
         begun: deque[_Begun] = deque()
         refined = []
         for image, logits in pictures:
