@@ -128,6 +128,44 @@ def test_what_is_no_mask_is_not_decoded(data, message):
         masks.decode(data)
 
 
+def with_a_map(key, confidence, **more):
+    encoded = masks.encode_confidence(np.array(confidence, np.uint8))
+    return row(key, constant(1), **more) | {"confidence_map": {"bytes": encoded, "path": None}}
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=70)))
+def test_every_confidence_map_survives_encoding(confidence):
+    png = masks.encode_confidence(confidence)
+    np.testing.assert_array_equal(masks.decode_confidence(png), confidence)
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.mode == "L"
+
+
+def test_a_mask_is_no_confidence_map_and_the_reverse():
+    with pytest.raises(ImageError, match="a confidence map is an 8-bit grey PNG"):
+        masks.decode_confidence(masks.encode(constant(1), PALETTE))
+    with pytest.raises(ImageError, match="mode L, not class ids"):
+        masks.decode(masks.encode_confidence(constant(1)))
+    with pytest.raises(ImageError, match=r"a confidence map is \(H, W\) uint8, not \(2, 2\) float32"):
+        masks.encode_confidence(np.zeros((2, 2), np.float32))
+
+
+def test_confidence_maps_are_read_where_a_row_has_one(tmp_path):
+    folder = tmp_path / "masks"
+    write(str(folder / "a.parquet"), [with_a_map("a", [[1, 2]]), with_a_map("b", [[3, 4]])], info(run_id="r1"))
+    later = [with_a_map("b", [[5, 6]]), row("c", constant(1))]
+    write(str(folder / "b.parquet"), later, info(run_id="r2", minute=1))
+    older = pa.Table.from_pylist([row("d", constant(1))], schema=masks.MASKS_SCHEMA).drop_columns(["confidence_map"])
+    pq.write_table(older.replace_schema_metadata(info(run_id="r0", minute=-1).to_metadata()), folder / "c.parquet")
+    found = {key: confidence.tolist() for key, confidence in masks.read_confidence(str(tmp_path))}
+    assert found == {"a": [[1, 2]], "b": [[5, 6]]}
+    assert {key for key, _ in masks.read(str(tmp_path))} == set("abcd")
+    damaged = with_a_map("e", [[1]]) | {"confidence_map": {"bytes": b"no PNG", "path": None}}
+    write(str(folder / "d.parquet"), [damaged], info(run_id="r3", minute=2))
+    with pytest.raises(StorageError, match=r"the confidence map of 'e' in .*d\.parquet is damaged"):
+        list(masks.read_confidence(str(tmp_path)))
+
+
 def test_the_schemas():
     assert {field.name: str(field.type) for field in masks.MASKS_SCHEMA} == {
         "key": "string",
@@ -139,6 +177,7 @@ def test_the_schemas():
         "mask": "struct<bytes: binary, path: string>",
         "confidence": "float",
         "classes": "list<item: struct<id: int16, name: string, pixels: int64, confidence: float>>",
+        "confidence_map": "struct<bytes: binary, path: string>",
         "model": "string",
         "run_id": "string",
     }
@@ -260,6 +299,8 @@ def test_hugging_face_shows_masks_as_images(dataset, tmp_path, monkeypatch):
     files = {"data_files": str(dataset / "masks" / "*.parquet"), "cache_dir": str(tmp_path / "cache"), "split": "train"}
     loaded = datasets.load_dataset("parquet", **files)
     assert isinstance(loaded.features["mask"], datasets.Image)
+    assert isinstance(loaded.features["confidence_map"], datasets.Image)
+    assert loaded[0]["confidence_map"] is None
     assert loaded.features["classes"] == datasets.Features.from_arrow_schema(masks.MASKS_SCHEMA)["classes"]
     assert loaded[1]["mask"].mode == "P"
     np.testing.assert_array_equal(np.asarray(loaded[1]["mask"]), constant(1, (4, 4)))

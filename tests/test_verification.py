@@ -4,6 +4,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -46,6 +47,22 @@ def test_an_error_that_another_run_was_not_to_try_again_has_two_rows(output: str
     storage.put_whole(f"{output}/_runs/run1/config.yaml", b"retry_errors: false")
     commit(output, 1, finished_row("c"))
     assert "the key 'c' has a second row, by run run1 after run run0" in wrong(output)
+
+
+@pytest.mark.parametrize(
+    ("png", "message"),
+    [
+        (masks.encode_confidence(np.zeros((2, 3), np.uint8)), ""),
+        (masks.encode_confidence(np.zeros((3, 2), np.uint8)), "map of 'd' is (3, 2), and the row says (2, 3)"),
+        (finished_row("d")["mask"]["bytes"], "map of 'd': a confidence map is an 8-bit grey PNG"),
+        (b"", "map of 'd': the confidence map is not a readable PNG"),
+    ],
+)
+def test_a_confidence_map_is_a_grey_picture_of_the_masks_size(output: str, png: bytes, message: str) -> None:
+    commit(output, 1, finished_row("d") | {"confidence_map": {"bytes": png, "path": None}})
+    found = wrong(output)
+    assert message in found
+    assert bool(found) == bool(message)
 
 
 @pytest.mark.parametrize("failed", [False, True])

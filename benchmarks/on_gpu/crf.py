@@ -85,9 +85,9 @@ def _kernels(images: Images, labels: int, released: CRFParams, load: CRFLoad, de
     field = MeanField(params, device)
     times = milliseconds(lambda number: field.build(cut[number % len(cut)]), device, load.repetitions, load.warm_up)
     yield Figure(what=f"{name}, lattices", values=times, unit="ms/image")
-    lattices, mask = field.build(cut[0]), torch.empty(images[0].shape[:2], dtype=torch.uint8, device=device)
+    lattices, core = field.build(cut[0]), torch.empty((2, *images[0].shape[:2]), dtype=torch.uint8, device=device)
     times = milliseconds(
-        lambda _: field.iterate(cut[0], lattices, range(labels), mask), device, load.repetitions, load.warm_up
+        lambda _: field.iterate(cut[0], lattices, range(labels), core), device, load.repetitions, load.warm_up
     )
     yield Figure(what=f"{name}, {params.iterations} updates", values=times, unit="ms/image")
 

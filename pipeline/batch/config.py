@@ -34,6 +34,7 @@ class RunConfig(StorageConfig, ColumnFlags):
         error_budget: share of failed images, 0 to 1, above which the exit code is 3; a run stops early where its
             failures exceed it of all that is to do.
         max_pixels: refuse images with more pixels (width * height).
+        confidence_map: write how sure each pixel is, as a grey PNG, into the column confidence_map of masks/.
         commit_seconds: write finished masks at least this often, in seconds.
         retry_errors: do only what has its row in errors/, again; what has failed by its listing alone is left.
         dry_run: say what would be done, and write nothing.
@@ -52,6 +53,7 @@ class RunConfig(StorageConfig, ColumnFlags):
     limit: int | None = None
     error_budget: float = 0.01
     max_pixels: int = DEFAULT_MAX_PIXELS
+    confidence_map: bool = False
     commit_seconds: float = 180.0
     retry_errors: bool = False
     dry_run: bool = False

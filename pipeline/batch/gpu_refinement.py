@@ -65,10 +65,11 @@ class GpuRefinement:
         palette: NDArray[np.uint8],
         geometry: Geometry,
         balance: Balance | None = None,
+        confidence_map: bool = False,
     ) -> None:
-        """Take the refiner for a process with a GPU, what names and colours its masks, and where the logits lie."""
+        """Take the refiner for a process with a GPU, where the logits lie, and what RefineStage takes for the masks."""
         self._refiner, self._geometry, self._balance = refiner, geometry, balance
-        self._columns = MaskColumns(classes, palette)
+        self._columns = MaskColumns(classes, palette, confidence_map)
         self._for_cpus = 0
         self._batch: _Batch | None = None  # the last that was shared with the CPUs
         self._refinement_seconds = 0.0  # of an image, as last measured

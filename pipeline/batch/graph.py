@@ -19,7 +19,6 @@ from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.batch.segment_stage import SegmentStage, load_predictor
 from pipeline.errors import RunError
 from pipeline.models import Inference, Network, Predictor
-from pipeline.refine import Refiner
 from pipeline.runtime.errors import as_raised
 from pipeline.runtime.plan import CPU_BATCH, Plan
 
@@ -35,7 +34,7 @@ def finished_blocks(
         concurrency=plan.fetchers,
         override_num_blocks=len(manifest.chunks),
     )
-    refinement = _refinement(ready.refiner, model, plan)
+    refinement = _refinement(ready, plan)
     finished = logits_of(images, model, config.inference, config.max_pixels, plan, tracker, refinement)
     if plan.refiners:
         finished = finished.map_batches(
@@ -47,6 +46,7 @@ def finished_blocks(
                 model.geometry,
                 config.max_pixels,
                 tracker,
+                config.confidence_map,
             ),
             batch_size=CPU_BATCH,
             batch_format="pyarrow",
@@ -83,12 +83,13 @@ def logits_of(
     )
 
 
-def _refinement(refiner: Refiner, model: Network, plan: Plan) -> GpuRefinement | None:
+def _refinement(ready: Preflight, plan: Plan) -> GpuRefinement | None:
     """Give what GPUs refine with, where the plan has them do it."""
-    on_gpu = refiner.on_gpu() if plan.gpus_refine else None
+    on_gpu, model = ready.refiner.on_gpu() if plan.gpus_refine else None, ready.model
     if on_gpu is None:
         return None
-    return GpuRefinement(on_gpu, model.classes, model.palette, model.geometry, balance(plan))
+    wanted = ready.config.confidence_map
+    return GpuRefinement(on_gpu, model.classes, model.palette, model.geometry, balance(plan), wanted)
 
 
 def balance(plan: Plan) -> Balance | None:

@@ -13,9 +13,9 @@ from pipeline.refine import Refinement
 class MaskColumns:
     """Makes the columns of FINISHED that a Refinement gives."""
 
-    def __init__(self, classes: Sequence[str], palette: NDArray[np.uint8]) -> None:
-        """Take what names and colours the masks: `palette` is (classes, 3) uint8 RGB."""
-        self._classes, self._palette = classes, palette
+    def __init__(self, classes: Sequence[str], palette: NDArray[np.uint8], confidence_map: bool = False) -> None:
+        """Take what names and colours the masks: `palette` is (classes, 3) uint8 RGB; and whether to map confidence."""
+        self._classes, self._palette, self._confidence_map = classes, palette, confidence_map
 
     def of(self, refinement: Refinement) -> Row:
         """Encode a mask, and describe it."""
@@ -28,7 +28,12 @@ class MaskColumns:
         return {
             "height": height,
             "width": width,
-            "mask": {"bytes": masks.encode(refinement.mask, self._palette), "path": None},
+            "mask": _image(masks.encode(refinement.mask, self._palette)),
             "confidence": refinement.confidence,
             "classes": classes,
+            "confidence_map": _image(masks.encode_confidence(refinement.posterior)) if self._confidence_map else None,
         }
+
+
+def _image(png: bytes) -> dict[str, bytes | None]:
+    return {"bytes": png, "path": None}

@@ -32,10 +32,11 @@ class RefineStage:
         geometry: Geometry,
         max_pixels: int,
         tracker: Tracker,
+        confidence_map: bool = False,
     ) -> None:
-        """Take what names and colours the masks, and the geometry of the logits."""
+        """Take what names and colours the masks, the geometry of the logits, and whether to write confidence maps."""
         self._refiner = refiner
-        self._columns = MaskColumns(classes, palette)
+        self._columns = MaskColumns(classes, palette, confidence_map)
         self._geometry, self._max_pixels = geometry, max_pixels
         self._tracker = tracker
         self._isolation = Isolation("refine", tracker)

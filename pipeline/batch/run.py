@@ -101,6 +101,8 @@ class _Run:
         for line in self.listing.ignored.lines():
             say(line)
         say(f"{self.listing.listed} images listed, {self.listing.skipped} done already, {self.manifest.rows} to do")
+        if self.listing.skipped and self.ready.config.confidence_map:
+            say("what is done stays as it is, with a confidence map or without; --only-keys does images again")
         if self.manifest.rows:
             memory = self.ready.refiner.memory(len(self.ready.model.classes))
             fitting = plan_when_free(memory, _refine_device(self.ready))

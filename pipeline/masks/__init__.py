@@ -1,6 +1,6 @@
 """The masks a run writes: schemas and their versions, palette PNGs, reading them back, recounting them."""
 
-from pipeline.masks.png import decode, encode, pascal_palette
+from pipeline.masks.png import decode, decode_confidence, encode, encode_confidence, pascal_palette
 from pipeline.masks.reading import (
     CommittedFile,
     committed_files,
@@ -8,6 +8,7 @@ from pipeline.masks.reading import (
     generations,
     read,
     read_columns,
+    read_confidence,
     read_with_sources,
 )
 from pipeline.masks.rows import FailedRow, MaskRows, Place, newest_rows, read_pngs
@@ -42,7 +43,9 @@ __all__ = [
     "Verification",
     "committed_files",
     "decode",
+    "decode_confidence",
     "encode",
+    "encode_confidence",
     "generation_files",
     "generations",
     "newest_rows",
@@ -50,6 +53,7 @@ __all__ = [
     "quarantine",
     "read",
     "read_columns",
+    "read_confidence",
     "read_pngs",
     "read_with_sources",
     "verify",

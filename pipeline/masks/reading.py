@@ -1,6 +1,6 @@
 """Reading an output: its committed files, newest first, and the masks in them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline import storage
 from pipeline.errors import ImageError, LostNoteError, OutputError, StorageError
-from pipeline.masks.png import decode
+from pipeline.masks.png import decode, decode_confidence
 from pipeline.masks.schema import ERRORS_FOLDER, MASKS_FOLDER, DatasetInfo
 
 _READERS = 16
@@ -67,8 +67,24 @@ def read_with_sources(uri: str, generation: str | None = None) -> Iterator[tuple
     Raises:
         StorageError: no masks there, no such generation, or a file that cannot be read.
     """
-    files = generation_files(uri, generation)
-    return _rows(files, repeats=len({file.info.run_id for file in files}) > 1)
+    return _rows(generation_files(uri, generation), "mask", decode)
+
+
+def read_confidence(uri: str, generation: str | None = None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Stream the confidence maps of one generation with their keys, where a run was asked for them.
+
+    Args:
+        uri: as in `read_with_sources`.
+        generation: as there.
+
+    Yields:
+        key, (H, W) uint8: 255 times the posterior of the class in the mask, rounded.
+
+    Raises:
+        StorageError: as `read_with_sources` does.
+    """
+    maps = _rows(generation_files(uri, generation), "confidence_map", decode_confidence)
+    return ((key, confidence) for key, _, confidence in maps)
 
 
 def generation_files(uri: str, generation: str | None = None) -> list[CommittedFile]:
@@ -87,25 +103,33 @@ def generation_files(uri: str, generation: str | None = None) -> list[CommittedF
     return [file for file in files if file.info.generation == generation]
 
 
-def _rows(files: Iterable[CommittedFile], repeats: bool) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
-    seen: set[str] = set()
+def _rows(
+    files: Sequence[CommittedFile], column: str, decoded: Callable[[bytes], NDArray[np.uint8]]
+) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+    """Stream key, source and the picture in `column` of the newest row of each key, where it is not null."""
+    repeats, seen = len({file.info.run_id for file in files}) > 1, set[str]()
     for file in files:
         if file.failed:
             keys = read_columns(file.uri, ["key", "source"], lacking=("source",)) if repeats else ()
             seen.update(file.info.image_key(*row) for row in keys)
             continue
-        columns = ["key", "source", "mask.bytes"]
-        for written, source, png in read_columns(file.uri, columns, _BATCH_ROWS, lacking=("source",)):
+        columns = ["key", "source", f"{column}.bytes"]
+        for written, source, png in read_columns(file.uri, columns, _BATCH_ROWS, lacking=("source", "confidence_map")):
             key = file.info.image_key(written, source)
             if repeats:
                 if key in seen:
                     continue
                 seen.add(key)
+            if png is None and column == "confidence_map":
+                continue
             try:
-                mask = decode(png)
+                picture = decoded(png)
             except ImageError as error:
-                raise StorageError(f"the mask of {key!r} in {storage.redact(file.uri)} is damaged: {error}") from error
-            yield key, source or "", mask
+                what = column.replace("_", " ")
+                raise StorageError(
+                    f"the {what} of {key!r} in {storage.redact(file.uri)} is damaged: {error}"
+                ) from error
+            yield key, source or "", picture
 
 
 def read_columns(

@@ -15,12 +15,14 @@ RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER = "_runs", "_index", "_quarantine"
 FOLDERS = (MASKS_FOLDER, ERRORS_FOLDER, RUNS_FOLDER, INDEX_FOLDER, QUARANTINE_FOLDER)
 """All that a run writes lies in these, below its OUTPUT."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of the columns below, in the note of each file; a new column raises it. Files without one have version 1.
 
 Since version 2 the key of an image in a shard begins with the shard's path; see DatasetInfo.image_key. Since version 3
-a file may have the columns that DatasetInfo.carried names.
+a file may have the columns that DatasetInfo.carried names. Since version 4 it has confidence_map.
 """
+
+_PNG = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as the `datasets` library stores images
 
 MASKS_SCHEMA = pa.schema(
     [
@@ -30,7 +32,7 @@ MASKS_SCHEMA = pa.schema(
         ("digest", pa.string()),
         ("height", pa.int32()),
         ("width", pa.int32()),
-        ("mask", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("mask", _PNG),
         ("confidence", pa.float32()),
         (
             "classes",
@@ -40,11 +42,16 @@ MASKS_SCHEMA = pa.schema(
                 )
             ),
         ),
+        ("confidence_map", _PNG),
         ("model", pa.string()),
         ("run_id", pa.string()),
     ]
 )
-"""One row an image: OUTPUT/masks/*.parquet. `mask` is an 8-bit palette PNG whose index is the class id."""
+"""One row an image: OUTPUT/masks/*.parquet.
+
+`mask` is an 8-bit palette PNG whose index is the class id. `confidence_map`, null where nobody asked for it, is an
+8-bit grey PNG of the same size: 255 times the posterior of that class, rounded.
+"""
 
 ERRORS_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("key", "source", "version", "stage", "error", "message", "run_id")]
@@ -202,7 +209,7 @@ def _reads_as(stored: pa.DataType, required: pa.DataType) -> bool:
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
     """Describe the schema in the notation of the `datasets` library."""
-    return {field.name: {"_type": "Image"} if field.name == "mask" else _feature(field.type) for field in schema}
+    return {field.name: {"_type": "Image"} if field.type == _PNG else _feature(field.type) for field in schema}
 
 
 def _feature(kind: pa.DataType) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from numpy.typing import NDArray
 
 from pipeline import storage
 from pipeline.errors import ImageError, LostNoteError, OutputError, StorageError
-from pipeline.masks.png import decode
+from pipeline.masks.png import decode, decode_confidence
 from pipeline.masks.reading import committed_uris
 from pipeline.masks.schema import (
     ERRORS_FOLDER,
@@ -101,10 +102,10 @@ class _Count:
 def verify(uri: str) -> Verification:
     """Recount the output at `uri`: every file, every row, every mask.
 
-    In each generation keys are unique, but for images that changed, errors tried again and keys done again; every PNG
-    decodes to its height and width; pixel counts are those of the mask; there is a row for each image that a run which
-    ended has listed, but for those that it has left to the next. Files of any schema version are judged by the columns
-    that their rows need. Memory: the keys and versions of all rows.
+    In each generation keys are unique, but for images that changed, errors tried again and keys done again; every PNG,
+    confidence maps too, decodes to its height and width; pixel counts are those of the mask; there is a row for each
+    image that a run which ended has listed, but for those that it has left to the next. Files of any schema version are
+    judged by the columns that their rows need. Memory: the keys and versions of all rows.
 
     Raises:
         StorageError: the storage does not answer, or there is no output.
@@ -173,7 +174,7 @@ def _unknown_columns(file: _RowsFile) -> set[str]:
 
 def _wrong_rows(file: _RowsFile, count: _Count) -> Iterator[str]:
     """Count the rows of a file; yields what is wrong with them."""
-    columns = [*(ERRORS_REQUIRED if file.failed else MASKS_REQUIRED).names, "source"]
+    columns = [*(ERRORS_REQUIRED if file.failed else MASKS_REQUIRED).names, "source", "confidence_map.bytes"]
     try:
         with storage.opened(file.uri) as stream, pq.ParquetFile(stream) as table:
             for batch in table.iter_batches(_ROWS_AT_ONCE, columns=columns):
@@ -191,16 +192,28 @@ def _wrong_rows(file: _RowsFile, count: _Count) -> Iterator[str]:
 def _wrong_mask(row: dict[str, Any], classes: int) -> str | None:
     """Compare a mask with what its row of masks/ says of it; returns what differs."""
     try:
-        mask = decode((row["mask"] or {}).get("bytes") or b"")
+        mask = _picture(row, "mask", decode)
+        if row.get("confidence_map") is not None:
+            _picture(row, "confidence_map", decode_confidence)
     except ImageError as error:
-        return f"the mask of {row['key']!r}: {error}"
-    if mask.shape != (row["height"], row["width"]):
-        return f"the mask of {row['key']!r} is {mask.shape}, and the row says {(row['height'], row['width'])}"
+        return str(error)
     counts = np.bincount(mask.ravel())
     row_counts = {label["id"]: label["pixels"] for label in row["classes"] or ()}
     if row_counts != {int(label): int(counts[label]) for label in counts.nonzero()[0]} or len(counts) > classes:
         return f"the mask of {row['key']!r} has other classes or pixels than its row says"
     return None
+
+
+def _picture(row: dict[str, Any], column: str, decoded: Callable[[bytes], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Decode a picture of a row. Raises ImageError where it is damaged, or of another size than the row says."""
+    what, size = f"the {column.replace('_', ' ')} of {row['key']!r}", (row["height"], row["width"])
+    try:
+        picture = decoded((row[column] or {}).get("bytes") or b"")
+    except ImageError as error:
+        raise ImageError(f"{what}: {error}") from error
+    if picture.shape != size:
+        raise ImageError(f"{what} is {picture.shape}, and the row says {size}")
+    return picture
 
 
 @dataclass(frozen=True, kw_only=True)

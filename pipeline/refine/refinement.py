@@ -35,6 +35,7 @@ class Refinement:
 
     Attributes:
         mask: (H, W) uint8, the most probable label of each pixel.
+        posterior: (H, W) uint8, 255 times the posterior of that label, rounded.
         confidence: mean over the pixels of the winning label's posterior, in [0, 1].
         pixels: (C,) int64, pixels won by each label.
         class_confidence: (C,) float32, mean posterior of a label over the pixels it won; 0 where it won none.
@@ -42,6 +43,7 @@ class Refinement:
     """
 
     mask: NDArray[np.uint8]
+    posterior: NDArray[np.uint8]
     confidence: float
     pixels: NDArray[np.int64]
     class_confidence: NDArray[np.float32]

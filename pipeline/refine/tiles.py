@@ -101,7 +101,7 @@ def refine_in_tiles(
     margin = refiner.margin(tile) if margin is None else margin
     if margin < 0 or tile <= 2 * margin:
         raise CRFError(f"a tile of {tile} pixels has no core inside margins of {margin}; tile must exceed 2 * margin")
-    mask = np.empty((height, width), np.uint8)
+    mask, posterior_map = np.empty((height, width), np.uint8), np.empty((height, width), np.uint8)
     pixels = np.zeros(labels, np.int64)
     posterior_sum = np.zeros(labels, np.float64)
     kept = 0
@@ -112,10 +112,12 @@ def refine_in_tiles(
             core = np.s_[y.start - y.low : y.stop - y.low, x.start - x.low : x.stop - x.low]
             best, posterior = window.best[core], window.posterior[core]
             mask[y.start : y.stop, x.start : x.stop] = best
+            posterior_map[y.start : y.stop, x.start : x.stop] = np.rint(255 * posterior).clip(0, 255)
             pixels += np.bincount(best.ravel(), minlength=labels)
             posterior_sum += np.bincount(best.ravel(), weights=posterior.ravel(), minlength=labels)
     return Refinement(
         mask=mask,
+        posterior=posterior_map,
         confidence=float(posterior_sum.sum() / mask.size),
         pixels=pixels,
         class_confidence=(posterior_sum / np.maximum(pixels, 1)).astype(np.float32),

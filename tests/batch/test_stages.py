@@ -189,6 +189,7 @@ def test_masks_follow_the_logits() -> None:
     logits = np.full((3, 4, 5), -9, np.float32)
     logits[0, :, :2] = logits[2, :, 2:] = 9  # columns 0 and 8 are ground; 16, 24 and 32 are sky
     row = refined(with_logits(photo(0, 20, 30), logits))["a"]
+    assert row["confidence_map"] is None
     mask = masks.decode(row["mask"]["bytes"])
     assert (row["height"], row["width"]) == mask.shape == (20, 30)
     assert set(np.unique(mask[:, :12])) == {0}
@@ -211,6 +212,19 @@ def test_the_crf_is_given_the_picture() -> None:
     ).to_pylist()[0]
     mask = masks.decode(done["mask"]["bytes"])
     assert (mask == (np.arange(33) >= 18)).all()
+
+
+def test_a_confidence_map_is_of_the_winning_posterior() -> None:
+    logits = np.zeros((3, 4, 5), np.float32)
+    logits[2, :, 2:] = 3  # a third each up to column 8; from column 16 on e^3 / (e^3 + 2)
+    batch = with_logits(photo(0, 20, 30), logits)
+    done = RefineStage(Argmax(), CLASSES, PALETTE, aligned(8), 10_000, LocalTracker(), confidence_map=True)(batch)
+    [row] = done.to_pylist()
+    confidence = masks.decode_confidence(row["confidence_map"]["bytes"])
+    assert confidence.shape == (20, 30)
+    assert set(np.unique(confidence[:, :9])) == {85}
+    assert set(np.unique(confidence[:, 16:])) == {round(255 * np.exp(3) / (np.exp(3) + 2))}
+    assert confidence.mean() / 255 == pytest.approx(row["confidence"], abs=0.5 / 255)
 
 
 def test_logits_that_are_not_finite_are_an_error_row() -> None:
@@ -278,18 +292,20 @@ def pictures_and_more() -> pa.Table:
     return pa.concat_tables([fetched(**{k: jpeg(p) for k, p in pictures.items()}, broken=b"no image"), lost])
 
 
-def in_two_stages(encoded: pa.Table) -> pa.Table:
+def in_two_stages(encoded: pa.Table, confidence_map: bool = False) -> pa.Table:
     refiner = DenseCRF(CRFParams(iterations=2))
     segmenter = SegmentStage(Brightness, 10_000, LocalTracker())  # type: ignore[arg-type]
-    return RefineStage(refiner, CLASSES, PALETTE, aligned(8), 10_000, LocalTracker())(segmenter(encoded))
+    stage = RefineStage(refiner, CLASSES, PALETTE, aligned(8), 10_000, LocalTracker(), confidence_map)
+    return stage(segmenter(encoded))
 
 
 @pytest.mark.parametrize("device", [Brightness, BesideTheCores])
 def test_a_gpu_that_refines_gives_what_two_stages_give(device: Any) -> None:
     tracker, crf = LocalTracker(), OnTheGpu()
-    refinement = GpuRefinement(crf, CLASSES, PALETTE, aligned(8))
+    refinement = GpuRefinement(crf, CLASSES, PALETTE, aligned(8), confidence_map=True)
     done = SegmentStage(device, 10_000, tracker, refinement)(pictures_and_more())
-    assert done.equals(in_two_stages(pictures_and_more()))
+    assert done.equals(in_two_stages(pictures_and_more(), confidence_map=True))
+    assert done["confidence_map"].null_count == 2
     assert crf.refined == 4
     counts = tracker.counts()
     assert (counts.finished, counts.failed, counts.waiting, counts.kept) == (6, 2, 0, 4)

@@ -72,7 +72,7 @@ def main() -> None:
     [window] = windows(image, torch.zeros(21, 3, 3, dtype=torch.float16), aligned(8), tile=1024, margin=0)
     field = MeanField(CRFParams(iterations=2), torch.device("cpu"))
     field.survey(window)
-    field.iterate(window, field.build(window), range(21), torch.empty(image.shape[:2], dtype=torch.uint8))
+    field.iterate(window, field.build(window), range(21), torch.empty((2, *image.shape[:2]), dtype=torch.uint8))
     for (name, *_), binary in compilations.binaries.items():
         assert re.search(r"\.target sm_90", binary.asm["ptx"]), name
         print(name, len(binary.asm["cubin"]))

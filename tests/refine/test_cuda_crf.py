@@ -41,6 +41,8 @@ def assert_parity(params: CRFParams, image: NDArray[np.uint8], logits: Floats, g
     chosen = np.take_along_axis(posterior, refined.mask[None].astype(np.int64), axis=0)[0]
     assert wrong.mean() <= 1e-4 or (posterior.max(axis=0) - chosen)[wrong].max() < 1e-3
     assert refined.confidence == pytest.approx(posterior.max(axis=0).mean(), abs=1e-3)
+    assert refined.posterior.shape == refined.mask.shape
+    assert np.abs(refined.posterior / 255 - chosen).mean() < 2e-3
     np.testing.assert_array_equal(refined.pixels, np.bincount(refined.mask.ravel(), minlength=len(logits)))
 
 

@@ -87,6 +87,8 @@ def test_every_refiner_keeps_its_promises(name: str) -> None:
         assert refinement.mask.shape == image.shape[:2]
         np.testing.assert_array_equal(alone.mask, refinement.mask)
         assert refinement.pixels.sum() == refinement.mask.size
+        assert (refinement.posterior.shape, refinement.posterior.dtype) == (refinement.mask.shape, np.uint8)
+        assert refinement.posterior.mean() / 255 == pytest.approx(refinement.confidence, abs=0.5 / 255)
     fingerprint = dict(refiner.fingerprint())
     assert fingerprint == json.loads(json.dumps(fingerprint))
     assert ("crf" in fingerprint) == (name in ("native", "pydensecrf", "none"))  # a name that no other takes
@@ -145,7 +147,12 @@ class Constant(Refiner):
         mask = np.full(size, self._label, np.uint8)
         pixels = np.bincount(mask.ravel(), minlength=labels)
         return Refinement(
-            mask=mask, confidence=1.0, pixels=pixels, class_confidence=(pixels > 0).astype(np.float32), kept=1
+            mask=mask,
+            posterior=np.full(size, 255, np.uint8),
+            confidence=1.0,
+            pixels=pixels,
+            class_confidence=(pixels > 0).astype(np.float32),
+            kept=1,
         )
 
     def fingerprint(self) -> dict[str, Any]:

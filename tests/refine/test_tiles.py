@@ -39,6 +39,7 @@ def test_one_tile_is_one_exact_crf():
     np.testing.assert_array_equal(refined.mask, mask)
     assert refined.mask.dtype == np.uint8
     winning = posterior.max(axis=0)
+    np.testing.assert_array_equal(refined.posterior, np.rint(255 * winning))
     assert refined.confidence == pytest.approx(winning.mean(), abs=1e-6)
     np.testing.assert_array_equal(refined.pixels, np.bincount(mask.ravel(), minlength=3))
     assert refined.pixels.dtype == np.int64
@@ -83,6 +84,7 @@ def test_without_a_crf_tiles_change_nothing(height, width, tile, stride):
     whole = refine_in_tiles(image, logits, aligned(stride), Argmax())
     tiled = refine_in_tiles(image, logits, aligned(stride), Argmax(), tile=tile)
     np.testing.assert_array_equal(tiled.mask, whole.mask)
+    np.testing.assert_array_equal(tiled.posterior, whole.posterior)
     np.testing.assert_array_equal(tiled.pixels, whole.pixels)
     np.testing.assert_allclose(tiled.class_confidence, whole.class_confidence, atol=1e-6)
     assert tiled.confidence == pytest.approx(whole.confidence)

@@ -149,17 +149,22 @@ def update(
         tl.store(q + row, as_fraction(raised / total * 65535.0), mask=is_pixel[:, None] & (lane < width)[None, :])
 
 
-@triton.jit(do_not_specialize=["labels", "pixels", "window_width", "mask_stride", "top", "bottom", "left", "right"])
+@triton.jit(
+    do_not_specialize=[
+        "labels", "pixels", "window_width", "plane_stride", "row_stride", "top", "bottom", "left", "right",
+    ]
+)  # fmt: skip
 def label(
     log_p, labels, pixels,
     first, first_corner, first_weights, second, second_corner, second_weights,
-    window_width, top, bottom, left, right, names, mask, mask_stride, won, posterior,
+    window_width, top, bottom, left, right, names, core, plane_stride, row_stride, won, posterior,
     first_corners: tl.constexpr, second_corners: tl.constexpr,
     width: tl.constexpr, lanes: tl.constexpr, rows: tl.constexpr,
 ):  # fmt: skip
     """Make the last update, and take the best label of the window's core, rows [top, bottom), columns [left, right).
 
-    Writes the core's mask, and for each program and label how many pixels it won and the sum of its posterior there.
+    Writes the core's labels and, in 255ths, their posteriors, and for each program and label how many pixels it won and
+    the sum of its posterior there.
     """
     lane = tl.arange(0, lanes)
     number = tl.zeros([lanes], tl.int32)
@@ -177,9 +182,12 @@ def label(
         y, x = pixel // window_width, pixel % window_width
         is_core = is_pixel & (y >= top) & (y < bottom) & (x >= left) & (x < right)
         name = tl.load(names + best, mask=is_core, other=0)
-        tl.store(mask + (y - top) * mask_stride + (x - left), name, mask=is_core)
+        here = core + (y - top) * row_stride + (x - left)
+        tl.store(here, name, mask=is_core)
+        sure = 1.0 / total  # (rows, 1): of the largest energy, whose exponential is 1
+        tl.store(here[:, None] + plane_stride, (255.0 * sure + 0.5).to(tl.uint8), mask=is_core[:, None])
         wins = (best[:, None] == lane[None, :]) & is_core[:, None]
         number += tl.sum(wins.to(tl.int32), axis=0)
-        total_posterior += tl.sum(tl.where(wins, 1.0 / total, 0.0), axis=0)
+        total_posterior += tl.sum(tl.where(wins, sure, 0.0), axis=0)
     tl.store(won + tl.program_id(0) * lanes + lane, number)
     tl.store(posterior + tl.program_id(0) * lanes + lane, total_posterior)

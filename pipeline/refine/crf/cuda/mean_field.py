@@ -79,21 +79,22 @@ class MeanField:
         smooth = [self._smoothness.lattice(window.image)] if self._smoothness else []
         return smooth + ([self._appearance.build(window.image)] if self._appearance else [])
 
-    def iterate(self, window: Window, lattices: Sequence[Lattice], kept: Sequence[int], mask: Tensor) -> Labels:
+    def iterate(self, window: Window, lattices: Sequence[Lattice], kept: Sequence[int], core: Tensor) -> Labels:
         """Update the mean field as often as the parameters say, and label the window's core.
 
         Args:
             window: the window.
             lattices: its lattices, as `build` gave them.
             kept: the labels that take part, ascending; the others win nowhere.
-            mask: uint8 of the core's size, of any row stride, on the device; it is written to.
+            core: (2, H, W) uint8 of the core's size, of any strides but between columns, on the device; written to it
+                are the labels, and 255 times their posteriors.
         """
         field = self._start(window, kept, lattices)
         messages = []
         if self._params.iterations:
             self._graphs.run(field.key(), lambda: self._updates(field))
             messages = field.messages()
-        return self._label(window, kept, field, messages, mask)
+        return self._label(window, kept, field, messages, core)
 
     def _updates(self, field: "_Field") -> None:
         """Filter the first Q, and Q after every update but the last, which goes with the labelling."""
@@ -146,7 +147,7 @@ class MeanField:
         )  # fmt: skip
 
     def _label(
-        self, window: Window, kept: Sequence[int], field: "_Field", messages: "Sequence[_Message]", mask: Tensor
+        self, window: Window, kept: Sequence[int], field: "_Field", messages: "Sequence[_Message]", core: Tensor
     ) -> Labels:
         """Make the last update, and count what it labels."""
         shape = self._shape(field)
@@ -155,7 +156,7 @@ class MeanField:
         names = torch.tensor(kept, dtype=torch.uint8, device=self._device)
         label_kernels.label[(self._launches.programs,)](
             field.log_p, field.labels, field.pixels, *_passed(messages, field.log_p),
-            window.image.shape[1], *window.core, names, mask, mask.stride(0), won, posterior,
+            window.image.shape[1], *window.core, names, core, *core.stride()[:2], won, posterior,
             **_corners(messages), **shape,
         )  # fmt: skip
         index = names.long()

@@ -100,7 +100,7 @@ class CudaCRF(GpuRefiner):
         window, picture = begun.window, begun.picture
         kept = self._kept(begun.peaks.array().tolist(), picture.logits)
         y, x = window.rows, window.columns
-        core = picture.mask[y.start : y.stop, x.start : x.stop]
+        core = picture.labelled[:, y.start : y.stop, x.start : x.stop]
         picture.counts.append(begun.field.iterate(window, begun.lattices, kept, core))
         picture.kept = max(picture.kept, len(kept))
 
@@ -148,7 +148,7 @@ class _Picture:
     def __init__(self, image: NDArray[np.uint8] | Tensor, logits: Floats | Tensor, device: torch.device) -> None:
         self.logits = logits
         self.image, self.grid = _on_device(image, device), _on_device(logits, device)
-        self.mask = torch.empty(image.shape[:2], dtype=torch.uint8, device=device)
+        self.labelled = torch.empty((2, *image.shape[:2]), dtype=torch.uint8, device=device)  # labels, posteriors
         self.counts: list[Labels] = []
         self.kept = 0
 
@@ -156,9 +156,11 @@ class _Picture:
         """Bring the mask to the host once all windows are labelled."""
         pixels = torch.stack([count.pixels for count in self.counts]).sum(dim=0).cpu().numpy()
         posterior = torch.stack([count.posterior for count in self.counts]).sum(dim=0).cpu().numpy()
+        mask, posterior_map = self.labelled.cpu().numpy()
         return Refinement(
-            mask=self.mask.cpu().numpy(),
-            confidence=float(posterior.sum() / self.mask.numel()),
+            mask=mask,
+            posterior=posterior_map,
+            confidence=float(posterior.sum() / mask.size),
             pixels=pixels,
             class_confidence=(posterior / np.maximum(pixels, 1)).astype(np.float32),
             kept=self.kept,
