@@ -5,6 +5,7 @@ from types import NoneType
 
 from pipeline.errors import ConfigError
 from pipeline.models.backbones import BACKBONES, Backbone, BackboneOptions, FeatureInfo
+from pipeline.models.backbones.mobilenet_v2 import TORCHVISION_MOBILENET_V2
 from pipeline.models.backbones.resnet import CAFFE_RESNET, TORCHVISION_RESNET
 from pipeline.models.heads import HEADS, Head
 from pipeline.models.plain import build, plain_object
@@ -121,6 +122,15 @@ ARCHITECTURES = {
     ),
     "deeplabv3-resnet50": Architecture(
         backbone="resnet50", head="deeplabv3", rates=DEEPLABV3_RATES, options=TORCHVISION_RESNET
+    ),
+    "deeplabv3-mobilenet-v2": Architecture(
+        backbone="mobilenet_v2", head="deeplabv3", rates=DEEPLABV3_RATES, options=TORCHVISION_MOBILENET_V2
+    ),
+    "deeplabv3plus-mobilenet-v2": Architecture(
+        backbone="mobilenet_v2", head="deeplabv3plus", rates=DEEPLABV3PLUS_RATES, options=TORCHVISION_MOBILENET_V2
+    ),
+    "deeplabv3plus-mobilenet-v2-8": Architecture(
+        backbone="mobilenet_v2", head="deeplabv3plus_8", rates=DEEPLABV3_RATES, options=TORCHVISION_MOBILENET_V2
     ),
     "deeplabv3-mobilenet-v3-large": Architecture(
         backbone="mobilenet_v3_large", head="deeplabv3_16", rates=DEEPLABV3_RATES

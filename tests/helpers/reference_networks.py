@@ -88,6 +88,28 @@ def torchvision_deeplabv3(w: Weights, x: Tensor, blocks: Sequence[int]) -> Tenso
     return F.conv2d(y, w["classifier.4.weight"], w["classifier.4.bias"])
 
 
+def torchvision_mobilenet_v2(w: Weights, x: Tensor) -> Tensor:
+    """MobileNetV2 up to its 17th block; from the 8th on the grid stays at stride 8, and dilation takes its place."""
+
+    def filtered(key: str, x: Tensor, stride: int, dilation: int) -> Tensor:
+        kernel = w[f"{key}.0.weight"]
+        y = F.conv2d(x, kernel, None, stride, kernel.shape[-1] // 2 * dilation, dilation, x.shape[1] // kernel.shape[1])
+        return F.relu6(norm(w, f"{key}.1", y))
+
+    x = F.relu6(norm(w, "features.0.1", F.conv2d(x, w["features.0.0.weight"], None, 2, 1)))
+    for index in range(1, 18):
+        key, y = f"features.{index}.conv", x
+        layers = 1 if index == 1 else 2
+        for layer in range(layers):
+            is_last = layer == layers - 1
+            stride = 2 if is_last and index in (2, 4) else 1
+            dilation = (1 if index < 8 else 2 if index < 15 else 4) if is_last else 1
+            y = filtered(f"{key}.{layer}", y, stride, dilation)
+        y = norm(w, f"{key}.{layers + 1}", F.conv2d(y, w[f"{key}.{layers}.weight"]))
+        x = x + y if x.shape == y.shape else y
+    return x
+
+
 def vgg_backbone(w: Weights, x: Tensor) -> Tensor:
     """VGG-16 of the authors' prototxt, by Caffe's layer names."""
     for stage, count in enumerate((2, 2, 3, 3, 3), start=1):

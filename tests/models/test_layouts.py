@@ -27,6 +27,7 @@ from tests.helpers.reference_networks import (
     kazuto_logits,
     torchvision_backbone,
     torchvision_deeplabv3,
+    torchvision_mobilenet_v2,
     vgg_aspp,
     vgg_backbone,
     vgg_largefov,
@@ -270,6 +271,24 @@ class TestTorchvisionVGG16(BackboneAloneTester):
         return vgg_backbone(state, x)
 
 
+class TestTorchvisionMobileNetV2(BackboneAloneTester):
+    architecture = "deeplabv3-mobilenet-v2"
+    preprocessing = IMAGENET_PREPROCESSING
+
+    def state(self) -> State:
+        shapes = json.loads((SAMPLES / "vainf_deeplabv3plus_mobilenet_v2.json").read_bytes())["shapes"]
+        parts = {key.partition("_features.")[2]: shape for key, shape in shapes.items()}
+        return drawn({f"features.{key}": shape for key, shape in parts.items() if key})
+
+    def write(self, state: State, path: Path) -> None:
+        torch.save(
+            state | {"features.18.0.weight": torch.zeros(1280, 320, 1, 1), "classifier.1.bias": torch.zeros(3)}, path
+        )
+
+    def reference(self, state: State, x: Tensor) -> Tensor:
+        return torchvision_mobilenet_v2(state, x)
+
+
 class TestCaffeVGG16(TestTorchvisionVGG16):
     preprocessing = CAFFE_PREPROCESSING
 
@@ -303,10 +322,19 @@ def test_coco_initialisation(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "vainf_deeplabv3plus_resnet50"]
+    "name",
+    [
+        "lraspp_mobilenet_v3_large",
+        "deeplabv3_mobilenet_v3_large",
+        "vainf_deeplabv3plus_resnet50",
+        "vainf_deeplabv3plus_mobilenet_v2",
+    ],
 )
 def test_logits_that_other_projects_gave(name: str, tmp_path: Path) -> None:
-    """Networks of two classes of torchvision, and of VainF, gave these logits, before they resize to the input."""
+    """Networks of two classes of torchvision, and of VainF, gave these logits, before they resize to the input.
+
+    VainF's MobileNetV2, whose first convolution does not pad, was given a border of one pixel of zeros.
+    """
     sample = json.loads((SAMPLES / f"{name}.json").read_bytes())
     state = {f"module.{key}": value for key, value in drawn(sample["shapes"]).items()}
     torch.save({"model": state, "epoch": 3}, tmp_path / "fine_tuned.pth")

@@ -14,13 +14,17 @@ from pipeline.errors import ConfigError
 from pipeline.models import Architecture, SegmentationModel
 from pipeline.models.architecture import MAX_RATE
 from pipeline.models.backbones import BACKBONES, Backbone, BackboneOptions, FeatureInfo, FeatureRequest
+from pipeline.models.backbones.mobilenet_v2 import TORCHVISION_MOBILENET_V2, VAINF_MOBILENET_V2, MobileNetV2Style
 from pipeline.models.backbones.resnet import CAFFE_RESNET, TORCHVISION_RESNET, ResNetStyle
 from pipeline.models.checkpoints import native
 from pipeline.models.heads import HEADS, Head
 from pipeline.training import Recipe, train
 from pipeline.training.parameters import parameter_groups
 
-OPTIONS = {ResNetStyle: [CAFFE_RESNET, TORCHVISION_RESNET]}
+OPTIONS = {
+    ResNetStyle: [CAFFE_RESNET, TORCHVISION_RESNET],
+    MobileNetV2Style: [TORCHVISION_MOBILENET_V2, VAINF_MOBILENET_V2],
+}
 LEVELS = [(name, stride) for name, backbone in BACKBONES.items() for stride in backbone.levels]
 
 

@@ -2,12 +2,14 @@
 
 from pipeline.models.backbones.backbone import Backbone, BackboneOptions, FeatureInfo, FeatureRequest
 from pipeline.models.backbones.efficientnet_lite import EfficientNetLite0
+from pipeline.models.backbones.mobilenet_v2 import MobileNetV2
 from pipeline.models.backbones.mobilenet_v3 import MobileNetV3Large
 from pipeline.models.backbones.resnet import ResNet50, ResNet101
 from pipeline.models.backbones.vgg import VGG16
 
 BACKBONES: dict[str, type[Backbone]] = {
     "efficientnet_lite0": EfficientNetLite0,
+    "mobilenet_v2": MobileNetV2,
     "mobilenet_v3_large": MobileNetV3Large,
     "vgg16": VGG16,
     "resnet50": ResNet50,

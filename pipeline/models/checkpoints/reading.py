@@ -12,7 +12,16 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import ConfigError, StorageError, WeightsError
-from pipeline.models.checkpoints import caffe, efficientnet_lite, kazuto, native, torchvision, torchvision_mobile, vainf
+from pipeline.models.checkpoints import (
+    caffe,
+    efficientnet_lite,
+    kazuto,
+    mobilenet_v2,
+    native,
+    torchvision,
+    torchvision_mobile,
+    vainf,
+)
 from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, State, named
 
 _ZIP = b"PK\x03\x04"
@@ -40,6 +49,7 @@ _LAYOUTS: tuple[tuple[Callable[[State], bool], Callable[[State], Checkpoint | Ba
     (torchvision_mobile.matches, torchvision_mobile.convert),
     (torchvision.matches_resnet, torchvision.convert_resnet),
     (torchvision.matches_vgg16, torchvision.convert_vgg16),
+    (mobilenet_v2.matches, mobilenet_v2.convert),
     (efficientnet_lite.matches, efficientnet_lite.convert),
 )
 
@@ -48,8 +58,9 @@ _EXPECTED = (
     "kazuto1011 (base.layer1.conv1.conv.weight)",
     "torchvision's DeepLabV3 on ResNet-50 or 101 (backbone.conv1.weight, classifier.0.convs.0.0.weight)",
     "torchvision's DeepLabV3 or LR-ASPP on MobileNetV3-Large (backbone.16.0.weight, classifier....)",
-    "VainF's DeepLab v3+ on ResNet-50 or 101 (backbone.conv1.weight, classifier.project.0.weight)",
-    "a backbone of torchvision (conv1.weight, layer1.0.conv1.weight; features.0.weight)",
+    "VainF's DeepLab v3+ on ResNet-50 or 101, or MobileNetV2 (backbone.conv1.weight or "
+    "backbone.low_level_features.0.0.weight, classifier.project.0.weight)",
+    "a backbone of torchvision (conv1.weight, layer1.0.conv1.weight; features.0.weight; features.0.0.weight)",
     "EfficientNet-Lite0 (_conv_stem.weight)",
 )
 
