@@ -110,7 +110,7 @@ SCENARIOS = (
     Scenario(name="dropped-committing", when=committed, breaks=storage("drop", 8)),
     Scenario(name="dropped", when=fetching, breaks=storage("drop", 8)),
     Scenario(name="slow", when=fetching, breaks=storage("slow", 20)),
-    Scenario(name="server", when=fetching, breaks=server(10), in_ci=True),
+    Scenario(name="server", when=fetching, breaks=server(10)),
     Scenario(name="server-60s", when=fetching, breaks=server(60)),
     Scenario(
         name="outage",

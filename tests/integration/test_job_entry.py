@@ -176,9 +176,9 @@ def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_wi
 def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:
     source = str(tmp_path / "in")
     for i in range(32):
-        storage.put_whole(f"{source}/{i:03d}.jpg", jpeg(photo(i, 240, 320)))
+        storage.put_whole(f"{source}/{i:03d}.jpg", jpeg(photo(i, 160, 240)))
     flags = ("--input", source, "--output", f"{tmp_path}/out", "--model=scenes")
-    slowly = ("--refine.backend=pydensecrf", "--commit-seconds=2")  # enough to be interrupted in the middle
+    slowly = ("--refine.backend=pydensecrf", "--commit-seconds=0.5")  # enough to be interrupted in the middle
     process = start(*flags, *slowly)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("out/masks/*.parquet")) and process.poll() is None:

@@ -49,7 +49,7 @@ def plain(start):
     return plain_batches(lambda n: pairs().pair(shuffled(n, 3, 0)), LITE_PREPROCESSING, RECIPE, start)
 
 
-@pytest.mark.parametrize(("loaders", "start"), [(1, 3), (3, 0), (1, RECIPE.iterations)])
+@pytest.mark.parametrize(("loaders", "start"), [(2, 3), (1, RECIPE.iterations)])
 def test_they_are_the_batches_of_the_plain_loop(cluster, loaders, start):
     expect_same(batches(pairs(), loaders=loaders)(start), plain(start))
 
