@@ -50,5 +50,5 @@ def check(config: RunConfig) -> Preflight:
     model = models.load(name, config.classes)
     config.inference.tiling(model)
     prices = read_prices(config.prices) if config.prices else None
-    refiner = make_refiner(config.refine, model.card.crf)
+    refiner = make_refiner(config.refine, model.card.crf, len(model.classes))
     return Preflight(config=config, source=source, model=model, refiner=refiner, only=only, prices=prices)

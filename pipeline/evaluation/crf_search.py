@@ -1,9 +1,10 @@
 """The search of the CRF's parameters: the network's logits once, then a Ray task for each point and picture."""
 
+import json
 import operator
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import yaml
@@ -46,12 +47,14 @@ class SearchResult:
     Attributes:
         best: the parameters with the highest mean IoU.
         mean_iou: of the network alone, 0 to 1.
-        tried: mean IoU, 0 to 1, after the CRF at each point that was tried.
+        mean_iou_refined: with the best parameters, 0 to 1.
+        tried: mean IoU, 0 to 1, after the CRF at each point that was tried, without costs of labels.
         at_edge: the searched parameters whose best value is the first or last of several.
     """
 
     best: CRFParams
     mean_iou: float
+    mean_iou_refined: float
     tried: dict[Point, float]
     at_edge: tuple[str, ...]
 
@@ -95,12 +98,12 @@ def _search(ready: SearchInputs, lock: Lock) -> dict[str, Any]:
     labelled = fetch_labelled(ready.pairs, ready.labels, config.split)
     result = best_parameters(config, network_logits(labelled, ready.model, config.inference))
     params = storage.join(config.output, _PARAMS_FILE)
-    refined = max(result.tried.values())
+    best = json.loads(json.dumps(asdict(result.best)))  # lists for tuples
     note = (
         f"# jobs/search_crf.py, {len(result.tried)} parameters tried, {len(ready.pairs)} pictures of {config.split}, "
-        f"model {ready.model.card.name}: mean IoU {100 * result.mean_iou:.2f} -> {100 * refined:.2f}\n"
+        f"model {ready.model.card.name}: mean IoU {100 * result.mean_iou:.2f} -> {100 * result.mean_iou_refined:.2f}\n"
     )
-    content = note + yaml.safe_dump({"refine": {"params": asdict(result.best)}}, sort_keys=False)
+    content = note + yaml.safe_dump({"refine": {"params": best}}, sort_keys=False)
     put_checked(params, content.encode(), lock.check)
     in_percent = {point: 100 * score for point, score in result.tried.items()}
     put_checked(storage.join(config.output, _HEAT_MAP_FILE), heat_map(in_percent, config.axes()), lock.check)
@@ -112,8 +115,8 @@ def _search(ready: SearchInputs, lock: Lock) -> dict[str, Any]:
         "images": len(ready.pairs),
         "tried": len(result.tried),
         "mean_iou": round(100 * result.mean_iou, 2),
-        "mean_iou_refined": round(100 * refined, 2),
-        "params": asdict(result.best),
+        "mean_iou_refined": round(100 * result.mean_iou_refined, 2),
+        "params": best,
         "at_edge": result.at_edge,
         "seconds": round(time.monotonic() - begin, 1),
         "config": storage.redact(params),
@@ -121,7 +124,7 @@ def _search(ready: SearchInputs, lock: Lock) -> dict[str, Any]:
 
 
 def best_parameters(config: SearchConfig, logits: NetworkLogits) -> SearchResult:
-    """Search the grid; every point is scored on all pictures.
+    """Search the grid, and then the labels' costs; everything is scored on all pictures.
 
     Raises:
         StorageError: the storage stopped answering.
@@ -141,12 +144,43 @@ def best_parameters(config: SearchConfig, logits: NetworkLogits) -> SearchResult
     best = best_point(tried)
     say(f"the best of all {len(tried)}: mean IoU {100 * tried[best]:.2f} at {_described(best)}")
     ends = zip(SEARCHED, best, axes, strict=True)
+    params, refined = best_costs(config, logits, config.params(best), tried[best])
     return SearchResult(
-        best=config.params(best),
+        best=params,
         mean_iou=alone,
+        mean_iou_refined=refined,
         tried=tried,
         at_edge=tuple(name for name, value, axis in ends if len(axis) > 1 and value in (axis[0], axis[-1])),
     )
+
+
+def best_costs(
+    config: SearchConfig, logits: NetworkLogits, params: CRFParams, mean_iou: float
+) -> tuple[CRFParams, float]:
+    """Try other costs for each label in turn, and keep what is better than all before.
+
+    Args:
+        config: the costs to try.
+        logits: of the pictures.
+        params: without costs; its other fields stay.
+        mean_iou: of `params`, 0 to 1.
+
+    Returns:
+        the parameters, with costs where some are better, and their mean IoU.
+
+    Raises:
+        StorageError: the storage stopped answering.
+    """
+    values = [cost for cost in config.label_costs if cost != 1]
+    for label in range(logits.classes if values else 0):
+        before = params.label_costs or (1.0,) * logits.classes
+        tried = [replace(params, label_costs=(*before[:label], cost, *before[label + 1 :])) for cost in values]
+        scores = mean_ious(logits, [DenseCRF(one) for one in tried])
+        highest, best = max(zip(scores, tried, strict=True), key=operator.itemgetter(0))
+        if highest > mean_iou:
+            mean_iou, params = highest, best
+            say(f"label {label} at a cost of {best.label_costs[label]:g}: mean IoU {100 * mean_iou:.2f}")
+    return params, mean_iou
 
 
 def mean_ious(logits: NetworkLogits, refiners: Sequence[Refiner]) -> list[float]:

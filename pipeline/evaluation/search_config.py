@@ -38,6 +38,7 @@ class SearchConfig(StorageConfig, LabelledColumnFlags):
         bilateral_rgb: likewise sigma beta, in levels of 0..255.
         gaussian_weight: w2, which is not searched.
         gaussian_xy: sigma gamma in pixels, which is not searched.
+        label_costs: costs that are tried for one label after another, at the best of the rest; none to search no costs.
         inference: how the network is run.
     """
 
@@ -53,6 +54,7 @@ class SearchConfig(StorageConfig, LabelledColumnFlags):
     bilateral_rgb: Range = (3.0, 6.0, 1.0)
     gaussian_weight: float = 3.0
     gaussian_xy: float = 3.0
+    label_costs: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
     inference: Inference = field(default_factory=Inference)
 
     def __post_init__(self) -> None:
@@ -71,6 +73,7 @@ class SearchConfig(StorageConfig, LabelledColumnFlags):
                     f"{name} is [{low:g}, {high:g}, {step:g}], which is {(high - low) / step:.3g} steps; "
                     f"give a step that makes at most {_MOST_STEPS}"
                 )
+        CRFParams(label_costs=self.label_costs)  # has their range
         for corner in itertools.product(*((axis[0], axis[-1]) for axis in self.axes())):
             self.params(corner)
 

@@ -45,7 +45,7 @@ class Card:
     training_split: str = "none"
     source: str = "none"
     scores: Mapping[str, float] = field(default_factory=dict)
-    crf: Mapping[str, float | int | str] = field(default_factory=dict)
+    crf: Mapping[str, float | int | str | tuple[float, ...]] = field(default_factory=dict)
     scales: tuple[float, ...] = SINGLE_SCALE
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class Card:
         if any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in self.palette):
             raise ConfigError("each palette colour must be three numbers from 0 to 255")
         check_scales(self.scales)
-        build(CRFParams, self.crf, "crf")
+        build(CRFParams, self.crf, "crf").check_labels(len(self.classes))
         for name, score in self.scores.items():
             if not is_number(score):
                 raise ConfigError(f"the score {name!r} is {score}; give a finite number")

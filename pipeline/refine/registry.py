@@ -58,15 +58,18 @@ class RefineConfig:
             )
 
 
-def make_refiner(config: RefineConfig, suited: Mapping[str, Any]) -> Refiner:
+def make_refiner(config: RefineConfig, suited: Mapping[str, Any], labels: int) -> Refiner:
     """Make the refiner that a person asked for.
 
     Args:
         config: the person's choice.
         suited: the CRF parameters on the model's card, for where `config` has none.
+        labels: how many the model has.
 
     Raises:
-        ConfigError: settings that the refiner cannot have.
+        ConfigError: settings that the refiner cannot have, or that are for another number of labels.
         CRFError: the refiner cannot run here.
     """
+    if config.params:
+        config.params.check_labels(labels)
     return REFINERS[config.backend](config, suited)

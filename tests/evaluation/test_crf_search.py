@@ -25,7 +25,19 @@ class Counted:
             yield index, np.array([[hits, 1], [1, hits]])
 
 
-def searched(logits):
+class Costed(Counted):
+    """The same, but better where label 1 costs little, and better still where label 0 costs more."""
+
+    def matrices(self, refiners):
+        for index, refiner in enumerate(refiners):
+            params = getattr(refiner, "params", None)
+            hits = 5
+            if params and params.label_costs:
+                hits += 2 * (params.label_costs[1] < 1) + (params.label_costs[0] == 1.5)
+            yield index, np.array([[hits, 1], [1, hits]])
+
+
+def searched(logits, label_costs=()):
     return best_parameters(
         SearchConfig(
             data=Uri("d"),
@@ -35,6 +47,7 @@ def searched(logits):
             bilateral_weight=(3, 6, 1),
             bilateral_xy=(30, 60, 10),
             bilateral_rgb=(3, 3, 1),
+            label_costs=label_costs,
         ),
         logits,
     )
@@ -57,3 +70,18 @@ def test_what_is_said_last_is_the_best_of_all_rounds(capsys):
     *_, round_, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("the best")]
     assert round_.startswith("the best of them: mean IoU 71.43 at ")  # of the last round alone
     assert last.endswith("mean IoU 81.82 at bilateral_weight 5, bilateral_xy 50, bilateral_rgb 3")
+
+
+def test_costs_are_searched_label_by_label_at_the_best_of_the_rest(capsys):
+    result = searched(Costed(), label_costs=(0, 0.5, 1, 1.5))
+    assert result.best.label_costs == (1.5, 0)  # of equals the first
+    assert (result.best.bilateral_weight, result.best.bilateral_xy) == (3, 30)
+    assert result.mean_iou_refined == 8 / 10
+    first, last = (line for line in capsys.readouterr().err.splitlines() if line.startswith("label "))
+    assert first == "label 0 at a cost of 1.5: mean IoU 75.00"
+    assert last == "label 1 at a cost of 0: mean IoU 80.00"
+
+
+def test_without_a_gain_labels_have_no_costs_of_their_own():
+    result = searched(Counted(), label_costs=(0, 0.5, 1, 1.5))
+    assert (result.best.label_costs, result.mean_iou_refined) == ((), max(result.tried.values()))

@@ -70,9 +70,10 @@ def main() -> None:
     vars(torch).update(empty=torch.zeros, empty_like=torch.zeros_like)  # nothing is written, and indices must be such
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8))
     [window] = windows(image, torch.zeros(21, 3, 3, dtype=torch.float16), aligned(8), tile=1024, margin=0)
-    field = MeanField(CRFParams(iterations=2), torch.device("cpu"))
-    field.survey(window)
-    field.iterate(window, field.build(window), range(21), torch.empty((2, *image.shape[:2]), dtype=torch.uint8))
+    for costs in ((), (1.0,) * 21):
+        field = MeanField(CRFParams(iterations=2, label_costs=costs), torch.device("cpu"))
+        field.survey(window)
+        field.iterate(window, field.build(window), range(21), torch.empty((2, *image.shape[:2]), dtype=torch.uint8))
     for (name, *_), binary in compilations.binaries.items():
         assert re.search(r"\.target sm_90", binary.asm["ptx"]), name
         print(name, len(binary.asm["cubin"]))

@@ -15,6 +15,7 @@ def test_the_defaults_are_the_released_values_for_resnet_101():
         "bilateral_xy": 67,
         "bilateral_rgb": 3,
         "normalization": "symmetric",
+        "label_costs": (),
     }
 
 
@@ -34,6 +35,9 @@ def test_the_defaults_are_the_released_values_for_resnet_101():
         ("bilateral_rgb", 1e-8),
         ("bilateral_xy", 1e30),
         ("normalization", "before"),
+        ("label_costs", (1, -0.5)),
+        ("label_costs", (1, 11)),
+        ("label_costs", (float("nan"),)),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(name, value):
@@ -46,3 +50,9 @@ def test_values_out_of_range_are_refused_by_name(name, value):
 )
 def test_the_edges_are_allowed(edge):
     CRFParams(**edge)
+
+
+def test_the_fingerprint_names_costs_that_change_something_alone():
+    assert CRFParams(label_costs=(1, 1)).fingerprint() == CRFParams().fingerprint()
+    assert "label_costs" not in CRFParams().fingerprint()["crf"]
+    assert CRFParams(label_costs=(1, 0)).fingerprint()["crf"]["label_costs"] == [1, 0]

@@ -97,6 +97,16 @@ def test_label_counts(labels: int) -> None:
     assert_parity(shortened(RELEASED), image, logits_for(image, labels))
 
 
+@pytest.mark.parametrize("normalization", ["symmetric", "after"])
+def test_costs_of_labels(normalization: str) -> None:
+    image = picture(height=14, width=19)
+    params = shortened(SMOOTHER, normalization=normalization, label_costs=(0, 1, 0.5, 1.5, 1))
+    assert_parity(params, image, logits_for(image))
+    [refined] = CudaCRF(params, 0.2, DEVICE).refine([image], [logits_for(image)], STRIDE_8)
+    [expected] = DenseCRF(params, prune=0.2).refine([image], [logits_for(image)], STRIDE_8)
+    np.testing.assert_array_equal(refined.mask, expected.mask)
+
+
 def test_the_finest_colours_are_numbered_without_a_clash() -> None:
     # at the smallest standard deviation every colour is alone: the self term is all there is
     image = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)

@@ -32,6 +32,14 @@ def test_the_default_settings_keep_9999_of_10000_labels(name, params, certainty)
     assert (every.kept, default.kept) == (21, int((probabilities.max(axis=(1, 2)) >= 1e-2).sum()))
 
 
+def test_the_default_settings_keep_9999_of_10000_labels_where_labels_have_costs():
+    params = dataclasses.replace(RELEASED, label_costs=(0, 1, 0.5, 1, 1, 1.5, 0) * 3)
+    image = picture("coffee", 375, 500)
+    logits = logits_for(image, 21)
+    every = DenseCRF(params, prune=0).label(image, logits, aligned(8))
+    assert (every.best == DenseCRF(params).label(image, logits, aligned(8)).best).mean() >= 0.9999
+
+
 @pytest.mark.parametrize("labels", [1, 3, 11, 30])
 def test_labels_from_logits_are_those_of_the_upsampled_probabilities(labels):
     image = picture("rocket", 61, 83)

@@ -77,6 +77,22 @@ def test_label_counts(posterior, labels):
     assert_parity(posterior, RELEASED, image, probabilities_for(image, labels))
 
 
+@pytest.mark.parametrize("normalization", ["symmetric", "after"])
+@pytest.mark.parametrize("labels", [2, 5, 11, 21, 33])
+def test_costs_of_labels(posterior, labels, normalization):
+    costs = tuple(np.random.default_rng(0).choice([0, 0.25, 1, 1.5], labels).tolist())
+    params = dataclasses.replace(SMOOTHER, normalization=normalization, label_costs=costs)
+    image = picture()
+    assert_parity(posterior, params, image, probabilities_for(image, labels))
+
+
+def test_costs_of_one_are_potts_model(posterior):
+    image = picture()
+    probabilities = probabilities_for(image, 5)
+    ones = posterior(dataclasses.replace(RELEASED, label_costs=(1,) * 5), image, probabilities)
+    np.testing.assert_allclose(ones, posterior(RELEASED, image, probabilities), rtol=0, atol=1e-5)
+
+
 def test_the_finest_colours_are_numbered_without_a_clash(posterior):
     # at the smallest standard deviation every colour is alone: the self term is all there is
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)

@@ -42,7 +42,7 @@ VGG_CRF = {"gaussian_weight": 2, "gaussian_xy": 2, "bilateral_weight": 4, "bilat
 
 
 def refiner_called(backend: str, **settings: Any) -> Refiner:
-    return make_refiner(RefineConfig(backend=backend, **settings), RESNET_CRF)
+    return make_refiner(RefineConfig(backend=backend, **settings), RESNET_CRF, 21)
 
 
 def generation_with(refiner: Refiner) -> str:
@@ -62,8 +62,15 @@ def generation_with(refiner: Refiner) -> str:
 def test_outputs_of_earlier_versions_keep_their_generation(
     backend: str, params: CRFParams | None, suited: Mapping[str, Any], inference: Inference, expected: str
 ) -> None:
-    refiner = make_refiner(RefineConfig(backend=backend, params=params), suited)
+    refiner = make_refiner(RefineConfig(backend=backend, params=params), suited, 21)
     assert generation(DIGEST, inference, refiner.fingerprint()) == expected
+
+
+def test_costs_for_other_labels_than_the_models_are_refused_before_the_run() -> None:
+    config = RefineConfig(params=CRFParams(label_costs=(0, 1)))
+    assert make_refiner(config, RESNET_CRF, 2).fingerprint()["crf"]["label_costs"] == [0, 1]
+    with pytest.raises(ConfigError, match="label_costs are 2, and there are 21 labels"):
+        make_refiner(config, RESNET_CRF, 21)
 
 
 def test_backends_that_agree_share_a_generation_and_other_algorithms_do_not() -> None:

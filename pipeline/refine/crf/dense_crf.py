@@ -66,11 +66,13 @@ class DenseCRF(TiledRefiner):
             (C, H, W) float32, summing to 1 over the labels.
 
         Raises:
+            ConfigError: label_costs for another number of labels.
             CRFError: wrong shape or type, a value that is not finite or is negative, or a picture too large for the
                 lattice.
         """
         _check_image(image)
         _check_probabilities(probabilities, image.shape[:2])
+        self.params.check_labels(len(probabilities))
         return self._backend.posterior(image, native_floats(probabilities))
 
     def label(
@@ -88,6 +90,7 @@ class DenseCRF(TiledRefiner):
             left: the window's first column in the picture, in pixels.
 
         Raises:
+            ConfigError: label_costs for another number of labels.
             CRFError: wrong shape or type, logits that are not finite, or a picture too large for the lattice.
             ModelError: the window reaches beyond the logits.
         """
@@ -98,6 +101,7 @@ class DenseCRF(TiledRefiner):
             raise CRFError(
                 f"the CRF takes logits (C, h, w) float of 1 to 256 labels, not {logits.shape} {logits.dtype}"
             )
+        self.params.check_labels(len(logits))
         if not all_finite(grid):
             raise CRFError("the CRF takes logits that are finite in float32; in these there is a NaN or an infinity")
         return self._backend.label(image, native_floats(grid), rows, columns)

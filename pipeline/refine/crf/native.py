@@ -12,7 +12,7 @@ from pipeline.refine.crf.backend import Backend
 from pipeline.refine.crf.params import CRFParams
 from pipeline.refine.refinement import Labelling
 
-_INTERFACE = 3
+_INTERFACE = 4
 """Of dense_crf_core; core/module.cpp has the same number."""
 
 
@@ -36,6 +36,7 @@ class NativeCRF(Backend):
             bilateral_rgb=params.bilateral_rgb,
             symmetric=params.normalization == "symmetric",
             prune=prune,
+            label_costs=list(params.label_costs),
         )
 
     def posterior(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:

@@ -45,17 +45,26 @@ class ReferenceCRF(Backend):
         crf.setUnaryEnergy(unary.reshape(labels, height * width))
         normalization = {"symmetric": densecrf.NORMALIZE_SYMMETRIC, "after": densecrf.NORMALIZE_AFTER}
         kernel = {"kernel": densecrf.DIAG_KERNEL, "normalization": normalization[params.normalization]}
+        costs = _compatibility(params, labels)
         if params.gaussian_weight > 0:
             xy = float(params.gaussian_xy)
             _check_lattice("gaussian_xy", [width / xy, height / xy])
-            crf.addPairwiseGaussian(sxy=xy, compat=float(params.gaussian_weight), **kernel)
+            crf.addPairwiseGaussian(sxy=xy, compat=params.gaussian_weight * costs, **kernel)
         if params.bilateral_weight > 0:
             xy, rgb = float(params.bilateral_xy), float(params.bilateral_rgb)
             _check_lattice("bilateral_xy and bilateral_rgb", [width / xy, height / xy, 255 / rgb, 255 / rgb, 255 / rgb])
             picture = np.require(image, requirements=["C", "W"])  # copies only what is read-only or scattered
-            crf.addPairwiseBilateral(sxy=xy, srgb=rgb, rgbim=picture, compat=float(params.bilateral_weight), **kernel)
+            crf.addPairwiseBilateral(sxy=xy, srgb=rgb, rgbim=picture, compat=params.bilateral_weight * costs, **kernel)
         columns = np.asarray(crf.inference(int(params.iterations)))  # (C, H*W), a pixel's labels side by side
         return np.ascontiguousarray(columns).reshape(labels, height, width)
+
+
+def _compatibility(params: CRFParams, labels: int) -> NDArray[np.float32] | float:
+    """Give what two labels pay beside each other, (C, C), or 1 for Potts' model."""
+    if not params.label_costs:
+        return 1.0
+    costs = np.array(params.label_costs, np.float32)
+    return np.where(np.eye(labels, dtype=bool), np.float32(0), (costs[:, None] + costs) / 2)
 
 
 def _check_lattice(sigmas: str, extents: list[float]) -> None:

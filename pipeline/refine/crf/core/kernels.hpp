@@ -50,6 +50,8 @@ struct RunView {
     const float* floor;     // (labels) least log probability
     const float* stored;    // (count, labels)
     float* largest;         // (labels) raised to each label's largest posterior; null where nobody asks
+    const float* cost;      // (labels) factor of a label's message; null where it is 1 for all
+    const float* rest;      // (labels) factor of the sum of all messages; null where it is 0 for all
 };
 
 // Where results go; arrays of the whole picture.

@@ -126,6 +126,18 @@ CRF_INLINE void add_messages(const KernelView& gaussian, const KernelView& bilat
     }
 }
 
+// Where labels have costs of their own, see CRFParams.
+template <int W, int N>
+CRF_INLINE void add_costed_messages(const RunView& run, const KernelView& gaussian, const KernelView& bilateral,
+                                    size_t pixel, int n, Floats<W>* e) {
+    Floats<W> message[Row<W, N>::kMost], total{};
+    for (int k = 0; k < n; k++) message[k] = Floats<W>{};
+    add_messages<W, N>(gaussian, bilateral, pixel, n, message);
+    for (int k = 0; k < n; k++) total += message[k];
+    const float all = sum(total);
+    for (int k = 0; k < n; k++) e[k] += message[k] * load<W>(run.cost + k * W) + load<W>(run.rest + k * W) * all;
+}
+
 template <int W, int N, int Corners>
 CRF_INLINE void splat(const KernelView& kernel, size_t pixel, int n, const Floats<W>* q) {
     const uint32_t* vertex = kernel.vertex + pixel * Corners;
@@ -156,7 +168,8 @@ template <int W, int N, bool Sliced>
 CRF_INLINE void logits(const RunView& run, const KernelView& gaussian, const KernelView& bilateral, int i, int n,
                        Floats<W>* e) {
     log_probabilities<W, N>(run, i, n, e);
-    if (Sliced) add_messages<W, N>(gaussian, bilateral, run.first + i, n, e);
+    if (Sliced && run.cost) add_costed_messages<W, N>(run, gaussian, bilateral, run.first + i, n, e);
+    else if (Sliced) add_messages<W, N>(gaussian, bilateral, run.first + i, n, e);
 }
 
 // The posteriors of a block of pixels: scale * row each.

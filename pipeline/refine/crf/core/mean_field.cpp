@@ -24,6 +24,7 @@ std::vector<int> probable(const std::vector<float>& largest, size_t count, float
 }  // namespace
 
 const Result& MeanField::run(const Picture& picture, Grid& grid, const Parameters& p, bool want_posterior) {
+    label_costs_ = p.label_costs;
     place_pixels(picture, grid);
     choose_labels(picture, grid, p.prune);
     build_kernels(picture, p);
@@ -37,7 +38,11 @@ void MeanField::for_each_row(const Picture& picture, Pass pass) {
     const int labels = result_.labels;
     for (int y = 0; y < picture.height; y++) {
         const size_t first = size_t(y) * picture.width;
-        RunView run{labels, first, picture.width, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+        RunView run{labels, first, picture.width, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+        if (!label_costs_.empty()) {
+            run.cost = cost_.data();
+            run.rest = rest_.data();
+        }
         if (log_sum_.size()) {
             kernels().grid_row(grid_, labels, y, grid_row_.data());
             run.grid = &grid_;
@@ -80,6 +85,21 @@ void MeanField::choose_labels(const Picture& picture, Grid& grid, float prune) {
     std::fill(floor_.begin(), floor_.begin() + grid.labels, std::log(kFloor));
     const std::vector<int> kept = probable(grid.largest, grid.labels, prune);
     if (int(kept.size()) < grid.labels) keep(grid, kept);
+    else place_costs();
+}
+
+// With messages m of the labels, label a pays for its neighbours sum_b (c_a + c_b) / 2 m_b over the b that differ, which
+// is c_a (M / 2 - m_a), M the sum of all m, and the same for all labels beside. Less the dearest label's M / 2, so that
+// no logit falls, it gains c_a m_a + rest_a M.
+void MeanField::place_costs() {
+    if (label_costs_.empty()) return;
+    const float dearest = *std::max_element(label_costs_.begin(), label_costs_.end());
+    cost_.assign(result_.labels, 0.0f);
+    rest_.assign(result_.labels, 0.0f);
+    for (size_t c = 0; c < result_.kept.size(); c++) {
+        cost_[c] = label_costs_[result_.kept[c]];
+        rest_[c] = (dearest - cost_[c]) / 2;
+    }
 }
 
 void MeanField::keep(const Grid& grid, const std::vector<int>& kept) {
@@ -93,6 +113,7 @@ void MeanField::keep(const Grid& grid, const std::vector<int>& kept) {
     for (size_t c = 0; c < kept.size(); c++) result_.kept[c] = result_.kept[kept[c]];
     result_.kept.resize(kept.size());
     result_.labels = some;
+    place_costs();
 }
 
 void MeanField::build_kernels(const Picture& picture, const Parameters& p) {

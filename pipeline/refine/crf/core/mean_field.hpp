@@ -17,6 +17,7 @@ struct Parameters {
     float bilateral_weight, bilateral_xy, bilateral_rgb;
     bool symmetric;  // normalisation on both sides of a kernel; otherwise after it
     float prune;     // labels nowhere as probable take no part; twice that on the way
+    std::vector<float> label_costs;  // of each label; empty where all cost 1
 };
 
 // What became of the picture. Labels are numbered as in `kept`.
@@ -43,6 +44,8 @@ class MeanField {
     void keep(const Grid& grid, const std::vector<int>& kept);
     // Between two iterations: goes on without the labels that were nowhere as probable in the last.
     void drop_labels(const Grid& grid, float least);
+    // The costs of the labels that are kept, as the passes take them.
+    void place_costs();
     void build_kernels(const Picture& picture, const Parameters& parameters);
     OutputView make_room_for_output(size_t pixels, bool want_posterior);
     void iterate(const Picture& picture, const Grid& grid, const Parameters& parameters);
@@ -54,7 +57,7 @@ class MeanField {
 
     GridView grid_{};
     std::vector<uint32_t> row_, column_;
-    std::vector<float> row_share_, share_, grid_row_, floor_, largest_;
+    std::vector<float> row_share_, share_, grid_row_, floor_, largest_, label_costs_, cost_, rest_;
     Buffer<float> kept_grid_, log_sum_;
     Table table_;
     Smoothing gaussian_;

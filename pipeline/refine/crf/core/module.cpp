@@ -15,7 +15,7 @@ namespace py = pybind11;
 namespace crf {
 namespace {
 
-constexpr int kInterface = 3;  // raised with every change that pipeline/refine/crf/native.py must know of
+constexpr int kInterface = 4;  // raised with every change that pipeline/refine/crf/native.py must know of
 
 Picture picture_of(const py::array_t<uint8_t>& image) {
     return {int(image.shape(0)), int(image.shape(1)), image.data(), image.strides(0), image.strides(1), image.strides(2)};
@@ -118,13 +118,14 @@ PYBIND11_MODULE(dense_crf_core, module) {
     module.def("use_instructions", &use_kernels, py::arg("name"), "Use others of instruction_sets(), for tests.");
     py::class_<Parameters>(module, "Parameters")
         .def(py::init([](int iterations, float gaussian_weight, float gaussian_xy, float bilateral_weight,
-                         float bilateral_xy, float bilateral_rgb, bool symmetric, float prune) {
-                 return Parameters{iterations,   gaussian_weight, gaussian_xy, bilateral_weight,
-                                   bilateral_xy, bilateral_rgb,   symmetric,   prune};
+                         float bilateral_xy, float bilateral_rgb, bool symmetric, float prune,
+                         const std::vector<float>& label_costs) {
+                 return Parameters{iterations,    gaussian_weight, gaussian_xy, bilateral_weight, bilateral_xy,
+                                   bilateral_rgb, symmetric,       prune,       label_costs};
              }),
              py::kw_only(), py::arg("iterations"), py::arg("gaussian_weight"), py::arg("gaussian_xy"),
              py::arg("bilateral_weight"), py::arg("bilateral_xy"), py::arg("bilateral_rgb"), py::arg("symmetric"),
-             py::arg("prune"));
+             py::arg("prune"), py::arg("label_costs"));
     py::class_<Core>(module, "Core")
         .def(py::init<>())
         .def_property_readonly("vertices", &Core::vertices, "Of the lattices of the last picture.")

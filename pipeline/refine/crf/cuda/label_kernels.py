@@ -113,36 +113,43 @@ def start(
 
 @triton.jit
 def _energy(
-    log_p, labels, pixel, is_pixel, lane,
+    log_p, labels, costs, pixel, is_pixel, lane,
     first, first_corner, first_weights, second, second_corner, second_weights,
-    first_corners: tl.constexpr, second_corners: tl.constexpr,
+    first_corners: tl.constexpr, second_corners: tl.constexpr, costed: tl.constexpr,
     width: tl.constexpr, lanes: tl.constexpr, rows: tl.constexpr,
 ):  # fmt: skip
-    """Give log p and the messages of the kernels, (rows, lanes) float32; -inf beyond the labels."""
+    """Give log p and what the kernels' messages say, (rows, lanes) float32; -inf beyond the labels.
+
+    Labels a and b cost (c_a + c_b) / 2: so a gains c_a (m_a - sum(m) / 2) by the messages m, and what all labels gain.
+    """
     is_label = (lane < labels)[None, :]
     row = pixel[:, None] * width + lane[None, :]
     energy = tl.load(log_p + row, mask=is_pixel[:, None] & is_label, other=0.0)
-    energy += interpolated(first, first_corner, first_weights, pixel, is_pixel, first_corners, width, lanes, rows)
-    energy += interpolated(second, second_corner, second_weights, pixel, is_pixel, second_corners, width, lanes, rows)
-    return tl.where(is_label, energy, -float("inf"))
+    messages = interpolated(first, first_corner, first_weights, pixel, is_pixel, first_corners, width, lanes, rows)
+    messages += interpolated(second, second_corner, second_weights, pixel, is_pixel, second_corners, width, lanes, rows)
+    if costed:
+        cost = tl.load(costs + lane, mask=lane < labels, other=0.0)[None, :]
+        total = tl.sum(tl.where(is_label, messages, 0.0), axis=1)[:, None]
+        messages = cost * (messages - 0.5 * total)
+    return tl.where(is_label, energy + messages, -float("inf"))
 
 
 @triton.jit(do_not_specialize=["labels", "pixels"])
 def update(
-    log_p, labels, pixels,
+    log_p, labels, costs, pixels,
     first, first_corner, first_weights, second, second_corner, second_weights, q,
-    first_corners: tl.constexpr, second_corners: tl.constexpr,
+    first_corners: tl.constexpr, second_corners: tl.constexpr, costed: tl.constexpr,
     width: tl.constexpr, lanes: tl.constexpr, rows: tl.constexpr,
 ):  # fmt: skip
-    """Update Q <- softmax(log p + sum_k w_k K_k Q), from the filtered vertices of up to two kernels."""
+    """Update Q <- softmax(log p - mu sum_k w_k K_k Q), from the filtered vertices of up to two kernels."""
     lane = tl.arange(0, lanes)
     for block in tl.range(tl.program_id(0), tl.cdiv(pixels, rows), tl.num_programs(0)):
         pixel = block * rows + tl.arange(0, rows)
         is_pixel = pixel < pixels
         energy = _energy(
-            log_p, labels, pixel, is_pixel, lane,
+            log_p, labels, costs, pixel, is_pixel, lane,
             first, first_corner, first_weights, second, second_corner, second_weights,
-            first_corners, second_corners, width, lanes, rows,
+            first_corners, second_corners, costed, width, lanes, rows,
         )  # fmt: skip
         raised, total = _softmax(energy)
         row = pixel[:, None] * width + lane[None, :]
@@ -155,10 +162,10 @@ def update(
     ]
 )  # fmt: skip
 def label(
-    log_p, labels, pixels,
+    log_p, labels, costs, pixels,
     first, first_corner, first_weights, second, second_corner, second_weights,
     window_width, top, bottom, left, right, names, core, plane_stride, row_stride, won, posterior,
-    first_corners: tl.constexpr, second_corners: tl.constexpr,
+    first_corners: tl.constexpr, second_corners: tl.constexpr, costed: tl.constexpr,
     width: tl.constexpr, lanes: tl.constexpr, rows: tl.constexpr,
 ):  # fmt: skip
     """Make the last update, and take the best label of the window's core, rows [top, bottom), columns [left, right).
@@ -173,9 +180,9 @@ def label(
         pixel = block * rows + tl.arange(0, rows)
         is_pixel = pixel < pixels
         energy = _energy(
-            log_p, labels, pixel, is_pixel, lane,
+            log_p, labels, costs, pixel, is_pixel, lane,
             first, first_corner, first_weights, second, second_corner, second_weights,
-            first_corners, second_corners, width, lanes, rows,
+            first_corners, second_corners, costed, width, lanes, rows,
         )  # fmt: skip
         _, total = _softmax(energy)
         best = tl.argmax(energy, axis=1)  # the first of equals

@@ -112,6 +112,7 @@ class MeanField:
             labels=len(kept),
             pixels=window.pixels,
             width=width,
+            costs=self._costs(kept, width),
             log_p=self._buffers.take("log p", (window.pixels, width), torch.float32),
             q=self._buffers.take("q", (window.pixels, width), torch.uint16),
             lattices=list(lattices),
@@ -128,6 +129,15 @@ class MeanField:
         )  # fmt: skip
         return field
 
+    def _costs(self, kept: Sequence[int], width: int) -> Tensor | None:
+        """Give the costs of the labels that are kept, float32, where labels have costs of their own."""
+        if not self._params.label_costs:
+            return None
+        costs = self._buffers.take("costs", (width,), torch.float32)
+        chosen = [self._params.label_costs[label] for label in kept]
+        costs[: len(kept)] = torch.tensor(chosen, dtype=torch.float32, device=self._device)
+        return costs
+
     def _rows(self, lattice: Lattice, width: int, number: int) -> Rows:
         entries = len(lattice.columns)
         return Rows(
@@ -142,7 +152,7 @@ class MeanField:
     def _update(self, field: "_Field") -> None:
         messages = field.messages()
         label_kernels.update[(self._launches.programs,)](
-            field.log_p, field.labels, field.pixels, *_passed(messages, field.log_p), field.q,
+            *field.unaries(), field.pixels, *_passed(messages, field.log_p), field.q,
             **_corners(messages), **self._shape(field),
         )  # fmt: skip
 
@@ -155,7 +165,7 @@ class MeanField:
         posterior = self._empty((self._launches.programs, shape["lanes"]), torch.float32)
         names = torch.tensor(kept, dtype=torch.uint8, device=self._device)
         label_kernels.label[(self._launches.programs,)](
-            field.log_p, field.labels, field.pixels, *_passed(messages, field.log_p),
+            *field.unaries(), field.pixels, *_passed(messages, field.log_p),
             window.image.shape[1], *window.core, names, core, *core.stride()[:2], won, posterior,
             **_corners(messages), **shape,
         )  # fmt: skip
@@ -172,6 +182,7 @@ class MeanField:
         """Give the shape of the blocks of a kernel over the pixels' rows."""
         block_lanes = lanes(field.width)
         return {
+            "costed": field.costs is not None,
             "width": field.width,
             "lanes": block_lanes,
             "rows": self._launches.rows(block_lanes, field.pixels),
@@ -189,6 +200,7 @@ class _Field:
         labels: how many are kept.
         pixels: how many there are.
         width: of a row.
+        costs: (width,) float32 of the labels; None where all are 1.
         log_p: (pixels, width) float32.
         q: (pixels, width) uint16, fractions.
         lattices: of the kernels.
@@ -198,10 +210,15 @@ class _Field:
     labels: int
     pixels: int
     width: int
+    costs: Tensor | None
     log_p: Tensor
     q: Tensor
     lattices: list[Lattice]
     rows: list[Rows]
+
+    def unaries(self) -> "tuple[Tensor, int, Tensor]":
+        """List the arguments of kernels that read log p; without costs, a tensor that none of them reads."""
+        return self.log_p, self.labels, self.log_p if self.costs is None else self.costs
 
     def messages(self) -> "list[_Message]":
         """List the filtered rows of Q, where there are some."""
@@ -211,7 +228,7 @@ class _Field:
 
     def key(self) -> tuple[int, ...]:
         """Give all that an update depends on but the values: sizes, and the tensors' addresses."""
-        tensors = [self.log_p, self.q]
+        tensors = [self.log_p, self.q, *([] if self.costs is None else [self.costs])]
         for lattice, rows in zip(self.lattices, self.rows, strict=True):
             tensors += [value for value in vars(lattice).values() if isinstance(value, Tensor)]
             tensors += [*rows.rooms, rows.pieces]

@@ -77,6 +77,7 @@ class CudaCRF(GpuRefiner):
         refined = []
         for image, logits in pictures:
             check_sizes(image, logits, geometry)
+            self.params.check_labels(len(logits))
             picture = _Picture(image, logits, torch.device(self.device))
             refined.append(picture)
             tile = tile_side(len(logits))
