@@ -1,5 +1,6 @@
 """The benchmarks over a handful of images: a table comes out, with every row, and its numbers make sense."""
 
+import json
 import math
 import subprocess
 import sys
@@ -109,6 +110,18 @@ def test_crf() -> None:
         assert float(ratio) == pytest.approx(float(whole) / float(every), abs=0.1)
         assert float(default_ratio) == pytest.approx(float(whole) / float(default), abs=0.1)
         assert all(float(cell.strip("% ")) >= 99.99 for cell in same)
+
+
+@pytest.mark.long
+def test_stages() -> None:
+    names = ["light", "deeplabv3plus-mobilenet-v2", "hf: SegFormer-B0", "hf: DeepLabV3 MobileNetV2", "onnx: light"]
+    flags = ("--networks", json.dumps(names), "--rounds", "1", "--height", "97", "--width", "129")
+    measured = dict(table("stages", *flags))
+    assert list(measured) == names
+    for stride, *milliseconds in measured.values():
+        assert stride in (2, 4, 16)
+        assert len(milliseconds) == 7
+        assert all(0 < value < math.inf for value in milliseconds)
 
 
 def test_another_file_than_the_voc_network_is_refused() -> None:

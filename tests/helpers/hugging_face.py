@@ -1,10 +1,13 @@
 """Tiny networks of each family of transformers with random weights, stored as their users store them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoImageProcessor
 
@@ -20,6 +23,9 @@ _SWIN = {
     "out_features": ["stage1", "stage2", "stage3", "stage4"],
 }
 _QUERIES = {"num_queries": 12, **NAMES}
+_TASK_TOKENS = 24
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_WORDS = [*_LETTERS, *(f"{letter}</w>" for letter in _LETTERS), "<|startoftext|>", "<|endoftext|>"]
 
 
 def _segformer() -> tuple[nn.Module, str, dict[str, Any]]:
@@ -106,6 +112,17 @@ def _maskformer() -> tuple[nn.Module, str, dict[str, Any]]:
     return transformers.MaskFormerForInstanceSegmentation(config), "MaskFormerImageProcessorPil", settings
 
 
+def _oneformer() -> tuple[nn.Module, str, dict[str, Any]]:
+    config = transformers.OneFormerConfig(
+        backbone_config=transformers.SwinConfig(**_SWIN), conv_dim=32, mask_dim=32, hidden_dim=32,
+        encoder_feedforward_dim=16, dim_feedforward=16, encoder_layers=1, decoder_layers=2, num_attention_heads=2,
+        query_dec_layers=1, text_encoder_width=16, text_encoder_context_length=_TASK_TOKENS, text_encoder_num_layers=1,
+        text_encoder_vocab_size=len(_WORDS), text_encoder_n_ctx=4, task_seq_len=_TASK_TOKENS, is_training=False,
+        **_QUERIES,
+    )  # fmt: skip
+    return transformers.OneFormerForUniversalSegmentation(config), "OneFormerImageProcessorPil", {"size": SIDES}
+
+
 FAMILIES = {
     "segformer": _segformer,
     "mobilenet_v2": _mobilenet_v2,
@@ -115,11 +132,12 @@ FAMILIES = {
     "dpt": _dpt,
     "mask2former": _mask2former,
     "maskformer": _maskformer,
+    "oneformer": _oneformer,
 }
 
 
 def put(folder: Path, family: str) -> tuple[Any, Any]:
-    """Store a network of the family with random weights; returns it and its image processor."""
+    """Store a network of the family with random weights; returns it and its processor: of images, and of tasks."""
     torch.manual_seed(0)
     model: Any
     model, processor, settings = FAMILIES[family]()
@@ -131,4 +149,29 @@ def put(folder: Path, family: str) -> tuple[Any, Any]:
     model.eval()
     model.save_pretrained(folder)
     getattr(transformers, processor)(**settings).save_pretrained(folder)
-    return model, AutoImageProcessor.from_pretrained(folder, backend="pil")
+    return model, _of_tasks(folder) if family == "oneformer" else AutoImageProcessor.from_pretrained(
+        folder, backend="pil"
+    )
+
+
+def _of_tasks(folder: Path) -> Any:
+    """Store a tokenizer that knows letters, and what published image processors name: a file that is on the hub."""
+    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(_WORDS)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    images = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    settings = folder / "preprocessor_config.json"
+    named = {"class_info_file": "ade20k_panoptic.json", "repo_path": "shi-labs/oneformer_demo"}
+    settings.write_text(json.dumps(json.loads(settings.read_bytes()) | named))
+    return transformers.OneFormerProcessor(images, tokenizer, task_seq_length=_TASK_TOKENS)
+
+
+def own_mask(model: Any, processor: Any, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Any]:
+    """Segment a picture by the framework's own processing; returns its mask, and what the network gave."""
+    task = {"task_inputs": ["semantic"]} if isinstance(processor, transformers.OneFormerProcessor) else {}
+    given = processor(images=image, return_tensors="pt", **task)
+    with torch.inference_mode():
+        found = model(**{name: given[name] for name in ("pixel_values", "task_inputs") if name in given})
+    [mask] = processor.post_process_semantic_segmentation(found, target_sizes=[image.shape[:2]])
+    return mask.numpy().astype(np.uint8), found

@@ -144,7 +144,7 @@ def _load(folder: Path, name: str) -> Network:
     config = json_object(folder / CONFIG)
     family = _family(config)
     files = _weights(folder)
-    how = _processor(folder)
+    how = _processor(folder, family)
     preprocessing, resize = preprocessing_of(how), resize_of(how)
     if family in MASK_QUERIES and resize is None:
         raise WeightsError(f"{PROCESSOR} resizes nothing, which the family {family} needs")
@@ -258,14 +258,15 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _processor(folder: Path) -> dict[str, Any]:
+def _processor(folder: Path, family: str) -> dict[str, Any]:
     """Read the image processor's settings, with its family's defaults for what the file does not say."""
     from transformers import AutoImageProcessor
 
     json_object(folder / PROCESSOR)
+    without = {"class_info_file": None} if family == "oneformer" else {}  # it would be fetched, and only trains
     try:
         processor = AutoImageProcessor.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, backend="pil"
+            folder, local_files_only=True, trust_remote_code=False, backend="pil", **without
         )
     except Exception as error:  # as above
         raise WeightsError(f"transformers cannot read {PROCESSOR}: {' '.join(str(error).split())[:300]}") from error
@@ -318,7 +319,7 @@ def _task_tokens(folder: Path, length: int) -> Tensor:
     except Exception as error:  # as above
         raise WeightsError(f"OneFormer needs its tokenizer's files: {' '.join(str(error).split())[:300]}") from error
     tokens = tokenizer(_TASK, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    ids: Tensor = tokens["input_ids"]
+    ids: Tensor = tokens["input_ids"] * tokens["attention_mask"]  # zeros behind the text, as its own processing has it
     return ids
 
 
