@@ -14,7 +14,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint r
 install: $(VENV)/.installed
 
 demo: install
-	$(BIN)/python jobs/demo.py --output demo-output
+	$(BIN)/deeplab-buckets demo
 
 # threads of two processes that wait for the same two cores spin, and take several times as long
 test: $(VENV)/.installed-test lint
@@ -35,7 +35,7 @@ benchmarks: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "long or not long" tests/test_benchmarks.py tests/integration/test_train.py -k "benchmark"
 
 exports: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m long tests/export/test_tools.py
+	$(BIN)/python -m pytest -m long tests/exports/test_tools.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

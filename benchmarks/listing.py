@@ -1,4 +1,4 @@
-"""Does the driver's memory grow with the bucket? `python -m benchmarks.listing --input s3://BUCKET/PREFIX --job true`.
+"""Does the driver's memory grow with the bucket? `python -m benchmarks.listing --input s3://BUCKET/PREFIX --job`.
 
 Prints one table: for 1 000, 10 000 and 100 000 images, in a fresh process each time, how much memory the driver takes
 at its peak beyond what it had before. Measured are:
@@ -7,7 +7,7 @@ at its peak beyond what it had before. Measured are:
 - with --input, listing: a prefix of as many objects, put there first where they are not yet, into a manifest;
 - with --paged, names that a server of its own lists, each page after 50 ms: by one pager, as the client of S3 lists
   them, then by many, and into a manifest;
-- with --job true, a run of the whole job over that prefix, whose one-byte objects all become rows of errors/, and a
+- with --job, a run of the whole job over that prefix, whose one-byte objects all become rows of errors/, and a
   rerun, which reads what is done, lists, and has nothing to do.
 
 --input is a place to write to: a local folder, or on S3, found by the AWS_* variables. The test extra brings a real

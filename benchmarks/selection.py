@@ -30,7 +30,7 @@ from pipeline import images, masks, models, storage
 from pipeline.cli import parse
 from pipeline.data.labelled.camvid import LABELS
 from pipeline.errors import PipelineError
-from pipeline.export.selection import By, SelectConfig, select
+from pipeline.exports.selection import By, SelectConfig, select
 from pipeline.masks import DatasetInfo
 from pipeline.metrics import SegmentationScore
 from pipeline.models.preprocessing import preprocess

@@ -30,10 +30,11 @@ from pipeline.data.labelled import Layout, labels, list_pairs
 from pipeline.data.labelled.pairs import Pixels, decode, fetch
 from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.storage import Uri
-from pipeline.training import Recipe, StepResult, train
 from pipeline.training.config import TrainConfig
 from pipeline.training.distributed.batches import AHEAD, loaders_beside
 from pipeline.training.examples import collate, example, share, shuffled
+from pipeline.training.loop import StepResult, train
+from pipeline.training.recipe import Recipe
 
 JOB = Path(__file__).parents[1] / "jobs" / "train.py"
 IN_MEMORY = 4

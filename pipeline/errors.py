@@ -65,8 +65,11 @@ class WorkerError(PipelineError):
     """An image that took its worker process down every time it was tried."""
 
 
-class BudgetError(PipelineError):
-    """More failed images than a run's error budget allows; `summary` is what the run would print."""
+class VerdictError(PipelineError):
+    """A job that came to its end, which is not a good one; `summary` is what it prints all the same."""
+
+    code: int
+    """The job's exit code."""
 
     def __init__(self, message: str, summary: str) -> None:
         """Take the message and the summary, one line of JSON."""
@@ -74,13 +77,22 @@ class BudgetError(PipelineError):
         self.summary = summary
 
 
-class DriftError(PipelineError):
-    """Masks that are further from others than is allowed; `summary` is what the comparison would print."""
+class ProblemsError(VerdictError):
+    """An output that is not sound."""
 
-    def __init__(self, message: str, summary: str) -> None:
-        """Take the message and the summary, one line of JSON."""
-        super().__init__(message)
-        self.summary = summary
+    code = 1
+
+
+class BudgetError(VerdictError):
+    """More failed images than a run's error budget allows."""
+
+    code = 3
+
+
+class DriftError(VerdictError):
+    """Masks that are further from others than is allowed."""
+
+    code = 4
 
 
 class RunError(PipelineError):

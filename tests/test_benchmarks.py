@@ -99,7 +99,7 @@ def test_scale() -> None:
 
 @pytest.mark.long
 def test_crf() -> None:
-    command = [sys.executable, "-m", "benchmarks.crf", "--repetitions", "1", "--growth", "false"]
+    command = [sys.executable, "-m", "benchmarks.crf", "--repetitions", "1", "--no-growth"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if "/" in line and line[0] == "|"][1:]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ConfigError
-from pipeline.report.contact_sheet import GAP, MARGIN, Row, contact_sheet
+from pipeline.reports.contact_sheet import GAP, MARGIN, Row, contact_sheet
 
 PALETTE = np.array([[250, 10, 20], [30, 240, 50], [60, 70, 230]], np.uint8)
 NAMES = ("sky", "grass", "sand")

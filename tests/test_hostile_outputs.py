@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
-from jobs import compare, export, report, select_images
 from pipeline import storage
-from pipeline.export.export import ExportConfig
-from pipeline.export.selection import SelectConfig
-from pipeline.report.compare import CompareConfig
-from pipeline.report.report import ReportConfig
+from pipeline.commands.compare import command as compare
+from pipeline.commands.export import command as export
+from pipeline.commands.report import command as report
+from pipeline.commands.select import command as select_images
+from pipeline.exports.export import ExportConfig
+from pipeline.exports.selection import SelectConfig
+from pipeline.reports.compare import CompareConfig
+from pipeline.reports.report import ReportConfig
 from tests.helpers.hostile import CONTENTS, EVERYWHERE, ODD, Job, flags_of, told
 from tests.helpers.outputs import blocks, failure, note, put_rows, row
 from tests.helpers.pictures import jpeg, photo

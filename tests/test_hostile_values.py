@@ -14,14 +14,23 @@ from typing import Any
 
 import pytest
 
-from jobs import demo, evaluate, search_crf, segment_bucket, train, train_scenes, verify_output
 from pipeline import models, storage
 from pipeline.batch.config import RunConfig
+from pipeline.commands.demo import command as demo
+from pipeline.commands.evaluate import command as evaluate
+from pipeline.commands.search_crf import command as search_crf
+from pipeline.commands.segment import command as segment_bucket
+from pipeline.commands.train import command as train
+from pipeline.commands.train_scenes import command as train_scenes
+from pipeline.commands.verify import command as verify_output
 from pipeline.evaluation.config import EvaluateConfig
+from pipeline.evaluation.demo_config import DemoConfig
 from pipeline.evaluation.search_config import SearchConfig
 from pipeline.models.loading import BUILT_IN
 from pipeline.runtime import cluster
+from pipeline.training import scenes
 from pipeline.training.config import TrainConfig
+from pipeline.training.scenes_config import ScenesConfig
 from tests.helpers.hostile import CONTENTS, EVERYWHERE, ODD, Job, flags_of, told
 from tests.helpers.labelled import put_camvid, put_voc
 from tests.helpers.pictures import jpeg, photo
@@ -50,7 +59,7 @@ def before_the_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.chdir(place)
     monkeypatch.setattr(cluster, "connected", interrupted)
-    monkeypatch.setattr(train_scenes, "run", lambda config: {})
+    monkeypatch.setattr(scenes, "run", lambda config: {})
     monkeypatch.setattr(models, "load", LOAD)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
 
@@ -63,9 +72,9 @@ JOBS: dict[str, tuple[Job, Any, tuple[str, ...]]] = {
     "segment_bucket": (segment_bucket.main, RunConfig, ("--input=in", "--output=out", "--model=scenes")),
     "evaluate": (evaluate.main, EvaluateConfig, (*LABELLED, "--model=street")),
     "search_crf": (search_crf.main, SearchConfig, (*LABELLED, "--model=street", "--output=found")),
-    "train": (train.main, TrainConfig, (*LABELLED, "--output=runs", "--recipe.freeze_bn=false")),
-    "train_scenes": (train_scenes.main, train_scenes.TrainScenes, ("--output=scenes",)),
-    "demo": (demo.main, demo.DemoConfig, ()),
+    "train": (train.main, TrainConfig, (*LABELLED, "--output=runs", "--recipe.no-freeze-bn")),
+    "train_scenes": (train_scenes.main, ScenesConfig, ("--output=scenes",)),
+    "demo": (demo.main, DemoConfig, ()),
 }
 
 
@@ -148,10 +157,10 @@ def test_no_file_that_a_flag_names_ends_in_a_traceback(name: str, place: Path) -
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--refine.params.bilateral_xy=-1"], "segment_bucket: CRF bilateral_xy must be in [0.1, 100000], not -1.0"),
-        (["--refine.params.iterations=null"], "segment_bucket: CRF iterations must be in [0, 1000], not None"),
-        (["--commit_seconds=.nan"], "segment_bucket: commit_seconds is nan; give a finite number"),
-        (["--storage_timeout=.inf"], "segment_bucket: storage_timeout is inf; give a finite number"),
+        (["--refine.params.bilateral_xy=-1"], "segment: CRF bilateral_xy must be in [0.1, 100000], not -1.0"),
+        (["--refine.params.iterations=null"], "segment: CRF iterations must be in [0, 1000], not None"),
+        (["--commit_seconds=.nan"], "segment: commit_seconds is nan; give a finite number"),
+        (["--storage_timeout=.inf"], "segment: storage_timeout is inf; give a finite number"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(flags: list[str], message: str) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.report.heat_map import heat_map
-from pipeline.report.plots import COLOURS, class_bars, trimap_curve
+from pipeline.reports.heat_map import heat_map
+from pipeline.reports.plots import COLOURS, class_bars, trimap_curve
 
 
 def drawn(png):

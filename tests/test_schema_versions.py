@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import verify_output
 from pipeline import masks, storage
 from pipeline.batch import ledger
+from pipeline.commands.verify import command as verify_output
 from pipeline.data import rows
 from pipeline.errors import StorageError
 from tests.helpers.segmenting import summary
@@ -87,7 +87,7 @@ def test_a_rerun_over_an_output_of_the_first_schema_has_nothing_to_do(s3_endpoin
     for below, folder in (("in", "input"), ("out", "output")):
         for path in (VERSION_1 / folder).rglob("*.*"):
             storage.put_whole(f"{BUCKET}/{below}/{path.relative_to(VERSION_1 / folder)}", path.read_bytes())
-    forecast = summary("--input", f"{BUCKET}/in", "--output", f"{BUCKET}/out", "--dry-run=true")
+    forecast = summary("--input", f"{BUCKET}/in", "--output", f"{BUCKET}/out", "--dry-run")
     [info] = masks.generations(f"{BUCKET}/out")
     assert (forecast["listed"], forecast["skipped"], forecast["to_do"]) == (4, 4, 0)
     assert forecast["generation"] == info.generation

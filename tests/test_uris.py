@@ -12,25 +12,29 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import evaluate, search_crf, segment_bucket, train, verify_output
-from jobs.demo import DemoConfig
-from jobs.train_scenes import TrainScenes
 from pipeline import storage
 from pipeline.batch.config import RunConfig
 from pipeline.cli import parse
+from pipeline.commands.evaluate import command as evaluate
+from pipeline.commands.search_crf import command as search_crf
+from pipeline.commands.segment import command as segment_bucket
+from pipeline.commands.train import command as train
+from pipeline.commands.verify import command as verify_output
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluation.config import EvaluateConfig
+from pipeline.evaluation.demo_config import DemoConfig
 from pipeline.evaluation.search_config import SearchConfig
 from pipeline.storage import Uri
 from pipeline.storage.uri import base_name, parent
 from pipeline.training.config import TrainConfig
+from pipeline.training.scenes_config import ScenesConfig
 
 REQUIRED: dict[type, dict[str, str]] = {
     RunConfig: {"input": "i", "output": "o"},
     EvaluateConfig: {"data": "d", "data_format": "voc", "model": "m"},
     SearchConfig: {"data": "d", "data_format": "voc", "model": "m", "output": "o"},
     TrainConfig: {"data": "d", "data_format": "voc", "output": "o"},
-    TrainScenes: {"output": "o"},
+    ScenesConfig: {"output": "o"},
     DemoConfig: {"output": "o"},
 }
 FLAGS = [
@@ -111,7 +115,7 @@ def test_what_is_no_path_is_refused(
     ):
         assert job.main([other, f"--{flag}={text}"]) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"{job.__name__.removeprefix('jobs.')}: {flag}: ")
+        assert error.startswith(f"{job.name}: {flag}: ")
         assert message in error
         assert error.count("\n") == 1
     assert verify_output.main([text]) == 2

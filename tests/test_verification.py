@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import verify_output
 from pipeline import masks, storage
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
+from pipeline.commands.verify import command as verify_output
 from pipeline.data import rows
 from tests.helpers.dataset import finished_row, info
 

@@ -1,4 +1,4 @@
-"""The configuration of a run: the flags of jobs/segment_bucket.py and the fields of its YAML are these dataclasses."""
+"""Configure a run: the flags of `deeplab-buckets segment` and the fields of its YAML are these dataclasses."""
 
 import hashlib
 import json

@@ -56,7 +56,7 @@ class Summary:
             raise RunError(
                 f"run {self.run_id} does not account for every image: {self.listed} listed, but {self.skipped} "
                 f"skipped + {self.segmented} segmented + {self.failed} failed + {self.left} left; "
-                "jobs/verify_output.py tells which"
+                "`deeplab-buckets verify` tells which"
             )
 
     def check(self, budget: ErrorBudget) -> None:

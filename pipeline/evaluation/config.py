@@ -1,4 +1,4 @@
-"""The configuration of an evaluation: the flags of jobs/evaluate.py and the fields of its YAML are this dataclass."""
+"""Configure an evaluation: the flags of `deeplab-buckets evaluate` and the fields of its YAML are this dataclass."""
 
 from dataclasses import dataclass, field, replace
 

@@ -22,7 +22,7 @@ from pipeline.metrics import SegmentationScore
 from pipeline.models import Network
 from pipeline.refine import Argmax, Refiner
 from pipeline.refine.crf import CRFParams, DenseCRF
-from pipeline.report.heat_map import heat_map
+from pipeline.reports.heat_map import heat_map
 from pipeline.runtime.configured import configured
 from pipeline.runtime.lock import Lock, held, put_checked
 from pipeline.runtime.progress import ProgressBar, say
@@ -100,7 +100,8 @@ def _search(ready: SearchInputs, lock: Lock) -> dict[str, Any]:
     params = storage.join(config.output, _PARAMS_FILE)
     best = json.loads(json.dumps(asdict(result.best)))  # lists for tuples
     note = (
-        f"# jobs/search_crf.py, {len(result.tried)} parameters tried, {len(ready.pairs)} pictures of {config.split}, "
+        f"# deeplab-buckets search-crf, {len(result.tried)} parameters tried, "
+        f"{len(ready.pairs)} pictures of {config.split}, "
         f"model {ready.model.card.name}: mean IoU {100 * result.mean_iou:.2f} -> {100 * result.mean_iou_refined:.2f}\n"
     )
     content = note + yaml.safe_dump({"refine": {"params": best}}, sort_keys=False)

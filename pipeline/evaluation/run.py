@@ -22,7 +22,7 @@ from pipeline.labels import Labels
 from pipeline.masks import DatasetInfo
 from pipeline.models import Network
 from pipeline.refine import Refiner, make_refiner, noted
-from pipeline.report.plots import class_bars, trimap_curve
+from pipeline.reports.plots import class_bars, trimap_curve
 from pipeline.runtime.cluster import plan_when_free
 from pipeline.runtime.configured import configured
 from pipeline.runtime.lock import Lock, held, put_checked

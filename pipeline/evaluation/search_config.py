@@ -1,4 +1,4 @@
-"""The configuration of a search of CRF parameters: the flags of jobs/search_crf.py and the fields of its YAML."""
+"""Configure a search of CRF parameters: the flags of `deeplab-buckets search-crf` and the fields of its YAML."""
 
 import itertools
 import math

@@ -83,7 +83,7 @@ def decoded(key: str, png: bytes) -> NDArray[np.uint8]:
     try:
         return decode(png)
     except ImageError as error:
-        raise StorageError(f"the mask of {key!r}: {error}; jobs/verify_output.py says more") from error
+        raise StorageError(f"the mask of {key!r}: {error}; `deeplab-buckets verify` says more") from error
 
 
 def _read(places: list[Place]) -> dict[Place, bytes]:

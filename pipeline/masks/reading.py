@@ -206,5 +206,5 @@ def _read_info(uri: str) -> DatasetInfo:
     except (OSError, pa.ArrowException, OutputError) as error:
         raise StorageError(
             f"cannot read the masks in {storage.redact(uri)}: {error}; "
-            "jobs/verify_output.py --repair sets damaged files aside"
+            "`deeplab-buckets verify --repair` sets damaged files aside"
         ) from error

@@ -162,7 +162,7 @@ def _class_columns(file: CommittedFile, batch: pa.RecordBatch) -> tuple[NDArray[
     if ids.size and (ids.min() < 0 or ids.max() >= shape[1]):
         raise StorageError(
             f"cannot read the masks in {storage.redact(file.uri)}: a row names class {ids.max()} of {shape[1]}; "
-            "jobs/verify_output.py says more"
+            "`deeplab-buckets verify` says more"
         )
     pixels[rows, ids] = _numbers(found.field("pixels"), np.int64)
     if found.type.get_field_index("confidence") >= 0:

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 from pipeline.errors import ConfigError, WeightsError
@@ -12,18 +11,12 @@ from pipeline.labels import check_class_names
 from pipeline.models.architecture import Architecture
 from pipeline.models.plain import build
 from pipeline.models.preprocessing import Preprocessing
+from pipeline.models.scales import SINGLE_SCALE, check_scales
 from pipeline.models.stored_names import stored_architecture
 from pipeline.numbers import is_number
 from pipeline.refine.crf.params import CRFParams
 
-_ROUNDING = 1e-5  # a third is written with six digits or more
 MAX_CLASSES = 256  # a mask is 8-bit
-
-
-SINGLE_SCALE = (1.0,)
-MAX_SCALE = 2.0
-MAX_DENOMINATOR = 16
-MULTI_SCALE = (0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,19 +91,3 @@ class ModelCard(Card):
             return build(cls, {**plain, **parts}, "card")
         except ConfigError as error:
             raise WeightsError(f"this is not a model card: {error}") from error
-
-
-def check_scales(scales: tuple[float, ...]) -> None:
-    """Raise ConfigError unless there is a scale and each is above 0, at most 2 and a fraction of few parts.
-
-    A scale s must keep grid points in place: sizes of the picture are chosen so that s times a size is whole.
-    """
-    if not scales or not all(0 < scale <= MAX_SCALE for scale in scales):
-        raise ConfigError(f"scales are {scales}; give at least one, each above 0 and at most {MAX_SCALE:g}")
-    for scale in scales:
-        nearest = Fraction(scale).limit_denominator(MAX_DENOMINATOR)
-        if abs(nearest - Fraction(scale)) > _ROUNDING:
-            raise ConfigError(
-                f"the scale {scale} is no fraction with a denominator up to {MAX_DENOMINATOR}; "
-                f"the nearest is {nearest}, {float(nearest):.6g}"
-            )

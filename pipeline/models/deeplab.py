@@ -12,9 +12,10 @@ from pipeline import logits
 from pipeline.errors import ModelError
 from pipeline.geometry import Geometry, aligned
 from pipeline.models.card import ModelCard
-from pipeline.models.multiscale import fused_logits, valid_step
+from pipeline.models.multiscale import fused_logits
 from pipeline.models.network import Network
 from pipeline.models.preprocessing import Image, pad
+from pipeline.models.scales import valid_step
 from pipeline.models.stored_names import stored_state
 
 

@@ -1,12 +1,13 @@
 """Settings of how a network is run over pictures: scales, tiles and precision."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import ConfigError
-from pipeline.models.card import SINGLE_SCALE, check_scales
-from pipeline.models.multiscale import valid_step
-from pipeline.models.network import Network
+from pipeline.models.scales import SINGLE_SCALE, check_scales, valid_step
+
+if TYPE_CHECKING:  # the settings alone need no torch
+    from pipeline.models.network import Network
 
 _RESIZED = 2**16  # pixels; no rule gives a longer side
 
@@ -39,7 +40,7 @@ class Inference:
         if self.precision not in ("auto", "bfloat16", "float32"):
             raise ConfigError(f"precision is {self.precision!r}; it must be 'auto', 'bfloat16' or 'float32'")
 
-    def tiling(self, model: Network) -> "Tiling":
+    def tiling(self, model: "Network") -> "Tiling":
         """Return the scales and sizes that go with `model`. Raises ConfigError where the tile is too small for them."""
         scales, geometry = self.scales or model.card.scales, model.geometry
         if scales != SINGLE_SCALE and geometry.origin != "aligned":

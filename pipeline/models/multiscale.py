@@ -5,24 +5,11 @@ s (n - 1) + 1, so that every grid point keeps its place in the picture.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from pipeline.models.card import MAX_DENOMINATOR
-
-
-def valid_step(stride: int, scales: Sequence[float]) -> int:
-    """Return the step whose sizes k * step + 1 are valid for the output stride at every scale, in pixels.
-
-    At stride 8 that is 8 for one scale, 32 for {0.5, 0.75, 1}.
-    """
-    fractions = (Fraction(scale).limit_denominator(MAX_DENOMINATOR) for scale in scales)
-    return stride * math.lcm(*(fraction.denominator for fraction in fractions))
 
 
 def scaled_size(size: int, scale: float) -> int:

@@ -29,7 +29,7 @@ def check_statistics(model: SegmentationModel, recipe: Recipe, workers: tuple[in
         f"a worker would go through its pictures one at a time (recipe.batch {recipe.batch}, recipe.accumulate "
         f"{recipe.accumulate}, workers {low if low == high else list(workers)}), and the model has batch normalisation "
         "of one value a picture, which takes two; give a larger --recipe.batch, a smaller --recipe.accumulate, fewer "
-        "workers, or --recipe.freeze_bn true"
+        "workers, or --recipe.freeze-bn"
     )
 
 

@@ -1,4 +1,4 @@
-"""Configure a training run: the flags of jobs/train.py and the fields of its YAML are these dataclasses."""
+"""Configure a training run: the flags of `deeplab-buckets train` and the fields of its YAML are these dataclasses."""
 
 from dataclasses import dataclass, field, replace
 
@@ -6,7 +6,6 @@ from pipeline import storage
 from pipeline.data.formats.column_flags import LabelledColumnFlags
 from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
-from pipeline.models.architecture import ARCHITECTURES, full_name
 from pipeline.storage import StorageConfig, Uri
 from pipeline.training.recipe import Recipe
 
@@ -48,6 +47,8 @@ class TrainConfig(StorageConfig, LabelledColumnFlags):
     def __post_init__(self) -> None:
         """Raise ConfigError for a value no run can have."""
         super().__post_init__()
+        from pipeline.models.architecture import ARCHITECTURES  # here, since it loads torch
+
         self.recipe.check_crop(ARCHITECTURES[self.architecture].stride)
         low, high = self.worker_range
         if not 1 <= low <= high:
@@ -67,6 +68,8 @@ class TrainConfig(StorageConfig, LabelledColumnFlags):
     @property
     def architecture(self) -> str:
         """Return the full name of the model's architecture. Raises ConfigError where there is no such model."""
+        from pipeline.models.architecture import full_name
+
         return full_name(self.model)
 
     @property

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import ConfigError
-from pipeline.models.card import SINGLE_SCALE, check_scales
-from pipeline.models.multiscale import valid_step
+from pipeline.models.scales import SINGLE_SCALE, check_scales, valid_step
 from pipeline.numbers import check_finite
 
 

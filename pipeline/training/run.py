@@ -88,7 +88,7 @@ def _untrained(config: TrainConfig, labels: Labels) -> SegmentationModel:
     if recipe.freeze_bn and where:
         raise ConfigError(
             f"the recipe freezes batch normalisation, and the {where} of {config.model} would begin with some that has "
-            "seen no picture; give --recipe.freeze_bn false" + ("" if new["head"] else ", or weights by --init")
+            "seen no picture; give --recipe.no-freeze-bn" + ("" if new["head"] else ", or weights by --init")
         )
     check_statistics(model, recipe, config.worker_range)
     return model
@@ -151,7 +151,7 @@ def _export(model: SegmentationModel, config: TrainConfig, best: Note) -> str:
         model.card,
         licence=config.licence,
         training_split=f"{config.split} of {PurePosixPath(storage.redact(config.data)).name}",  # no path of a machine
-        source=f"jobs/train.py, step {best.step} of {config.recipe.iterations}; {model.card.source}",
+        source=f"deeplab-buckets train, step {best.step} of {config.recipe.iterations}; {model.card.source}",
         scores=scores,
     )
     uri = storage.join(config.folder, f"{config.name}{native.SUFFIX}")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jobs import segment_bucket
 from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.cli import parse
+from pipeline.commands.segment import command as segment_bucket
 from pipeline.errors import ConfigError
 from pipeline.training import run
 from pipeline.training.config import TrainConfig

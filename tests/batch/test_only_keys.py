@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jobs import segment_bucket
 from pipeline import storage
 from pipeline.batch.only_keys import read_keys
+from pipeline.commands.segment import command as segment_bucket
 from pipeline.data import rows
 from pipeline.data.ignored import Ignored
 from tests.helpers.pictures import jpeg, photo

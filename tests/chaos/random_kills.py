@@ -101,7 +101,7 @@ def one_run(parts: Stage, rng: random.Random, config: RandomKills) -> Outcome:
     outcome.verified = masks.verify(job.output)
     outcome.given_up = outcome.verified.failed
     if outcome.given_up:
-        job.start("--retry-errors=true")
+        job.start("--retry-errors")
         outcome.starts += 1
         code, _, messages = job.end()
         assert code == 0, messages

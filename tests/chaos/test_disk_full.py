@@ -22,9 +22,7 @@ def test_a_full_disk_ends_the_run_with_a_message_and_the_same_command_continues_
         job.start()
         code, _, messages = job.end()
         assert code == 1, messages
-        assert messages.splitlines()[-1].startswith(
-            "segment_bucket: a machine's memory for objects is full, and so is the "
-        )
+        assert messages.splitlines()[-1].startswith("segment: a machine's memory for objects is full, and so is the ")
         enlarge(disk)
         job.start()
         code, _, messages = job.end()
@@ -45,7 +43,7 @@ def test_an_output_on_a_full_disk_ends_the_run_with_a_message_and_the_same_comma
         code, _, messages = job.end()
         assert code == 1, messages
         last = messages.splitlines()[-1]
-        assert last.startswith(f"segment_bucket: cannot write {disk}/out/")
+        assert last.startswith(f"segment: cannot write {disk}/out/")
         assert ": no space is left there" in last
         others.unlink()
         job.start()

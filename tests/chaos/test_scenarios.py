@@ -118,7 +118,7 @@ SCENARIOS = (
         breaks=outage,
         flags=("--storage-timeout=3",),
         code=1,
-        message="segment_bucket: cannot ",
+        message="segment: cannot ",
     ),
 )
 

@@ -23,7 +23,7 @@ CHECKPOINT_MIB = 30  # of the light network
 FLAGS = (
     *("--data-format=camvid", f"--classes={json.dumps(CLASSES)}", "--init=efficientnet-lite0-imagenet"),
     *("--recipe.iterations=8", "--recipe.checkpoint_every=2", "--recipe.batch=4", "--recipe.crop=49"),
-    *("--recipe.base_lr=0.01", "--recipe.freeze_bn=false", "--name=streets"),
+    *("--recipe.base_lr=0.01", "--recipe.no-freeze-bn", "--name=streets"),
 )
 
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from pipeline import models
 from pipeline.models import SegmentationModel
 from pipeline.scenes import CLASSES, scene
-from pipeline.training import Recipe, StepResult, train
 from pipeline.training.augment import Pixels
 from pipeline.training.examples import collate, example, share
+from pipeline.training.loop import StepResult, train
+from pipeline.training.recipe import Recipe
 
 LIGHT = "deeplabv2-efficientnet-lite0-aspp"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs import segment_bucket
 from pipeline import storage
+from pipeline.commands.segment import command as segment_bucket
 
 
 def run_job(*flags: str) -> tuple[int, str, str]:

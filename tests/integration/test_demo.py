@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jobs import demo
 from pipeline import masks
+from pipeline.commands.demo import command as demo
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -28,8 +28,8 @@ def test_a_run_that_exceeds_its_budget_stops_early_and_is_continued(
     done = stopped["segmented"] + stopped["failed"]
     assert stopped["left"] == BROKEN + GOOD - done > 0
     assert stopped["failed"] > 0.01 * (BROKEN + GOOD)
-    [line] = [line for line in err.splitlines() if line.startswith("segment_bucket: ")]
-    assert line.startswith(f"segment_bucket: stopped early: {stopped['failed']} of {done} images failed; see ")
+    [line] = [line for line in err.splitlines() if line.startswith("segment: ")]
+    assert line.startswith(f"segment: stopped early: {stopped['failed']} of {done} images failed; see ")
     assert line.endswith(f"the same command goes on with the {stopped['left']} that are left")
     verified = masks.verify(f"{bucket}/out")
     assert verified.problems == ()

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs import evaluate, search_crf
 from pipeline import models, storage
 from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
 from pipeline.cli import parse
+from pipeline.commands.evaluate import command as evaluate
+from pipeline.commands.search_crf import command as search_crf
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.trimap import TrimapCurve
 from pipeline.metrics import SegmentationScore

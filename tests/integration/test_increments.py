@@ -39,7 +39,7 @@ def test_a_second_run_over_a_thousand_objects_gets_none(
         assert proxy.gets(f"{bucket}/out")
         proxy.requests.clear()
         fs.pipe_file(f"{path}/good-3.jpg", jpeg(photo(33)))
-        forecast = summary(*flags, "--dry-run=true")
+        forecast = summary(*flags, "--dry-run")
         assert (forecast["listed"], forecast["skipped"], forecast["to_do"]) == (1000, 999, 1)
         assert {method for method, _ in proxy.requests} == {"GET", "HEAD"}
         assert proxy.gets(f"{bucket}/in") == []
@@ -88,17 +88,17 @@ def test_only_what_failed_is_tried_again(tmp_path: Path) -> None:
     assert (first["segmented"], first["failed"]) == (0, 3)
     assert summary(*flags)["skipped"] == 3
     storage.put_whole(f"{tmp_path}/in/new.jpg", jpeg(photo(9)))
-    retried = summary(*flags, "--retry-errors=true")
+    retried = summary(*flags, "--retry-errors")
     assert (retried["listed"], retried["segmented"], retried["failed"]) == (4, 3, 0)
     assert sorted(key for key, _ in masks.read(f"{tmp_path}/out")) == ["0.jpg", "1.jpg", "2.jpg"]
-    assert summary(*flags, "--retry-errors=true")["segmented"] == 0
+    assert summary(*flags, "--retry-errors")["segmented"] == 0
     assert summary(*flags)["segmented"] == 1
 
 
 def test_another_configuration_is_another_generation(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(1)))
     flags = ("--input", f"{tmp_path}/in", "--output", f"{tmp_path}/out")
-    others = ("--inference.flip=true", "--refine.backend=none")
+    others = ("--inference.flip", "--refine.backend=none")
     assert [summary(*flags, *other)["segmented"] for other in ((), others[:1], others[:1], others[1:])] == [1, 1, 0, 1]
     found = [info.generation for info in masks.generations(f"{tmp_path}/out")]
     assert len(set(found)) == 3

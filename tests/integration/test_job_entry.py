@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import s3fs
 
-from jobs import models, segment_bucket
 from pipeline import masks, storage
+from pipeline.commands.models import command as models
+from pipeline.commands.segment import command as segment_bucket
 from pipeline.models.adapters import ADAPTERS
 from pipeline.models.catalogue import catalogue
 from tests.helpers.pictures import jpeg, photo
@@ -51,9 +52,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 def test_help_names_every_flag_of_the_readme() -> None:
     code, out, _ = run_job("--help")
     assert code == 0
-    for flag in ("--input ", "--output ", "--model ", "--input_format", "--limit", "--error_budget", "--config"):
+    for flag in ("--input ", "--output ", "--model ", "--input-format", "--limit", "--error-budget", "--config"):
         assert flag in out
-    assert "--refine.backend {native,pydensecrf,none}" in out
+    assert "{native, pydensecrf, none}" in out
 
 
 def test_print_config_holds_no_credential_and_is_a_config(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_without_a_model_the_run_ends_with_2_and_says_what_there_is(
     first, *names = err.splitlines()
     assert (out, first) == (
         "",
-        "segment_bucket: a run names its model: give --model one of these, or weights of yours:",
+        "segment: a run names its model: give --model one of these, or weights of yours:",
     )
     assert "  street                             11 classes, from CamVid train, 367 frames of 480x360" in names
     listed = [one.name for one in catalogue() if one.classes]

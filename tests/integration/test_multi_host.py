@@ -89,7 +89,7 @@ def test_training_joins_the_workers_of_two_hosts(site: Site) -> None:
     put_webdataset(f"{bucket}/data", "train", 6)
     flags = ["--data_format=webdataset", "--validation_split=null", f"--classes={json.dumps(CLASSES)}"]
     flags += ["--model=light", "--init=efficientnet-lite0-imagenet", "--workers=2", "--name=streets"]
-    flags += ["--recipe.iterations=3", "--recipe.batch=4", "--recipe.crop=49", "--recipe.freeze_bn=false"]
+    flags += ["--recipe.iterations=3", "--recipe.batch=4", "--recipe.crop=49", "--recipe.no-freeze-bn"]
     _, summary = finish(site.submit("jobs/train.py", f"--data={bucket}/data", f"--output={bucket}/out", *flags))
     assert summary["best_step"] == 3
     assert models.load(summary["weights"]).classes == CLASSES

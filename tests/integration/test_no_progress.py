@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from ray.data import DataContext
 
-from jobs import evaluate, search_crf, segment_bucket, train
 from pipeline import storage
+from pipeline.commands.evaluate import command as evaluate
+from pipeline.commands.search_crf import command as search_crf
+from pipeline.commands.segment import command as segment_bucket
+from pipeline.commands.train import command as train
 from pipeline.evaluation import crf_search, run
 from pipeline.scenes import CLASSES
 from tests.helpers.labelled import put_camvid
@@ -39,7 +42,7 @@ LABELLED = ("--data={}/data", "--data-format=camvid")
         (segment_bucket.main, ("--input={}/in", "--output={}/out", "--model=scenes")),
         (evaluate.main, (*LABELLED, "--model=scenes")),
         (search_crf.main, (*LABELLED, "--model=scenes", "--output={}/out")),
-        (train.main, (*LABELLED, "--output={}/out", "--recipe.freeze_bn=false")),
+        (train.main, (*LABELLED, "--output={}/out", "--recipe.no-freeze-bn")),
     ],
     ids=["segment_bucket", "evaluate", "search_crf", "train"],
 )

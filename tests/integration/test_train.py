@@ -18,8 +18,8 @@ import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
-from jobs import train
 from pipeline import models, storage
+from pipeline.commands.train import command as train
 from pipeline.training.distributed import trainer
 from tests.helpers.labelled import CLASSES, palette_png, put_camvid, put_webdataset
 from tests.helpers.servers import new_bucket
@@ -37,7 +37,7 @@ SMALL = (
     "--recipe.batch=4",
     "--recipe.crop=49",
     "--recipe.base_lr=0.01",
-    "--recipe.freeze_bn=false",
+    "--recipe.no-freeze-bn",
 )
 
 

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs import evaluate, search_crf, segment_bucket, train, train_scenes
 from pipeline import storage
+from pipeline.commands.evaluate import command as evaluate
+from pipeline.commands.search_crf import command as search_crf
+from pipeline.commands.segment import command as segment_bucket
+from pipeline.commands.train import command as train
+from pipeline.commands.train_scenes import command as train_scenes
 from pipeline.runtime.lock import Lock, held
 from pipeline.scenes import CLASSES
 from tests.helpers.labelled import put_camvid
@@ -34,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (segment_bucket.main, ("--input={}/in", "--output={}/out", "--model=scenes"), "out", "_runs/lock.json"),
         (evaluate.main, (*LABELLED, "--model=scenes"), "out", "_lock.json"),
         (search_crf.main, (*LABELLED, "--model=scenes"), "out", "_lock.json"),
-        (train.main, (*LABELLED, "--recipe.freeze_bn=false", "--name=streets"), "out/streets", "_lock.json"),
+        (train.main, (*LABELLED, "--recipe.no-freeze-bn", "--name=streets"), "out/streets", "_lock.json"),
         (train_scenes.main, ("--output={}/out",), "out", "_lock.json"),
     ],
     ids=["segment_bucket", "evaluate", "search_crf", "train", "train_scenes"],

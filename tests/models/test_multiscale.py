@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.models.multiscale import fused_logits, scaled_size, valid_step
+from pipeline.models.multiscale import fused_logits, scaled_size
+from pipeline.models.scales import valid_step
 
 SCALES = (0.5, 0.75, 1.0)
 

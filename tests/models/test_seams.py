@@ -18,8 +18,9 @@ from pipeline.models.backbones.mobilenet_v2 import TORCHVISION_MOBILENET_V2, VAI
 from pipeline.models.backbones.resnet import CAFFE_RESNET, TORCHVISION_RESNET, ResNetStyle
 from pipeline.models.checkpoints import native
 from pipeline.models.heads import HEADS, Head
-from pipeline.training import Recipe, train
+from pipeline.training.loop import train
 from pipeline.training.parameters import parameter_groups
+from pipeline.training.recipe import Recipe
 
 OPTIONS = {
     ResNetStyle: [CAFFE_RESNET, TORCHVISION_RESNET],

@@ -5,7 +5,11 @@ import os
 import pytest
 import ray
 
-from jobs import demo, evaluate, search_crf, segment_bucket, train
+from pipeline.commands.demo import command as demo
+from pipeline.commands.evaluate import command as evaluate
+from pipeline.commands.search_crf import command as search_crf
+from pipeline.commands.segment import command as segment_bucket
+from pipeline.commands.train import command as train
 from pipeline.errors import ConfigError
 from pipeline.runtime.cluster import connected, named_cluster
 

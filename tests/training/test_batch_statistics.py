@@ -60,7 +60,7 @@ def test_a_recipe_is_refused_exactly_where_its_first_step_fails(architecture, le
         train_step(Losses(network, recipe), optimizer, images, labels, recipe, step=0)
     if refused:
         assert "recipe.batch 2, recipe.accumulate 2, workers 1" in str(refused.value)
-        assert "--recipe.freeze_bn true" in str(refused.value)
+        assert "--recipe.freeze-bn" in str(refused.value)
 
 
 def test_two_pictures_or_frozen_statistics_are_enough():

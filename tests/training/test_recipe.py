@@ -20,7 +20,7 @@ def read(path):
 def test_a_recipe_is_a_config_and_says_how_long_it_takes_and_what_it_gives(path):
     assert read(path).name == path.stem
     head = path.read_text()
-    for what in (f"python jobs/train.py --config recipes/{path.name} --data ", "# Run time: ", "# Expected: "):
+    for what in (f"deeplab-buckets train --config recipes/{path.name} --data ", "# Run time: ", "# Expected: "):
         assert what in head
 
 

@@ -75,7 +75,7 @@ def test_a_card_tells_no_path_of_the_machine_it_was_made_on(config, tmp_path):
     uri = run._export(ready.model, ready.config, Note(step=2, loss=1.0, mean_iou=None, digest=""))
     card = models.load(uri).card
     assert card.training_split == "train of streets"
-    assert card.source == "jobs/train.py, step 2 of 2; backbone from efficientnet-lite0-imagenet"
+    assert card.source == "deeplab-buckets train, step 2 of 2; backbone from efficientnet-lite0-imagenet"
     assert str(tmp_path) not in json.dumps(card.to_dict())
 
 
@@ -91,7 +91,7 @@ FROZEN = replace(SMALL, freeze_bn=True)
     ],
 )
 def test_new_batch_normalisation_is_not_frozen(config, model, init, message):
-    with pytest.raises(ConfigError, match=f"{message}.*; give --recipe.freeze_bn false") as refused:
+    with pytest.raises(ConfigError, match=f"{message}.*; give --recipe.no-freeze-bn") as refused:
         run.prepare(replace(config, model=model, init=init, recipe=FROZEN))
     assert str(refused.value).endswith(", or weights by --init") == (model == "light-aspp")
 

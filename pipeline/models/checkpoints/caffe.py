@@ -14,11 +14,11 @@ from torch import Tensor
 from pipeline.errors import WeightsError
 from pipeline.models.architecture import LARGE_FIELD_OF_VIEW, LARGE_RATES, Architecture
 from pipeline.models.backbones.resnet import CAFFE_RESNET
-from pipeline.models.card import MULTI_SCALE, SINGLE_SCALE
 from pipeline.models.checkpoints.caffe_wire import Layer, read_layers
 from pipeline.models.checkpoints.resnet import resnet_name
 from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, card_of, named
 from pipeline.models.preprocessing import CAFFE_PREPROCESSING
+from pipeline.models.scales import MULTI_SCALE, SINGLE_SCALE
 
 Layers = dict[str, Layer]
 

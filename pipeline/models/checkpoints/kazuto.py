@@ -5,10 +5,10 @@ import re
 from pipeline.errors import WeightsError
 from pipeline.models.architecture import LARGE_RATES, Architecture
 from pipeline.models.backbones.resnet import CAFFE_RESNET
-from pipeline.models.card import MULTI_SCALE, SINGLE_SCALE
 from pipeline.models.checkpoints.resnet import resnet_name
 from pipeline.models.checkpoints.state import Checkpoint, State, below, card_of
 from pipeline.models.preprocessing import CAFFE_PREPROCESSING
+from pipeline.models.scales import MULTI_SCALE, SINGLE_SCALE
 
 MSC_PREFIX = "base."  # of the wrapper that runs the network at three scales
 _BLOCK = re.compile(r"(layer[2-5])\.block(\d+)\.(.+)")

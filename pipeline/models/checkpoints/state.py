@@ -12,8 +12,9 @@ from pipeline.labels import class_names
 from pipeline.masks import pascal_palette
 from pipeline.models.architecture import Architecture
 from pipeline.models.backbones import BackboneOptions
-from pipeline.models.card import MAX_CLASSES, SINGLE_SCALE, ModelCard
+from pipeline.models.card import MAX_CLASSES, ModelCard
 from pipeline.models.preprocessing import Preprocessing
+from pipeline.models.scales import SINGLE_SCALE
 
 NAMED_KEYS = 3
 _COUNTER = "num_batches_tracked"  # training's counter; plays no part in the logits

@@ -1,0 +1,94 @@
+"""How every job begins and ends: errors in a line, exit codes; with Ray and without."""
+
+import io
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from typing import TextIO, TypeVar
+
+from pipeline.errors import ConfigError, PipelineError, VerdictError
+
+_Ready = TypeVar("_Ready")
+
+
+def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str], interrupted: str) -> int:
+    """Prepare, connect to Ray, work, and print what came of it; errors become one line of stderr, without a traceback.
+
+    Args:
+        name: of the job, in front of its messages.
+        prepare: parses the flags and checks everything before Ray starts.
+        work: from what `prepare` gave to what is printed on stdout.
+        interrupted: the message after Ctrl-C or SIGTERM.
+
+    Returns:
+        The exit code: 0 done; 2 something the job was given cannot be used; 3 more failures than are allowed; 4
+        more drift than is allowed; 1 anything else.
+    """
+
+    def connected() -> AbstractContextManager[None]:
+        from pipeline.runtime import cluster  # here, so that --help and jobs without Ray do not load it
+
+        return cluster.connected()
+
+    return _entered(name, prepare, work, interrupted, connected)
+
+
+def enter_alone(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str], interrupted: str) -> int:
+    """Do as `enter`, without Ray."""
+    return _entered(name, prepare, work, interrupted, nullcontext)
+
+
+def _entered(
+    name: str,
+    prepare: Callable[[], _Ready],
+    work: Callable[[_Ready], str],
+    interrupted: str,
+    connected: Callable[[], AbstractContextManager[object]],
+) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
+    stdout = sys.stdout
+    said = partial(_said, name, interrupted, stdout)
+    with said(PipelineError) as preparing:
+        ready = prepare()
+    if preparing.code:
+        return preparing.code
+    # what came of the work is said before Ray ends: a thread that still asks Ray for something then ends the process
+    with (
+        redirect_stdout(io.StringIO()),
+        said(ConfigError) as connecting,
+        connected(),
+        redirect_stdout(sys.stderr),  # Ray prints what goes wrong in its cluster; once the work is done, none needs it
+        said(ConfigError) as working,
+    ):
+        print(work(ready), file=stdout, flush=True)
+    return connecting.code or working.code
+
+
+@dataclass
+class _Ending:
+    """The exit code that a part of a job ends with."""
+
+    code: int = 0
+
+
+@contextmanager
+def _said(name: str, interrupted: str, stdout: TextIO, unusable: type[PipelineError]) -> Iterator[_Ending]:
+    """Say in a line of stderr what the block raises, and note its exit code: 2 for what is `unusable`."""
+    ending = _Ending()
+    try:
+        yield ending
+    except KeyboardInterrupt:
+        ending.code = _fail(name, interrupted, code=1)
+    except VerdictError as error:
+        print(error.summary, file=stdout, flush=True)
+        ending.code = _fail(name, error, error.code)
+    except PipelineError as error:
+        ending.code = _fail(name, error, code=2 if isinstance(error, unusable) else 1)
+
+
+def _fail(name: str, reason: object, code: int) -> int:
+    print(f"{name}: {reason}", file=sys.stderr, flush=True)
+    return code

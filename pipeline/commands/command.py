@@ -1,0 +1,91 @@
+"""A command: its flags and its work, called from a command line or from Python."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from pipeline.cli import Parser, enter, enter_alone, parser_of, read, read_values
+from pipeline.commands import COMMANDS, PROGRAM
+
+Config = TypeVar("Config")
+Ready = TypeVar("Ready")
+Result = TypeVar("Result")
+Flags = ParamSpec("Flags")
+
+OUTPUT = {"output": "what a run was given as --output"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Generic[Config, Ready, Result]):
+    """Say what a command takes and does. Its file imports what the work needs inside functions, so --help is quick.
+
+    Attributes:
+        name: in COMMANDS.
+        config: the dataclass that is its flags.
+        prepare: opens and checks everything that it needs, before Ray starts.
+        work: gives the result.
+        said: what is printed of it. A result that has an exit code of its own is raised as a VerdictError.
+        uses_ray: whether it works on a Ray cluster.
+        interrupted: the message after Ctrl-C or SIGTERM.
+        positional: what the fields are that stand in front without a flag.
+        sections: of --help: titles and names of fields.
+    """
+
+    name: str
+    config: type[Config]
+    prepare: Callable[[Config], Ready]
+    work: Callable[[Ready], Result]
+    said: Callable[[Ready, Result], str]
+    uses_ray: bool
+    interrupted: str = "interrupted"
+    positional: Mapping[str, str] = field(default_factory=dict)
+    sections: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def parser(self) -> Parser:
+        """Make the parser of its flags."""
+        return parser_of(self.config, COMMANDS[self.name], self.positional, f"{PROGRAM} {self.name}", self.sections)
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Parse, prepare, work and print; returns the exit code."""
+        begin = enter if self.uses_ray else enter_alone
+        return begin(
+            self.name,
+            lambda: self._prepared(read(self.parser(), self.config, argv)),
+            lambda ready: self.said(ready, self.work(ready)),
+            self.interrupted,
+        )
+
+    def run(self, values: Mapping[str, Any]) -> Result:
+        """Do the same from Python: values by the names of flags. Raises PipelineError."""
+        ready = self._prepared(read_values(self.parser(), self.config, values))
+        if not self.uses_ray:
+            return self.work(ready)
+        from pipeline.runtime.cluster import connected
+
+        with connected():
+            return self.work(ready)
+
+    def _prepared(self, config: Config) -> Ready:
+        if self.uses_ray:
+            from pipeline.runtime.cluster import named_cluster  # here, so that --help does not load Ray
+
+            named_cluster()
+        return self.prepare(config)
+
+
+def takes(config: Callable[Flags, object]) -> Callable[[Callable[..., Result]], Callable[Flags, Result]]:
+    """Give a function the arguments of a configuration, and their documentation."""
+
+    def taking(function: Callable[..., Result]) -> Callable[Flags, Result]:
+        arguments = inspect.getdoc(config) or ""
+        documentation = inspect.getdoc(function) or ""
+        summary, _, rest = documentation.partition("\n\n")
+        described = "\n\n".join(part for part in (summary, arguments[arguments.index("Args:") :], rest) if part)
+        function.__doc__ = described
+        parameters = list(inspect.signature(config).parameters.values())
+        result = inspect.signature(function).return_annotation
+        function.__signature__ = inspect.Signature(parameters, return_annotation=result)  # type: ignore[attr-defined]
+        return function
+
+    return taking

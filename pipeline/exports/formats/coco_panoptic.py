@@ -1,0 +1,48 @@
+"""COCO's panoptic format: a PNG of segment ids for each image, and JSON that says what they are."""
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from pipeline.exports.formats.coco import categories, coco_image, coco_masks, run_lengths
+from pipeline.exports.formats.format import ExportFormat
+from pipeline.exports.image import ExportedImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoPanoptic(ExportFormat):
+    """annotations/panoptic_part-NNNNN.json and panoptic/NAME.png: R + 256 G + 65536 B is the segment's id.
+
+    A class of an image is a segment, with the class id + 1 as its id and category; 0 is what was not asked for.
+    """
+
+    name = "coco-panoptic"
+
+    def begin(self) -> None:
+        """Raise ConfigError where pycocotools is not installed."""
+        coco_masks()
+
+    def part(self, number: int, images: Iterable[ExportedImage]) -> None:
+        """See ExportFormat."""
+        described, annotations = [], []
+        for image in images:
+            name = f"{self.name_of(image.key)}.png"
+            ids = np.zeros(256, np.uint8)
+            segments = []
+            for label in image.classes:
+                ids[label] = label + 1  # class 255 there is none: a mask's palette has 255 classes at most
+                found = run_lengths(image.mask == label)
+                box = {"area": found["area"], "bbox": [int(value) for value in found["bbox"]]}
+                segments.append({"id": label + 1, "category_id": label + 1, "iscrowd": 0, **box})
+            red = ids[image.mask]
+            buffer = io.BytesIO()
+            Image.fromarray(np.stack([red, np.zeros_like(red), np.zeros_like(red)], axis=2)).save(buffer, "PNG")
+            self.put(f"panoptic/{name}", buffer.getvalue())
+            described.append(coco_image(image))
+            annotations.append({"image_id": image.number + 1, "file_name": name, "segments_info": segments})
+        content = {"images": described, "annotations": annotations, "categories": categories(self.info.classes)}
+        self.put(f"annotations/panoptic_part-{number:05d}.json", json.dumps(content).encode())

@@ -1,0 +1,43 @@
+"""Palette PNGs in the folders of PASCAL VOC, which CVAT imports as `Segmentation mask 1.1`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline import masks
+from pipeline.exports.formats.format import ExportFormat
+from pipeline.exports.image import ExportedImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Png(ExportFormat):
+    """SegmentationClass/NAME.png, its index the class id; lists of names by part; labelmap.txt names the colours.
+
+    Readers of VOC find the class of a pixel by its colour. So where two classes share one, masks get VOC's own.
+    """
+
+    name = "png"
+
+    def begin(self) -> None:
+        """Write labelmap.txt, a line `name:r,g,b:parts:actions` for each class; a colon in a name becomes a blank."""
+        lines = ["# label:color_rgb:parts:actions"]
+        for label, rgb in zip(self.info.classes, self._palette, strict=True):
+            name = label.replace(":", " ")
+            lines.append(f"{f' {name}' if name.startswith('#') else name}:{','.join(map(str, rgb))}::")
+        self.put("labelmap.txt", ("\n".join(lines) + "\n").encode())
+
+    def part(self, number: int, images: Iterable[ExportedImage]) -> None:
+        """See ExportFormat."""
+        names = []
+        for image in images:
+            name = self.name_of(image.key)
+            own = self._palette == self.info.palette
+            png = image.png if own else masks.encode(image.mask, self._palette)
+            self.put(f"SegmentationClass/{name}.png", png)
+            names.append(name)
+        self.put(f"ImageSets/Segmentation/part-{number:05d}.txt", ("\n".join(names) + "\n").encode())
+
+    @property
+    def _palette(self) -> tuple[tuple[int, ...], ...]:
+        if len(set(self.info.palette)) == len(self.info.classes):
+            return self.info.palette
+        return tuple(map(tuple, masks.pascal_palette(len(self.info.classes)).tolist()))

@@ -1,0 +1,293 @@
+"""Two outputs, two generations of one, or two of its runs, side by side: figures, a page, and how far they drifted."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pipeline import masks, storage
+from pipeline.data.pictures import pictures_of
+from pipeline.errors import ConfigError, DriftError
+from pipeline.masks import CommittedFile, DatasetInfo, MaskRows, Place
+from pipeline.masks.choosing import Highest, chances
+from pipeline.masks.joining import joined, places_of
+from pipeline.reports.comparison import Confusion, share_drift, shares_of
+from pipeline.reports.gallery import gallery
+from pipeline.reports.page import render
+from pipeline.reports.report import refiner_words
+from pipeline.reports.shortlist import Chosen
+from pipeline.reports.statistics import Statistics
+from pipeline.storage import StorageConfig, Uri
+
+REASONS = {"changed": "masks differ most", "random": "random"}
+LAYERS = {"image": "image", "before": "mask of A", "after": "mask of B"}
+_CHANGED, _RANDOM = 100, 20
+_CONFUSED = 12
+"""Images on the page whose masks differ most, and random ones; classes in its table of confusion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(StorageConfig):
+    """Compare the masks of two outputs, A and B.
+
+    Args:
+        output_a: of a run.
+        output_b: of a run; the same output again compares its newest run with the one before, unless generations or
+            runs are given.
+        generation_a: of the masks of A; by default the newest.
+        generation_b: of the masks of B; by default the newest.
+        run_a: only masks that this run has written.
+        run_b: only masks that this run has written.
+        images: compare so many shared images pixel by pixel at most, a random sample.
+        max_drift: drift above which the exit code is 4; by default any is allowed.
+        to: where the page goes; by default there is none.
+        metrics: where the figures go as text for Prometheus, such as a file for node_exporter's textfile collector.
+        input: where the pictures are now, or how they are reached; by default where the run of B found them.
+    """
+
+    output_a: Uri
+    output_b: Uri
+    generation_a: str | None = None
+    generation_b: str | None = None
+    run_a: str | None = None
+    run_b: str | None = None
+    images: int = 2000
+    max_drift: float | None = None
+    to: Uri | None = None
+    metrics: Uri | None = None
+    input: Uri | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for numbers that make no comparison."""
+        super().__post_init__()
+        if self.images < 0:
+            raise ConfigError(f"images is {self.images}; give the number of images to compare, at least 0")
+        if self.max_drift is not None and not 0 <= self.max_drift <= 1:
+            raise ConfigError(f"max_drift is {self.max_drift}; give a share, 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """How far B is from A.
+
+    Attributes:
+        drift: the largest of the three below that are known.
+        share_drift: share of all pixels that have moved between classes, from the classes' shares of all images.
+        confidence_drift: by how much the mean confidence differs; None where it is not known.
+        disagreement: share of pixels whose class differs, in the shared images that were compared; None without any.
+        max_drift: what is allowed.
+        images_a, images_b: masks of each.
+        compared: shared images that were compared.
+        run_b: the run that wrote the newest masks of B.
+        page: where the page is.
+    """
+
+    drift: float
+    share_drift: float
+    confidence_drift: float | None
+    disagreement: float | None
+    max_drift: float | None
+    images_a: int
+    images_b: int
+    compared: int
+    run_b: str
+    page: str | None
+
+    def to_json(self) -> str:
+        """Give one line of JSON."""
+        return json.dumps(vars(self))
+
+    def check(self) -> None:
+        """Raise DriftError where B is further from A than is allowed."""
+        if self.max_drift is not None and self.drift > self.max_drift:
+            raise DriftError(f"drift is {self.drift:.4f}, above max_drift {self.max_drift:g}", self.to_json())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """A or B: its files, what they say of all images, and a random sample of these."""
+
+    files: Sequence[CommittedFile]
+    statistics: Statistics
+    sample: Mapping[str, Chosen]
+
+    @property
+    def info(self) -> DatasetInfo:
+        return self.files[0].info
+
+
+def compare(config: CompareConfig) -> Drift:
+    """Compare, and write the page and the metrics that are asked for.
+
+    Memory: `images` rows of each side, some pictures, and the keys of a side that several runs have written.
+
+    Raises:
+        ConfigError: a run that there is not.
+        StorageError: there are no masks, or a storage does not answer.
+    """
+    with storage.retrying(config.storage_timeout):
+        a, b = (_side(files, config.images) for files in _files(config))
+        fewer, more = (a, b) if a.statistics.images <= b.statistics.images else (b, a)
+        found = places_of(more.files, fewer.sample)
+        sampled = {key: image.place for key, image in fewer.sample.items() if key in found}
+        places_a, places_b = (sampled, found) if fewer is a else (found, sampled)
+        confusion, changed = Confusion(a.info.classes, b.info.classes), Highest[tuple[str, float]](_CHANGED)
+        for key, mask_a, mask_b in joined(places_a, places_b):
+            differing = confusion.add(mask_a, mask_b)
+            changed.offer(np.array([differing]), [(key, differing)].__getitem__)
+        drift = _drift(config, a, b, confusion)
+        if config.to:
+            storage.put_whole(
+                storage.normalize(config.to), _page(config, a, b, confusion, drift, dict(changed), places_a)
+            )
+        if config.metrics:
+            storage.put_whole(storage.normalize(config.metrics), metrics(drift).encode())
+    return drift
+
+
+def _files(config: CompareConfig) -> tuple[list[CommittedFile], list[CommittedFile]]:
+    """Find the files of A and of B, newest first. Raises ConfigError where there are no two to compare."""
+    uri_a, uri_b = storage.normalize(config.output_a), storage.normalize(config.output_b)
+    a, b = masks.generation_files(uri_a, config.generation_a), masks.generation_files(uri_b, config.generation_b)
+    chosen = (config.generation_a, config.generation_b, config.run_a, config.run_b)
+    if uri_a != uri_b or any(chosen):
+        return _of_run(a, config.run_a), _of_run(b, config.run_b)
+    every = masks.committed_files(uri_b)
+    runs = list(dict.fromkeys(file.info.run_id for file in every if not file.failed))
+    if len(runs) < 2:
+        raise ConfigError(
+            f"{storage.redact(uri_b)} has masks of one run alone; give two outputs, or wait for the next run"
+        )
+    return _of_run(every, runs[1]), _of_run(every, runs[0])
+
+
+def _of_run(files: list[CommittedFile], run: str | None) -> list[CommittedFile]:
+    own = [file for file in files if run is None or file.info.run_id == run]
+    if not any(not file.failed for file in own):
+        runs = ", ".join(dict.fromkeys(file.info.run_id for file in files if not file.failed))
+        raise ConfigError(f"no masks of run {run}; there are masks of {runs}")
+    return own
+
+
+def _side(files: Sequence[CommittedFile], sampled: int) -> _Side:
+    statistics, sample = Statistics(files[0].info.classes), Highest[Chosen](sampled)
+    for rows in masks.newest_rows(files):
+        if isinstance(rows, MaskRows):
+            statistics.add(rows)
+            sample.offer(chances(rows.keys), partial(Chosen.of, rows))
+        else:
+            statistics.add_failure(rows)
+    return _Side(files=files, statistics=statistics, sample={image.key: image for image in sample})
+
+
+def _drift(config: CompareConfig, a: _Side, b: _Side, confusion: Confusion) -> Drift:
+    shares = share_drift(a.statistics, b.statistics, confusion.classes)
+    confidence = abs(a.statistics.confidence - b.statistics.confidence)
+    agreement = confusion.agreement
+    known = [shares, *([] if np.isnan(confidence) else [confidence]), *([] if agreement is None else [1 - agreement])]
+    return Drift(
+        drift=max(known),
+        share_drift=shares,
+        confidence_drift=None if np.isnan(confidence) else confidence,
+        disagreement=None if agreement is None else 1 - agreement,
+        max_drift=config.max_drift,
+        images_a=a.statistics.images,
+        images_b=b.statistics.images,
+        compared=confusion.images,
+        run_b=b.info.run_id,
+        page=storage.redact(storage.normalize(config.to)) if config.to else None,
+    )
+
+
+def metrics(drift: Drift) -> str:
+    """Write the figures in Prometheus' text format, for the alert and the dashboard of infra/monitoring."""
+    values = {
+        "drift": ("how far the masks are from those before, 0 to 1", drift.drift),
+        "drift_allowed": ("drift above which a person should look", drift.max_drift),
+        "drift_shares": ("share of all pixels that have moved between classes", drift.share_drift),
+        "drift_confidence": ("difference of the mean confidence", drift.confidence_drift),
+        "drift_disagreement": ("share of pixels whose class differs in shared images", drift.disagreement),
+    }
+    lines = []
+    for name, (meaning, value) in values.items():
+        if value is not None:
+            lines += [f"# HELP deeplab_{name} {meaning}", f"# TYPE deeplab_{name} gauge"]
+            lines.append(f'deeplab_{name}{{run_id="{drift.run_b}"}} {value:.6g}')
+    return "\n".join(lines) + "\n"
+
+
+def _page(
+    config: CompareConfig,
+    a: _Side,
+    b: _Side,
+    confusion: Confusion,
+    drift: Drift,
+    changed: Mapping[str, float],
+    places_a: Mapping[str, Place],
+) -> bytes:
+    rows = {image.key: image for image in _rows_of(b, [*changed, *list(b.sample)[:_RANDOM]])}
+    for key, image in rows.items():
+        image.disagreement = changed.get(key)
+        image.reasons += [*(["changed"] if key in changed else []), *(["random"] if key in b.sample else [])]
+    ordered = [rows[key] for key in [*changed, *(key for key in rows if key not in changed)] if key in rows]
+    pictures = pictures_of(
+        storage.normalize(config.output_b), b.info, storage.normalize(config.input) if config.input else ""
+    )
+    return render(
+        "compare.html.j2",
+        title="Two sets of masks, A and B",
+        sides={"A": _described(config.output_a, a), "B": _described(config.output_b, b)},
+        drift=drift,
+        classes=_class_table(a, b, confusion),
+        confused=_confused(confusion),
+        shown=gallery(ordered, pictures, b.info, places_a, a.info.palette, LAYERS, REASONS),
+    )
+
+
+def _rows_of(side: _Side, keys: Sequence[str]) -> list[Chosen]:
+    """Find the rows of `keys`, most of which are in the sample."""
+    missing = {key for key in keys if key not in side.sample}
+    found = dict(side.sample)
+    for rows in masks.newest_rows(side.files) if missing else ():
+        if isinstance(rows, MaskRows):
+            found |= {key: Chosen.of(rows, index) for index, key in enumerate(rows.keys) if key in missing}
+    return [found[key] for key in dict.fromkeys(keys) if key in found]
+
+
+def _described(output: str, side: _Side) -> dict[str, Any]:
+    info = side.info
+    where = storage.redact(storage.normalize(Uri(output)))
+    return {"where": where, "info": info, "refiner": refiner_words(info), "statistics": side.statistics}
+
+
+def _class_table(a: _Side, b: _Side, confusion: Confusion) -> list[dict[str, Any]]:
+    """Give a row for each class, those whose share has moved most first."""
+    confidence = [
+        dict(zip(side.info.classes, side.statistics.class_confidence.tolist(), strict=True)) for side in (a, b)
+    ]
+    shares = [shares_of(side.statistics, confusion.classes).tolist() for side in (a, b)]
+    colours = dict(zip(a.info.classes, a.info.palette, strict=True)) | dict(
+        zip(b.info.classes, b.info.palette, strict=True)
+    )
+    rows = [
+        {
+            "name": name,
+            "rgb": colours[name],
+            "shares": (of_a, of_b),
+            "confidence": tuple(known.get(name) for known in confidence),
+            "iou": iou,
+        }
+        for name, of_a, of_b, iou in zip(confusion.classes, *shares, confusion.iou.tolist(), strict=True)
+    ]
+    return sorted(rows, key=lambda row: -abs(row["shares"][0] - row["shares"][1]))
+
+
+def _confused(confusion: Confusion) -> dict[str, Any]:
+    """Give the confusion of the classes that have most pixels: of each class of A, the shares that B gives to which."""
+    pixels = confusion.matrix.sum(axis=0) + confusion.matrix.sum(axis=1)
+    kept = [int(label) for label in np.argsort(-pixels, kind="stable")[:_CONFUSED] if pixels[label]]
+    rows = confusion.matrix[kept] / np.maximum(confusion.matrix[kept].sum(axis=1, keepdims=True), 1)
+    return {"names": [confusion.classes[label] for label in kept], "rows": rows[:, kept].tolist()}

@@ -1,0 +1,108 @@
+"""Which images an export has; that it goes on where it was stopped, and mixes with no other."""
+
+import json
+
+import pytest
+
+from pipeline import storage
+from pipeline.commands.export import command as job
+from pipeline.errors import ConfigError, StorageError
+from pipeline.exports import export as module
+from pipeline.exports.export import ExportConfig, export
+from pipeline.exports.formats import FORMATS
+from pipeline.exports.names import FileNames, safe
+from pipeline.storage import Uri
+from tests.helpers.outputs import blocks, failure, note, put_rows, row
+
+
+def put_output(folder: str, count: int = 5) -> str:
+    """Write an output of so many images, of confidence 0.0, 0.1 ...; only the first has the class sky."""
+    info = note(input=f"{folder}/in")
+    rows = [row(f"{n}.jpg", blocks(n, classes=3 if n == 0 else 2), info, confidence=n / 10) for n in range(count)]
+    put_rows(f"{folder}/out", info, rows, [failure("cut.jpg", info)])
+    return f"{folder}/out"
+
+
+def names(folder: object) -> list[str]:
+    return sorted(entry.key for entry in storage.list_files(f"{folder}/SegmentationClass"))
+
+
+@pytest.mark.parametrize(
+    ("filters", "kept"),
+    [
+        ({}, [0, 1, 2, 3, 4]),
+        ({"classes": ("sky",)}, [0]),
+        ({"min_confidence": 0.15, "max_confidence": 0.35}, [2, 3]),
+        ({"keys": "1.jpg\n4.jpg\ncut.jpg\nelsewhere.jpg\n"}, [1, 4]),
+    ],
+)
+def test_images_are_chosen_by_class_confidence_and_keys(tmp_path, filters, kept):
+    output = put_output(str(tmp_path))
+    if "keys" in filters:
+        storage.put_whole(f"{tmp_path}/keys.txt", filters["keys"].encode())
+        filters = {"keys": Uri(f"{tmp_path}/keys.txt")}
+    done = export(ExportConfig(output=Uri(output), to="png", destination=Uri(f"{tmp_path}/to"), **filters))
+    assert names(f"{tmp_path}/to") == [f"{n}.png" for n in kept]
+    assert done.images == len(kept)
+
+
+def test_an_export_that_was_stopped_goes_on_and_another_is_refused(bucket, tmp_path, monkeypatch):
+    output = put_output(bucket)
+    monkeypatch.setattr(FORMATS["coco"], "part_images", 2)
+    config = ExportConfig(output=Uri(output), to="coco", destination=Uri(f"{bucket}/to"))
+    written = []
+
+    def failing(uri, data):
+        if "part-00001" in uri and not written.count("part-00001.json"):
+            written.append("part-00001.json")
+            raise StorageError("gone for now")
+        written.append(uri.rpartition("/")[2])
+        storage.objects.put_whole(uri, data)
+
+    monkeypatch.setattr(module.storage, "put_whole", failing)
+    with pytest.raises(StorageError, match="gone for now"):
+        export(config)
+    done = export(config)
+    assert (done.images, done.parts) == (5, 3)
+    assert written.count("part-00000.json") == 1
+    parts = [json.loads(storage.read_bytes(f"{bucket}/to/annotations/part-{n:05d}.json")) for n in range(3)]
+    ids = [one["id"] for part in parts for one in part["annotations"]]
+    assert len(ids) == len(set(ids)) == 11
+    assert [image["file_name"] for part in parts for image in part["images"]] == [f"{n}.jpg" for n in range(5)]
+    with pytest.raises(ConfigError, match="not this one: another format"):
+        export(ExportConfig(output=Uri(output), to="png", destination=Uri(f"{bucket}/to")))
+    later = note(run=2, input=f"{bucket}/in")
+    put_rows(output, later, [row("new.jpg", blocks(9), later)])
+    with pytest.raises(ConfigError, match="has other files by now"):
+        export(config)
+
+
+def test_what_there_is_not_is_said(tmp_path, capsys):
+    output = put_output(str(tmp_path))
+    to = ["--to", "coco", "--destination", f"{tmp_path}/to"]
+    storage.put_whole(f"{tmp_path}/empty.txt", b"\n")
+    assert job.main([output, *to, "--classes", '["sea"]']) == 2
+    assert "the masks have no 'sea'; they have ground, tree, sky" in capsys.readouterr().err
+    assert job.main([output, *to, "--keys", f"{tmp_path}/empty.txt"]) == 2
+    assert "keys: " in capsys.readouterr().err
+    assert job.main([output, *to, "--min_confidence=0.9", "--max_confidence=0.1"]) == 2
+    with pytest.raises(SystemExit):
+        job.main([output, "--to", "gif", "--destination", f"{tmp_path}/to"])
+    assert job.main([output, *to]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"destination": f"{tmp_path}/to", "format": "coco", "images": 5, "parts": 1}
+
+
+def test_names_of_files_are_apart_and_below_one_folder():
+    given = FileNames()
+    keys = ["a.jpg", "a.png", "A.jpg", "a.jpg.png", "a", "x.png/y.jpg", "x.jpg", "..", "../..", "", "/", "a/../b.jpg"]
+    keys += ["%2E%2E", "long" * 100 + "1", "long" * 100 + "2", "a\\b", "CON:", "end.", "end", " "]
+    paths = [given.of(key) for key in keys]
+    assert len({path.lower() for path in paths}) == len(keys)
+    files = {f"{path}.png" for path in paths}
+    for path in paths:
+        parts = path.split("/")
+        assert not {"", ".", ".."} & set(parts)
+        assert max(len(part.encode()) for part in parts) <= 200
+        assert not {"/".join(parts[:n]) for n in range(1, len(parts))} & files
+    assert safe("photos/2026/né e.x") == "photos/2026/né e.x"

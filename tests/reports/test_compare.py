@@ -1,0 +1,106 @@
+"""What two sets of masks have in common: known differences come out as figures, on the page, and as an exit code."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.commands.compare import command as job
+from pipeline.errors import ConfigError
+from pipeline.reports.compare import CompareConfig, compare
+from pipeline.reports.comparison import Confusion
+from pipeline.storage import Uri
+from tests.helpers.outputs import blocks, failure, note, put_rows, row
+
+HOSTILE = "</script><b>tree"
+
+
+def put_pair(folder: Path) -> tuple[str, str]:
+    """Write A, and B: classes in another order and one more, a quarter of image 0 another class, image 3 only in B."""
+    a = note(classes=("ground", HOSTILE, "sky"), run=1)
+    b = note(classes=("sky", "ground", HOSTILE, "sea"), palette=((0, 0, 9), (0, 9, 0), (9, 0, 0), (9, 9, 0)), run=2)
+    rows: dict[str, list[dict[str, object]]] = {"a": [], "b": []}
+    for n in range(4):
+        mask = np.full((8, 8), n % 3, np.uint8)
+        again = np.array([1, 2, 0], np.uint8)[mask]
+        if n == 0:
+            again[:2] = 3
+        if n < 3:
+            rows["a"].append(row(f"{n}", mask, a, confidence=0.8))
+        rows["b"].append(row(f"{n}", again, b, confidence=0.7))
+    put_rows(f"{folder}/a", a, rows["a"])
+    put_rows(f"{folder}/b", b, rows["b"], [failure("cut", b)])
+    return f"{folder}/a", f"{folder}/b"
+
+
+def test_known_differences_come_out(tmp_path):
+    a, b = put_pair(tmp_path)
+    drift = compare(CompareConfig(output_a=Uri(a), output_b=Uri(b), to=Uri(f"{tmp_path}/page.html")))
+    assert (drift.images_a, drift.images_b, drift.compared) == (3, 4, 3)
+    assert drift.disagreement == pytest.approx(16 / 192)
+    assert drift.confidence_drift == pytest.approx(0.1)
+    # ground 64 of 192 becomes 112 of 256, tree and sky 64 of 192 become 64 of 256, sea comes with 16
+    assert drift.share_drift == pytest.approx(2 * (1 / 3 - 1 / 4))
+    assert drift.drift == pytest.approx(drift.share_drift)
+    page = (tmp_path / "page.html").read_text()
+    found = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    images = json.loads(found[1])["images"]
+    assert images[0]["key"] == "0"
+    assert images[0]["disagreement"] == pytest.approx(0.25)
+    assert all(image["before"] and image["after"] for image in images if image["key"] != "3")
+    assert HOSTILE not in page
+    assert page.index(">sea</th>") < page.index("Confusion</h2>")
+
+
+def test_agreement_is_that_of_the_pixels():
+    confusion = Confusion(["x", "y"], ["y", "z"])
+    assert confusion.agreement is None
+    a, b = np.array([[0, 1, 1, 1]], np.uint8), np.array([[0, 0, 0, 1]], np.uint8)
+    assert confusion.add(a, b) == 0.5
+    assert confusion.classes == ("x", "y", "z")
+    assert confusion.matrix.tolist() == [[0, 1, 0], [0, 2, 1], [0, 0, 0]]
+    assert confusion.iou.tolist() == [0, 0.5, 0]
+
+
+def test_above_what_is_allowed_the_exit_code_is_4(tmp_path, capsys):
+    a, b = put_pair(tmp_path)
+    assert job.main([a, b, "--max-drift", "0.2"]) == 0
+    assert job.main([a, b, "--max-drift", "0.1"]) == 4
+    out, err = capsys.readouterr()
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert first == second | {"max_drift": 0.2}
+    assert err == "compare: drift is 0.1667, above max_drift 0.1\n"
+    assert job.main([a, b, "--max-drift", "2"]) == 2
+    assert job.main([a, f"{tmp_path}/none"]) == 1
+
+
+def test_the_newest_run_of_an_output_is_compared_with_the_one_before(tmp_path):
+    output = f"{tmp_path}/out"
+    first, second, third = (note(run=n) for n in (1, 2, 3))
+    put_rows(output, first, [row("a", blocks(0), first, confidence=0.2)])
+    with pytest.raises(ConfigError, match="of one run alone"):
+        compare(CompareConfig(output_a=Uri(output), output_b=Uri(output)))
+    put_rows(output, second, [row("b", np.full((6, 8), 1, np.uint8), second, confidence=0.9)])
+    put_rows(output, third, [row("c", np.full((6, 8), 2, np.uint8), third, confidence=0.5)])
+    drift = compare(CompareConfig(output_a=Uri(output), output_b=Uri(output), metrics=Uri(f"{tmp_path}/drift.prom")))
+    assert (drift.drift, drift.compared, drift.disagreement) == (1, 0, None)
+    assert drift.confidence_drift == pytest.approx(0.4)
+    text = (tmp_path / "drift.prom").read_text()
+    assert f'deeplab_drift{{run_id="{third.run_id}"}} 1\n' in text
+    assert "allowed" not in text
+    assert text.endswith("\n")
+    earlier = CompareConfig(output_a=Uri(output), output_b=Uri(output), run_a=first.run_id, run_b=second.run_id)
+    assert compare(earlier).confidence_drift == pytest.approx(0.7)
+    with pytest.raises(ConfigError, match="no masks of run never"):
+        compare(CompareConfig(output_a=Uri(output), output_b=Uri(output), run_a="never"))
+
+
+def test_a_sample_of_the_smaller_side_finds_its_images_on_the_larger(tmp_path):
+    a, b = note(run=1), note(run=2)
+    put_rows(f"{tmp_path}/a", a, [row(f"{n}", blocks(n), a) for n in range(60)])
+    put_rows(f"{tmp_path}/b", b, [row(f"{n}", blocks(n), b) for n in range(50, 60)])
+    drift = compare(CompareConfig(output_a=Uri(f"{tmp_path}/a"), output_b=Uri(f"{tmp_path}/b"), images=10))
+    assert (drift.compared, drift.disagreement) == (10, 0)
