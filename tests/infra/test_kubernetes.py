@@ -185,12 +185,25 @@ def test_nightly_starts_copies_of_a_suspended_run_and_never_two(nightly: dict[st
     assert job["spec"]["suspend"] is True
     assert cron["concurrencyPolicy"] == "Forbid"
     pod = cron["jobTemplate"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    assert container["image"] == groups(job)[0]["template"]["spec"]["containers"][0]["image"]
-    (volume,) = pod["volumes"]
-    mounted = container["volumeMounts"][0]["mountPath"]
-    scripts = nightly[f"ConfigMap/{volume['configMap']['name']}"]["data"]
-    assert container["command"] == ["python", f"{mounted}/{next(iter(scripts))}"]
+    starting, comparing = *pod["initContainers"], *pod["containers"]
+    scripts = nightly[f"ConfigMap/{pod['volumes'][0]['configMap']['name']}"]["data"]
+    for container, script in ((starting, "start_run.py"), (comparing, "compare_night.py")):
+        assert container["image"] == groups(job)[0]["template"]["spec"]["containers"][0]["image"]
+        mounted = container["volumeMounts"][0]["mountPath"]
+        assert container["command"] == ["python", f"{mounted}/{script}"]
+        assert script in scripts
+    (rule,) = cron["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+    assert rule["onExitCodes"]["containerName"] == starting["name"]
+
+
+def test_the_comparison_of_a_night_is_scraped_as_a_run_is(nightly: dict[str, Any]) -> None:
+    template = nightly["CronJob/nightly"]["spec"]["jobTemplate"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    assert (
+        nightly["NetworkPolicy/deeplab-buckets"]["spec"]["podSelector"]["matchLabels"] == template["metadata"]["labels"]
+    )
+    assert container["ports"] == [{"name": "metrics", "containerPort": 8080}]
+    assert container["envFrom"][0]["configMapRef"]["name"] in {name.partition("/")[2] for name in nightly}
 
 
 def test_nightly_may_only_read_and_create_runs(nightly: dict[str, Any]) -> None:
