@@ -58,7 +58,7 @@ command = Command(
     uses_ray=True,
     interrupted="interrupted; what was committed stays, and the same command continues from there",
     sections={
-        "what": ("input", "output", "model", "classes"),
+        "what": ("input", "output", "model", "classes", "confidence_map"),
         "which images": ("input_format", "carry", "only_keys", "limit", "retry_errors"),
         "how the run goes": ("dry_run", "error_budget", "max_pixels", "commit_seconds", "prices"),
     },

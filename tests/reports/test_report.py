@@ -210,5 +210,6 @@ def test_the_job_goes_through_a_bucket_without_ray(bucket, capsys, tmp_path):
     assert len(storage.read_bytes(summary["report"])) == summary["bytes"]
     assert job.main([f"{tmp_path}/nothing"]) == 1
     assert "cannot list" in capsys.readouterr().err
-    check = "import sys, jobs.report; sys.exit(' '.join({'ray', 'torch', 'matplotlib'} & sys.modules.keys()) or None)"
+    heavy = "{'ray', 'torch', 'matplotlib'} & sys.modules.keys()"
+    check = f"import sys, pipeline.commands.report; sys.exit(' '.join({heavy}) or None)"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
