@@ -2,7 +2,7 @@
 
 One function a job, with the flags of the command of its name as arguments: `pipeline.segment(input=..., output=...,
 model=...)` does what `deeplab-buckets segment` does, and returns its summary. Beside them the parts: `pipeline.models`,
-`pipeline.masks`, `pipeline.crf`.
+`pipeline.masks`, `pipeline.crf`; and `pipeline.look(output, key)`, which shows a mask in a notebook.
 """
 
 from importlib import import_module
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from pipeline.commands.train import train
     from pipeline.commands.verify import verify
     from pipeline.refine import crf
+    from pipeline.reports.look import look
 
 __all__ = [
     "compare",
     "crf",
     "evaluate",
     "export",
+    "look",
     "masks",
     "models",
     "report",
@@ -43,6 +45,8 @@ def __getattr__(name: str) -> Any:
     """Load what is asked for: importing the package alone costs next to nothing."""
     if name in _PARTS:
         return import_module(f"{__name__}.{_PARTS[name]}")
+    if name == "look":
+        return import_module(f"{__name__}.reports.look").look
     if name in __all__:
         return getattr(import_module(f"{__name__}.commands.{name}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """The masks a run writes: schemas and their versions, palette PNGs, reading them back, recounting them."""
 
+from pipeline.masks.overlay import Overlay
 from pipeline.masks.png import decode, decode_confidence, encode, encode_confidence, pascal_palette
 from pipeline.masks.reading import (
     CommittedFile,
@@ -38,6 +39,7 @@ __all__ = [
     "DatasetInfo",
     "FailedRow",
     "MaskRows",
+    "Overlay",
     "Place",
     "Problem",
     "Verification",

@@ -57,11 +57,22 @@ def test_a_url_is_refused(monkeypatch, value):
         named_cluster()
 
 
-@pytest.mark.parametrize("main", [segment_bucket.main, evaluate.main, search_crf.main, train.main, demo.main])
-def test_every_job_refuses_it_before_it_opens_anything(monkeypatch, capsys, main):
+LABELLED = ("--data=/nowhere", "--data-format=voc", "--model=scenes")
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        (segment_bucket, ("--input=/nowhere", "--model=scenes")),
+        (evaluate, LABELLED),
+        (search_crf, LABELLED),
+        (train, LABELLED[:2]),
+        (demo, ()),
+    ],
+)
+def test_every_job_refuses_it_before_it_opens_anything(monkeypatch, capsys, command, flags):
     monkeypatch.setenv("RAY_ADDRESS", "ray://10.0.0.1:10001")
-    where = ["--data=/nowhere", "--data-format=voc"] if main in (evaluate.main, search_crf.main, train.main) else []
-    assert main([*where, "--output=/proc/nothing"]) == 2
+    assert command.main([*flags, "--output=/proc/nothing"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert ": RAY_ADDRESS is ray://10.0.0.1:10001, through which no job of this project can run; " in err
