@@ -49,11 +49,10 @@ def test_an_image_of_another_size_is_refused() -> None:
 
 
 def test_a_mask_of_an_output_is_looked_at_with_its_picture_or_alone_once_that_is_gone(tmp_path: Path) -> None:
-    encoded = jpeg(photo(0, 80, 60))
+    encoded = jpeg(photo(0))
     storage.put_whole(f"{tmp_path}/in/a.jpg", encoded)
     info = note(input=f"{tmp_path}/in")
-    with Image.open(io.BytesIO(encoded)) as picture:
-        mask = blocks(1, *picture.size[::-1])
+    mask = blocks(1)
     put_rows(f"{tmp_path}/out", info, [row("a.jpg", mask, info, encoded)])
     seen = pipeline.look(f"{tmp_path}/out", "a.jpg")
     assert np.array_equal(seen.mask, mask)

@@ -55,6 +55,7 @@ command = Command(
             "bilateral_rgb",
             "gaussian_weight",
             "gaussian_xy",
+            "label_costs",
         ),
     },
 )
