@@ -2,6 +2,8 @@
 # make sanitize: the CRF's compiled core under AddressSanitizer and UBSan.
 # make chaos: break what can break, for an hour or more.  make fuzz: read a hundred thousand damaged files and odd inputs.
 # make exports: read exports with Label Studio's SDK, FiftyOne and Datumaro, which takes 2 GB in .tools/.
+# make docs: build the documents' site into site/, with pages of the functions in Python.
+# make wheel: build the wheel into dist/, and try what is in it.
 # make benchmarks: see that each benchmark runs, over a handful of images.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +11,7 @@ BIN := $(VENV)/bin
 CORE := setup.py $(wildcard pipeline/refine/crf/core/*)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: install demo test sanitize chaos fuzz benchmarks exports lint clean
+.PHONY: install demo test sanitize chaos fuzz benchmarks exports docs wheel lint clean
 
 install: $(VENV)/.installed
 
@@ -37,13 +39,21 @@ benchmarks: $(VENV)/.installed-test
 exports: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m long tests/exports/test_tools.py
 
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+wheel: $(VENV)/.installed-test
+	rm -rf build # setuptools would put what lies there into the wheel
+	$(BIN)/python -m build --wheel
+	$(BIN)/python -m pytest -m "long or not long" tests/test_wheel.py
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .tools demo-output
+	rm -rf $(VENV) .tools demo-output build dist site
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d; call: make PYTHON=python3.12" % v)'

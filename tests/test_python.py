@@ -34,14 +34,9 @@ def test_each_job_is_a_documented_function_with_the_arguments_of_its_flags(name:
     names = [field.name for field in fields(loaded(name).config)]
     assert list(inspect.signature(function).parameters) == names
     documentation = inspect.getdoc(function) or ""
-    assert all(f"    {argument}: " in documentation for argument in names if argument not in inherited(name))
+    assert all(f"    {argument}: " in documentation for argument in names)
     assert "Returns:" in documentation
     assert "Raises:" in documentation
-
-
-def inherited(name: str) -> set[str]:
-    config = loaded(name).config
-    return {field.name for field in fields(config)} - set(config.__annotations__)
 
 
 def test_parts_are_there_under_their_names() -> None:

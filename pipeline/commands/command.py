@@ -2,8 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, ParamSpec, TypeVar
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from pipeline.cli import Parser, enter, enter_alone, parser_of, read, read_values
 from pipeline.commands import COMMANDS, PROGRAM
@@ -74,15 +74,19 @@ class Command(Generic[Config, Ready, Result]):
         return self.prepare(config)
 
 
+def _arguments(config: type) -> str:
+    """Gather the documentation of a configuration's fields, those that it inherits last."""
+    documented = [inspect.cleandoc(base.__doc__ or "") for base in config.__mro__ if is_dataclass(base)]
+    sections = [text.partition("Args:\n")[2].partition("\n\n")[0] for text in documented]
+    return "\n".join(["Args:", *filter(None, sections)])
+
+
 def takes(config: Callable[Flags, object]) -> Callable[[Callable[..., Result]], Callable[Flags, Result]]:
     """Give a function the arguments of a configuration, and their documentation."""
 
     def taking(function: Callable[..., Result]) -> Callable[Flags, Result]:
-        arguments = inspect.getdoc(config) or ""
-        documentation = inspect.getdoc(function) or ""
-        summary, _, rest = documentation.partition("\n\n")
-        described = "\n\n".join(part for part in (summary, arguments[arguments.index("Args:") :], rest) if part)
-        function.__doc__ = described
+        summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
+        function.__doc__ = "\n\n".join([summary, _arguments(cast(type, config)), rest])
         parameters = list(inspect.signature(config).parameters.values())
         result = inspect.signature(function).return_annotation
         function.__signature__ = inspect.Signature(parameters, return_annotation=result)  # type: ignore[attr-defined]
