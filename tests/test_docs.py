@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
-ROOMS = "pipeline|jobs|benchmarks|tests|infra|recipes|docs"
+ROOMS = "pipeline|jobs|benchmarks|tests|infra|recipes|docs|examples"
 
 
 def missing(names: list[str], folder: Path) -> list[str]:
