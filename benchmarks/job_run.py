@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from glob import glob
 from pathlib import Path
 
 import yaml
 
+from benchmarks.process_tree import TICKS_A_SECOND, below, command_line, process_ticks
 from pipeline.batch.config import RunConfig
 from pipeline.batch.summary import Summary
 from pipeline.errors import RunError
@@ -27,7 +27,6 @@ MACHINE = frozenset({OTHERS, IDLE})
 """Not of the job's own processes."""
 
 _RAY_ACTORS = ("_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker", "Agent")
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +83,14 @@ def core_seconds(driver: int, ended: Callable[[float], bool]) -> Counter[str]:
     seen: Counter[int] = Counter()
     busy_before, idle_before = _machine_ticks()
     while True:
-        for pid, ticks in _tree_ticks(driver).items():
+        for pid, ticks in below(driver, process_ticks()).items():
             spent[_group(pid, driver)] += ticks - seen[pid]
             seen[pid] = ticks
         if not ended(SAMPLE_SECONDS):
             continue
         busy, idle = _machine_ticks()
         spent[OTHERS], spent[IDLE] = busy - busy_before - spent.total(), idle - idle_before
-        return Counter({group: ticks / _TICKS for group, ticks in spent.items()})
+        return Counter({group: ticks / TICKS_A_SECOND for group, ticks in spent.items()})
 
 
 def _machine_ticks() -> tuple[int, int]:
@@ -100,31 +99,11 @@ def _machine_ticks() -> tuple[int, int]:
     return user + nice + system + sum(rest), idle + waiting
 
 
-def _tree_ticks(root: int) -> dict[int, int]:
-    """CPU ticks so far of `root` and of every process below it."""
-    parents, ticks = {}, {}
-    for path in glob("/proc/[0-9]*/stat"):
-        try:
-            text = Path(path).read_text()
-        except OSError:  # it has just ended
-            continue
-        pid = int(text.split(maxsplit=1)[0])
-        fields = text.rpartition(")")[2].split()  # the name before it may hold spaces
-        parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
-    tree = {root}
-    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
-        tree |= more
-    return {pid: ticks[pid] for pid in tree if pid in ticks}
-
-
 def _group(pid: int, driver: int) -> str:
     """Tell whose process this is by the title that Ray gives it while it works."""
     if pid == driver:
         return DRIVER
-    try:
-        title = Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return RAY
+    title = command_line(pid)
     for word, group in (("SegmentStage", SEGMENT), ("RefineStage", REFINE), ("LocalTracker", TRACKER)):
         if word in title:
             return group
