@@ -7,7 +7,7 @@ import ray
 
 from pipeline import cli
 from pipeline.errors import BudgetError, ConfigError, RunError, StorageError
-from pipeline.runtime import cluster
+from pipeline.runtime import connection as runtime
 
 
 @pytest.fixture
@@ -16,13 +16,13 @@ def at_the_end(capsys, monkeypatch):
     output = []
 
     @contextmanager
-    def connected():
+    def connection():
         try:
             yield
         finally:
             output.append(capsys.readouterr())
 
-    monkeypatch.setattr(cluster, "connected", connected)
+    monkeypatch.setattr(runtime, "connection", connection)
     return output
 
 
@@ -50,12 +50,12 @@ def test_what_came_of_the_work_is_said_before_ray_ends(at_the_end, capsys, raise
 
 
 @pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 1), (StorageError("no answer"), 2)])
-def test_without_what_it_needs_a_job_does_not_ask_for_ray(at_the_end, capsys, raised, code):
+def test_without_what_it_needs_a_job_does_not_ask_for_ray(capsys, monkeypatch, raised, code):
     def prepare():
         raise raised
 
+    monkeypatch.setattr(ray, "init", pytest.fail)
     assert cli.enter("job", prepare, pytest.fail, interrupted="stopped") == code
-    assert at_the_end == []
     assert capsys.readouterr().err.startswith("job: ")
 
 
@@ -64,7 +64,7 @@ def test_the_last_line_is_what_came_of_the_work_whatever_ray_prints(capsys, monk
         ray._private.worker.print_to_stdstream({"lines": [line], "pid": "raylet", "is_err": False}, False)
 
     @contextmanager
-    def connected():
+    def connection():
         yield
         ray_says("Task f failed. There are infinite retries remaining")
 
@@ -72,7 +72,7 @@ def test_the_last_line_is_what_came_of_the_work_whatever_ray_prints(capsys, monk
         ray_says("a node is lost")
         return "done"
 
-    monkeypatch.setattr(cluster, "connected", connected)
+    monkeypatch.setattr(runtime, "connection", connection)
     assert cli.enter("job", lambda: "ready", work, interrupted="stopped") == 0
     printed = capsys.readouterr()
     assert printed.out == "done\n"

@@ -18,6 +18,7 @@ from pipeline.data.ignored import Ignored
 from pipeline.data.index import index_objects, index_shard
 from pipeline.data.source import Source
 from pipeline.errors import NoInputError
+from pipeline.runtime.cluster import connect
 from pipeline.runtime.errors import get
 
 Parts = Iterator[Part]
@@ -88,6 +89,8 @@ def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> I
 
 def _indexed(source: Source, listing: Listing, shards: list[storage.Entry]) -> Parts:
     """List what shards hold, opened on the cluster: as one is taken the next is begun, and a slow one stops few."""
+    if shards:
+        connect()
     waiting: deque[tuple[Format, Any]] = deque()
     for entry in shards:
         reader = source.reader(entry)

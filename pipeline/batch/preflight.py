@@ -1,6 +1,8 @@
 """Everything that can go wrong before the work starts, tried in seconds."""
 
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pipeline import masks, models, storage
 from pipeline.batch.config import RunConfig
@@ -9,9 +11,12 @@ from pipeline.batch.only_keys import OnlyKeys, read_keys
 from pipeline.data.source import Source, open_source
 from pipeline.errors import ConfigError
 from pipeline.images import max_encoded_bytes
-from pipeline.models import Network
 from pipeline.refine import Refiner, make_refiner
+from pipeline.runtime.cluster import beside_connecting
 from pipeline.runtime.progress import say
+
+if TYPE_CHECKING:
+    from pipeline.models import Network  # torch, which takes seconds to load, is loaded while Ray starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +25,7 @@ class Preflight:
 
     config: RunConfig
     source: Source
-    model: Network
+    model: "Network"
     refiner: Refiner
     only: OnlyKeys | None = None
     prices: Prices | None = None
@@ -47,7 +52,9 @@ def check(config: RunConfig) -> Preflight:
         say(line)
     if not config.dry_run:
         storage.probe_writable(config.output)
-    model = models.load(name, config.classes)
+    load = partial(models.load, name, config.classes)
+    is_new = not config.dry_run and not storage.exists(storage.join(config.output, masks.MASKS_FOLDER))
+    model = beside_connecting(load) if is_new else load()
     config.inference.tiling(model)
     prices = read_prices(config.prices) if config.prices else None
     refiner = make_refiner(config.refine, model.card.crf, len(model.classes))

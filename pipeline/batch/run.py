@@ -23,8 +23,9 @@ from pipeline.batch.sink import Committer
 from pipeline.batch.summary import Forecast, Summary
 from pipeline.masks import DatasetInfo
 from pipeline.refine import RefineDevice, noted
-from pipeline.runtime.cluster import connected, plan_when_free
+from pipeline.runtime.cluster import connect, plan_when_free
 from pipeline.runtime.configured import configured
+from pipeline.runtime.connection import connection
 from pipeline.runtime.lock import Lock, held, new_run_id
 from pipeline.runtime.periodic import every
 from pipeline.runtime.plan import Plan
@@ -33,7 +34,7 @@ from pipeline.runtime.progress import ProgressBar, say
 _MIN_BLOCK_BYTES = 256 * 1024
 _MAX_BLOCK_BYTES = 16 * 1024 * 1024
 _BLOCKS_WANTED = 64
-_IMAGES_A_BLOCK, _IMAGES_A_GPUS_BLOCK = 16, 64
+_IMAGES_A_BLOCK, _IMAGES_A_GPUS_BLOCK = 16, 256
 _SHOW_SECONDS = 0.5
 _CLUSTER_SECONDS = 10.0
 _JUDGE_SECONDS = 10.0
@@ -41,7 +42,7 @@ _LOCK = f"{masks.RUNS_FOLDER}/lock.json"
 
 
 def segment(ready: Preflight) -> Summary:
-    """Segment what the output does not hold yet, on the Ray cluster this process is connected to or a local one.
+    """Segment what the output does not hold yet, on the Ray cluster that `connect` gives; nothing to do needs none.
 
     A run stops early once more images have failed than its error budget allows of all that it has to do.
 
@@ -54,7 +55,7 @@ def segment(ready: Preflight) -> Summary:
     folder = storage.join(config.output, masks.RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(folder, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     lock = Lock(output=config.output, place=_LOCK, run_id=info.run_id)
-    with held(lock), configured(storage_timeout=config.storage_timeout), connected():
+    with held(lock), configured(storage_timeout=config.storage_timeout), connection():
         listing, parts = _to_do(ready, info)
         run = _Run(
             ready=ready,
@@ -104,6 +105,7 @@ class _Run:
         if self.listing.skipped and self.ready.config.confidence_map:
             say("what is done stays as it is, with a confidence map or without; --only-keys does images again")
         if self.manifest.rows:
+            connect()
             memory = self.ready.refiner.memory(len(self.ready.model.classes))
             fitting = plan_when_free(memory, _refine_device(self.ready))
             self.plan = fitting.for_images(self.manifest.rows, self.listing.bytes // self.listing.listed)
@@ -189,7 +191,7 @@ class _Run:
 
 def forecast(ready: Preflight) -> Forecast:
     """Say what `segment` would do, without doing it. Raises StorageError."""
-    with configured(storage_timeout=ready.config.storage_timeout), connected():
+    with configured(storage_timeout=ready.config.storage_timeout), connection():
         info = dataset_info(ready)
         listing, parts = _to_do(ready, info)
         for part in parts:

@@ -10,16 +10,19 @@ from functools import partial
 from typing import TextIO, TypeVar
 
 from pipeline.errors import ConfigError, PipelineError, VerdictError
+from pipeline.runtime import connection
 
 _Ready = TypeVar("_Ready")
 
 
 def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str], interrupted: str) -> int:
-    """Prepare, connect to Ray, work, and print what came of it; errors become one line of stderr, without a traceback.
+    """Prepare, work, and print what came of it; errors become one line of stderr, without a traceback.
+
+    Ray is left to `prepare` and `work` to start, see runtime/cluster.py; what they have started ends here.
 
     Args:
         name: of the job, in front of its messages.
-        prepare: parses the flags and checks everything before Ray starts.
+        prepare: parses the flags and checks everything before the work begins.
         work: from what `prepare` gave to what is printed on stdout.
         interrupted: the message after Ctrl-C or SIGTERM.
 
@@ -27,13 +30,7 @@ def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str
         The exit code: 0 done; 2 something the job was given cannot be used; 3 more failures than are allowed; 4
         more drift than is allowed; 1 anything else.
     """
-
-    def connected() -> AbstractContextManager[None]:
-        from pipeline.runtime import cluster  # here, so that --help and jobs without Ray do not load it
-
-        return cluster.connected()
-
-    return _entered(name, prepare, work, interrupted, connected)
+    return _entered(name, prepare, work, interrupted, connection.connection)
 
 
 def enter_alone(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str], interrupted: str) -> int:
@@ -46,24 +43,20 @@ def _entered(
     prepare: Callable[[], _Ready],
     work: Callable[[_Ready], str],
     interrupted: str,
-    connected: Callable[[], AbstractContextManager[object]],
+    around: Callable[[], AbstractContextManager[object]],
 ) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
     stdout = sys.stdout
     said = partial(_said, name, interrupted, stdout)
-    with said(PipelineError) as preparing:
-        ready = prepare()
-    if preparing.code:
-        return preparing.code
     # what came of the work is said before Ray ends: a thread that still asks Ray for something then ends the process
-    with (
-        redirect_stdout(io.StringIO()),
-        said(ConfigError) as connecting,
-        connected(),
-        redirect_stdout(sys.stderr),  # Ray prints what goes wrong in its cluster; once the work is done, none needs it
-        said(ConfigError) as working,
-    ):
-        print(work(ready), file=stdout, flush=True)
+    with redirect_stdout(io.StringIO()), said(ConfigError) as connecting, around():
+        with redirect_stdout(stdout), said(PipelineError) as preparing:
+            ready = prepare()
+        if preparing.code:
+            return preparing.code
+        # Ray prints what goes wrong in its cluster; once the work is done, none needs it
+        with redirect_stdout(sys.stderr), said(ConfigError) as working:
+            print(work(ready), file=stdout, flush=True)
     return connecting.code or working.code
 
 

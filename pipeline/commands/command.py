@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from pipeline.cli import Parser, enter, enter_alone, parser_of, read, read_values
 from pipeline.commands import COMMANDS, PROGRAM
+from pipeline.runtime.connection import connection
 
 Config = TypeVar("Config")
 Ready = TypeVar("Ready")
@@ -23,7 +25,7 @@ class Command(Generic[Config, Ready, Result]):
     Attributes:
         name: in COMMANDS.
         config: the dataclass that is its flags.
-        prepare: opens and checks everything that it needs, before Ray starts.
+        prepare: opens and checks everything that it needs, before the work.
         work: gives the result.
         said: what is printed of it. A result that has an exit code of its own is raised as a VerdictError.
         uses_ray: whether it works on a Ray cluster.
@@ -58,13 +60,9 @@ class Command(Generic[Config, Ready, Result]):
 
     def run(self, values: Mapping[str, Any]) -> Result:
         """Do the same from Python: values by the names of flags. Raises PipelineError."""
-        ready = self._prepared(read_values(self.parser(), self.config, values))
-        if not self.uses_ray:
-            return self.work(ready)
-        from pipeline.runtime.cluster import connected
-
-        with connected():
-            return self.work(ready)
+        config = read_values(self.parser(), self.config, values)
+        with connection() if self.uses_ray else nullcontext():
+            return self.work(self._prepared(config))
 
     def _prepared(self, config: Config) -> Ready:
         if self.uses_ray:

@@ -23,6 +23,7 @@ from pipeline.models import Network
 from pipeline.refine import Argmax, Refiner
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.reports.heat_map import heat_map
+from pipeline.runtime.cluster import connect
 from pipeline.runtime.configured import configured
 from pipeline.runtime.lock import Lock, held, put_checked
 from pipeline.runtime.progress import ProgressBar, say
@@ -77,13 +78,14 @@ def prepare(config: SearchConfig) -> SearchInputs:
 
 
 def search(ready: SearchInputs) -> dict[str, Any]:
-    """Search on the Ray cluster this process is connected to, put the files, and return the summary.
+    """Search on the Ray cluster that `connect` gives, put the files, and return the summary.
 
     Raises:
         ConfigError: labelled pictures that cannot be used, by name.
         RunError: another run writes there, the cluster is too small or busy, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
+    connect()
     config = ready.config
     with (
         configured(storage_timeout=config.storage_timeout, block_bytes=BLOCK_BYTES),

@@ -23,7 +23,7 @@ from pipeline.masks import DatasetInfo
 from pipeline.models import Network
 from pipeline.refine import Refiner, make_refiner, noted
 from pipeline.reports.plots import class_bars, trimap_curve
-from pipeline.runtime.cluster import plan_when_free
+from pipeline.runtime.cluster import connect, plan_when_free
 from pipeline.runtime.configured import configured
 from pipeline.runtime.lock import Lock, held, put_checked
 from pipeline.runtime.progress import ProgressBar, say
@@ -67,13 +67,14 @@ def prepare(config: EvaluateConfig) -> EvaluationInputs:
 
 
 def evaluate(ready: EvaluationInputs) -> Evaluation:
-    """Score on the Ray cluster this process is connected to, and put the files.
+    """Score on the Ray cluster that `connect` gives, and put the files.
 
     Raises:
         ConfigError: labelled pictures, or masks, that cannot be used, by name.
         RunError: another run writes there, the cluster is too small or busy, or a picture could not be segmented.
         StorageError: the storage stopped answering.
     """
+    connect()
     output = ready.config.output
     with (
         configured(storage_timeout=ready.config.storage_timeout, block_bytes=graph.BLOCK_BYTES),

@@ -5,7 +5,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any, TypeVar
 
 import ray
@@ -13,12 +15,14 @@ from ray._private.state import available_resources_per_node
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.refine import RefineDevice
+from pipeline.runtime.connection import connection, is_open
 from pipeline.runtime.plan import Node, Plan, plan
 
 _RELEASE_SECONDS = 15.0
 """How long a run that has just ended may take to release what it held."""
 
 _Fit = TypeVar("_Fit")
+_Result = TypeVar("_Result")
 
 
 def named_cluster() -> str | None:
@@ -36,49 +40,54 @@ def named_cluster() -> str | None:
     return address
 
 
-@contextmanager
-def connected() -> Iterator[None]:
-    """Connect to the cluster that RAY_ADDRESS names, or to a local one for the time of the block, unless connected.
+def beside_connecting(work: Callable[[], _Result]) -> _Result:
+    """Give what `work` gives, done on a thread while Ray starts, by processes of its own, where a `connection` is open.
 
-    Ray by itself would rather join a local cluster that another run has started, and die with it.
+    The thread also loads Ray Data, which takes a second. Raises what `work` raises; where Ray does not start, the next
+    `connect` says so.
+    """
+    if not is_open.get():
+        return work()
+    with ThreadPoolExecutor(1) as beside:
+        result = beside.submit(work)
+        beside.submit(import_module, "ray.data")
+        with suppress(RunError):
+            connect()
+        return result.result()
+
+
+def connect() -> None:
+    """Connect to the cluster that RAY_ADDRESS names, or to a local one of this process's own, unless connected.
+
+    To be called in a block of `connection`, which ends it. Ray by itself would rather join a local cluster that another
+    run has started, and die with it.
 
     Raises:
         ConfigError: RAY_ADDRESS is no address of a cluster.
         RunError: Ray does not start or answer.
     """
     if ray.is_initialized():
-        yield
         return
     on_terminate = signal.getsignal(signal.SIGTERM)
     address = named_cluster()
     where: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
-    with _quiet_core():
-        try:
-            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:  # Ray raises nothing more special for a node that starts too slowly
-            raise RunError(
-                f"Ray did not start or answer: {' '.join(str(error).split())[:300]}; "
-                "see whether RAY_ADDRESS names a running cluster, and whether this machine is overloaded"
-            ) from error
-        if callable(on_terminate):
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own handler there
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    try:
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises nothing more special for a node that starts too slowly
+        raise RunError(
+            f"Ray did not start or answer: {' '.join(str(error).split())[:300]}; "
+            "see whether RAY_ADDRESS names a running cluster, and whether this machine is overloaded"
+        ) from error
+    if callable(on_terminate):
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own handler there
 
 
 @contextmanager
-def _quiet_core() -> Iterator[None]:
-    """Let Ray's core keep no log in the block, unless a person has asked for one: its errors are raised as well."""
-    if "RAY_BACKEND_LOG_LEVEL" in os.environ:
+def connected() -> Iterator[None]:
+    """Be connected for the time of the block. Raises as `connect` does."""
+    with connection():
+        connect()
         yield
-        return
-    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
-    try:
-        yield
-    finally:
-        del os.environ["RAY_BACKEND_LOG_LEVEL"]
 
 
 def fit_when_free(fit: Callable[[Sequence[Mapping[str, float]]], _Fit]) -> _Fit:

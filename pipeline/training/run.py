@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.models.checkpoints import native
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.runtime.cluster import connect
 from pipeline.runtime.configured import configured
 from pipeline.runtime.labelled import load
 from pipeline.runtime.lock import Lock, held, put_checked
@@ -95,13 +96,14 @@ def _untrained(config: TrainConfig, labels: Labels) -> SegmentationModel:
 
 
 def run(ready: TrainingInputs) -> dict[str, Any]:
-    """Train and export on the Ray cluster this process is connected to; returns the summary.
+    """Train and export on the Ray cluster that `connect` gives; returns the summary.
 
     Raises:
         ConfigError: labelled pictures that cannot be used, by name.
         RunError: another run trains there, the cluster is too small or busy, training diverged, or it failed too often.
         StorageError: the storage stopped answering; the same run goes on from its last checkpoint.
     """
+    connect()
     config = ready.config
     with configured(storage_timeout=config.storage_timeout), held(Lock(output=config.folder)) as lock:
         agree_with_earlier(config, ready.settings)  # another run may have ended since this one looked

@@ -23,10 +23,10 @@ def test_the_last_line_is_told_once(
 
 @pytest.mark.parametrize(
     ("listed", "gpus", "wanted"),
-    [(10, 0, MIB // 4), (640, 0, MIB), (10_000, 0, 1_677_720), (10_000, 1, 6_710_880)],
+    [(10, 0, MIB // 4), (640, 0, MIB), (10_000, 0, 1_677_720), (10_000, 1, 16_384_000)],
 )
 def test_a_block_has_few_images_where_each_takes_long(listed: int, gpus: int, wanted: int) -> None:
-    """Of a tenth of a MiB each: a 64th of the input, but no more than 16 without a GPU, and 64 with one."""
+    """Of a tenth of a MiB each: a 64th of the input, but no more than 16 without a GPU, and 256 with one."""
     plan = Plan(
         segmenters=1,
         segmenter_cpus=1,

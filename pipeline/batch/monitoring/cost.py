@@ -63,7 +63,12 @@ class NodeClock:
 
 
 def node_types() -> list[str]:
-    """Give the type of every node of the cluster that is alive: its worker group's name, or UNNAMED."""
+    """Give the type of every node of the cluster that is alive: its worker group's name, or UNNAMED.
+
+    Gives none before this process is connected to a cluster.
+    """
+    if not ray.is_initialized():
+        return []
     return [node["Labels"].get(_GROUP) or UNNAMED for node in _nodes() if node["Alive"]]
 
 

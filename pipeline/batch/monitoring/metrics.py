@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import ray
 from ray.util.metrics import Counter, Gauge
 
 from pipeline.batch.balance import ON_GPU
@@ -30,7 +31,9 @@ class RunMetrics:
         self._metrics: dict[str, Any] = {}
 
     def listed(self, images: int) -> None:
-        """Export that the run is there, and how many images it has listed so far."""
+        """Export that the run is there, and how many images it has listed so far, once Ray is there to export it."""
+        if not ray.is_initialized():
+            return
         self._gauge("run_start_seconds", "Unix time at which the run began", self._started)
         self._gauge("images_listed", "images in the input, as far as it is listed", images)
         self._gauge("error_budget", "share of failed images that the run tolerates", self._budget.share)

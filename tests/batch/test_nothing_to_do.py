@@ -1,0 +1,41 @@
+"""A run whose output has everything already needs no cluster."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline import storage
+from pipeline.batch.config import RunConfig
+from pipeline.batch.preflight import check
+from pipeline.batch.rows import FINISHED
+from pipeline.batch.run import dataset_info
+from pipeline.batch.sink import write_files
+from pipeline.data import rows
+from tests.helpers.pictures import jpeg, photo
+
+ROOT = Path(__file__).parents[2]
+
+
+def done(source: str, output: str) -> None:
+    """Write a mask's row for each picture below `source`, as a run commits it."""
+    note = dataset_info(check(RunConfig(input=source, output=output, model="scenes")))
+    mask = {"mask": {"bytes": b"", "path": None}, "height": 1, "width": 1, "confidence": 1.0, "classes": []}
+    entries = storage.list_files(source)
+    found = [{"key": entry.key, "source": entry.uri, "version": entry.version} | mask for entry in entries]
+    write_files(output, f"{note.run_id}-00000.parquet", note, rows.table(found, FINISHED))
+
+
+def test_a_rerun_with_nothing_to_do_asks_for_no_cluster(tmp_path: Path) -> None:
+    for number in range(3):
+        storage.put_whole(f"{tmp_path}/in/{number}.jpg", jpeg(photo(number)))
+    done(f"{tmp_path}/in", f"{tmp_path}/out")
+    command = [sys.executable, "jobs/segment_bucket.py", "--model=scenes", f"--input={tmp_path}/in"]
+    nowhere = os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}  # a job that asks for Ray fails
+    job = subprocess.run(
+        [*command, f"--output={tmp_path}/out"], cwd=ROOT, env=nowhere, capture_output=True, text=True, timeout=300
+    )
+    assert job.returncode == 0, job.stderr
+    summary = json.loads(job.stdout.splitlines()[-1])
+    assert (summary["listed"], summary["skipped"], summary["plan"]) == (3, 3, None)
