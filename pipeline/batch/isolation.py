@@ -1,39 +1,42 @@
 """Images that kill their worker are recognized and given up, and the rest of their batch goes on.
 
-A stage notes the keys of a unit of work before it starts and clears them when it is done. A batch that comes back with
-keys still noted has lost its worker once: these images are then done one by one. An image that has lost MAX_ATTEMPTS
-workers becomes a failed row.
+A stage notes the keys of a batch when it takes it up, by one call, and clears them unit by unit as they are done. A
+batch that comes back with keys still noted has lost its worker: these are then done in units of half as many, and in
+half of these, until an image loses a worker all alone: it becomes a failed row.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.batch.tracker import Tracker
+from pipeline.batch.tracker import Loss, Tracker
 from pipeline.data import rows
 from pipeline.errors import WorkerError
 
 MAX_ATTEMPTS = 2
+"""Workers that an image may lose, the last of them alone, before it is given up; the other may be lost by chance."""
 
 DEVICE_LOST = 70
 """Exit code of a worker whose GPU is in an error state."""
 
 FIRST_UNIT = 16
-"""Images of the first unit of work, and the least of any; a batch may have fewer."""
+"""Images of the first unit of work, and the least of any of a batch that is done for the first time."""
 
 UNIT_SECONDS = 1.0
-"""Work that is noted at once: noting takes a few milliseconds, and what is noted is done again where a worker dies."""
+"""Work that is cleared at once: it costs a millisecond, and what is not cleared is suspected where a worker dies."""
 
 Process = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
 """Takes units one by one, before or while it works on those it has, and gives a table for each, in their order."""
 
 
 class Isolation:
-    """Runs a stage's work so that an image that kills the worker costs two workers and itself."""
+    """Runs a stage's work so that an image that kills the worker costs some workers and itself, and no other image."""
 
     def __init__(self, stage: str, tracker: Tracker) -> None:
         """Note in `tracker` what `stage` works on, in units whose size follows from how long they take."""
@@ -48,20 +51,22 @@ class Isolation:
         """
         keys, waits = batch.column("key").to_pylist(), _waiting(batch)
         live = [i for i, waiting in enumerate(waits) if waiting]
-        lost = self._tracker.lost_attempts(self._stage, [keys[i] for i in live])
-        attempts = dict(zip(live, lost, strict=True))
-        fresh = [i for i in live if attempts[i] == 0]
-        alone = [i for i in live if 0 < attempts[i] < MAX_ATTEMPTS]
-        given_up = [i for i in live if attempts[i] >= MAX_ATTEMPTS]
         done = [i for i, waiting in enumerate(waits) if not waiting]
-        parts = [table for part in (fresh, *([i] for i in alone)) for table in self._work(_rows(batch, part), process)]
+        losses = self._tracker.take(self._stage, [keys[i] for i in live]) if live else {}
+        fresh = [i for i in live if keys[i] not in losses]
+        given_up = [i for i in live if keys[i] in losses and _is_guilty(losses[keys[i]])]
+        suspects = _halved([(i, losses[keys[i]].together) for i in live if keys[i] in losses and i not in given_up])
+        parts = list(self._work(_rows(batch, fresh), process))
+        for some in suspects:
+            self._tracker.begin(self._stage, [keys[i] for i in some])
+            parts += self._work(_rows(batch, some), process)
         parts.append(rows.table([self._give_up(row) for row in _rows(batch, given_up).to_pylist()], rows.FETCHED))
         parts.append(_rows(batch, done))
         whole = pa.concat_tables([rows.widened(part, schema) for part in parts])
-        return _rows(whole, np.argsort([*fresh, *alone, *given_up, *done]).tolist())
+        return _rows(whole, np.argsort([*fresh, *chain(*suspects), *given_up, *done]).tolist())
 
     def _work(self, batch: pa.Table, process: Process) -> Iterator[pa.Table]:
-        """Give what `process` makes of `batch`, unit by unit, each noted before it is worked on and cleared after."""
+        """Give what `process` makes of `batch`, which is noted, unit by unit, each cleared when it is done."""
         under_way: deque[tuple[list[str], float]] = deque()
 
         def units() -> Iterator[pa.Table]:
@@ -69,9 +74,7 @@ class Isolation:
             while start < batch.num_rows:
                 unit = batch.slice(start, self._unit)
                 start += unit.num_rows
-                keys = unit.column("key").to_pylist()
-                self._tracker.begin(self._stage, keys)
-                under_way.append((keys, time.monotonic()))
+                under_way.append((unit.column("key").to_pylist(), time.monotonic()))
                 yield unit
 
         ended = 0.0
@@ -86,8 +89,25 @@ class Isolation:
         self._unit = max(FIRST_UNIT, min(2 * self._unit, round(UNIT_SECONDS * images_per_second)))
 
     def _give_up(self, row: rows.Row) -> rows.Row:
-        error = WorkerError(f"the worker died {MAX_ATTEMPTS} times while it held this image; try the image by itself")
+        error = WorkerError("the worker died while it held this image alone, and before; try the image by itself")
         return row | {"image": None} | rows.failure(self._stage, error)
+
+
+def _is_guilty(loss: Loss) -> bool:
+    return loss.together == 1 and loss.times >= MAX_ATTEMPTS
+
+
+def _halved(suspects: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Cut places into units of half as many as were lost together, or of one.
+
+    Args:
+        suspects: of each, its place and how many were lost together.
+    """
+    units: list[list[int]] = []
+    for together, group in groupby(sorted(suspects, key=itemgetter(1, 0)), key=itemgetter(1)):
+        places, half = [place for place, _ in group], max(1, together // 2)
+        units += [places[i : i + half] for i in range(0, len(places), half)]
+    return units
 
 
 def _waiting(batch: pa.Table) -> list[bool]:

@@ -1,12 +1,12 @@
 """The tracker of a whole run: one small actor that the stages of all machines report to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 
 from pipeline.batch.counts import Backlog, RunCounts
-from pipeline.batch.tracker import LocalTracker
+from pipeline.batch.tracker import LocalTracker, Loss
 
 _COUNTS_SECONDS = 15.0
 
@@ -19,13 +19,13 @@ class RemoteTracker:
         actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(LocalTracker)
         self._actor = actor.remote()
 
-    def lost_attempts(self, stage: str, keys: Sequence[str]) -> list[int]:
-        """See Tracker."""
-        attempts: list[int] = ray.get(self._actor.lost_attempts.remote(stage, keys))
-        return attempts
+    def take(self, stage: str, keys: Sequence[str]) -> Mapping[str, Loss]:
+        """See Tracker; waits, since a worker that dies right after must have been noted."""
+        lost: Mapping[str, Loss] = ray.get(self._actor.take.remote(stage, keys))
+        return lost
 
     def begin(self, stage: str, keys: Sequence[str]) -> None:
-        """See Tracker; waits, since a worker that dies right after must have been noted."""
+        """See Tracker; waits, as `take` does."""
         ray.get(self._actor.begin.remote(stage, keys))
 
     def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:

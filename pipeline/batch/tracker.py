@@ -1,20 +1,30 @@
 """The tracker: what is being worked on and how far the run is, as every stage reports it."""
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Protocol
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from pipeline.batch.counts import Backlog, RunCounter, RunCounts
+
+
+class Loss(NamedTuple):
+    """Say how many workers a key has lost at a stage, and how many keys were noted together with it the last time."""
+
+    times: int
+    together: int
 
 
 class Tracker(Protocol):
     """Takes what the stages report, in this process or another."""
 
-    def lost_attempts(self, stage: str, keys: Sequence[str]) -> list[int]:
-        """Count how often each key was begun at `stage` and never ended: its worker died on the way."""
+    def take(self, stage: str, keys: Sequence[str]) -> Mapping[str, Loss]:
+        """Note that a worker has taken up `keys` together, and give those that it had noted already.
+
+        They were begun at `stage` and never ended: their worker died on the way. These are left as they are noted.
+        """
 
     def begin(self, stage: str, keys: Sequence[str]) -> None:
-        """Note that `keys` are being worked on, before a worker that they may kill touches them."""
+        """Note that `keys`, lost before, are worked on again by themselves, before their worker touches them."""
 
     def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
         """Note that `keys` came through `stage`, and how long that took."""
@@ -31,22 +41,27 @@ class LocalTracker:
 
     def __init__(self) -> None:
         """Start with nothing being worked on."""
-        self._open: Counter[tuple[str, str]] = Counter()  # (stage, key): attempts that have not ended
+        self._open: defaultdict[str, dict[str, Loss]] = defaultdict(dict)  # by stage: what has not ended
         self._counter = RunCounter()
 
-    def lost_attempts(self, stage: str, keys: Sequence[str]) -> list[int]:
+    def take(self, stage: str, keys: Sequence[str]) -> Mapping[str, Loss]:
         """See Tracker."""
-        return [self._open[stage, key] for key in keys]
+        noted = self._open[stage]
+        lost = {key: noted[key] for key in noted.keys() & keys}
+        noted.update(dict.fromkeys(keys, Loss(1, len(keys) - len(lost))) | lost)
+        self._counter.begin(stage, keys)
+        return lost
 
     def begin(self, stage: str, keys: Sequence[str]) -> None:
         """See Tracker."""
-        self._open.update((stage, key) for key in keys)
-        self._counter.begin(stage, keys)
+        noted = self._open[stage]
+        noted.update({key: Loss(noted[key].times + 1 if key in noted else 1, len(keys)) for key in keys})
 
     def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
         """See Tracker."""
+        noted = self._open[stage]
         for key in keys:
-            self._open.pop((stage, key), None)
+            noted.pop(key, None)
         self._counter.end(stage, keys, seconds)
 
     def finish(self, keys: Sequence[str], failed: int, kept: int) -> None:

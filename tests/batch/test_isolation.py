@@ -1,4 +1,4 @@
-"""An image that takes its worker down twice is given up; every other image comes through."""
+"""An image that takes its worker down, at last alone, is given up; every other image comes through."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.batch.isolation import FIRST_UNIT, Isolation
-from pipeline.batch.tracker import LocalTracker
+from pipeline.batch.tracker import LocalTracker, Loss
 from pipeline.data import rows
 
 
@@ -49,12 +49,22 @@ def test_a_healthy_batch_is_processed_at_once() -> None:
 
     done = Isolation("segment", tracker).run(batch("a", "b"), process, rows.FETCHED)
     assert taken == [done["key"].to_pylist()] == [["a", "b"]]
-    assert tracker.lost_attempts("segment", ["a", "b"]) == [0, 0]
+    assert tracker.take("segment", ["a", "b"]) == {}
 
 
-def test_one_poison_image_costs_two_deaths_and_itself() -> None:
+def test_a_poison_image_is_found_by_halves_and_costs_itself() -> None:
     done, lost, deaths = until_done(LocalTracker(), "abcdef", poison="d")
-    assert (sorted(done), lost, deaths) == (list("abcef"), ["d"], 2)
+    assert (sorted(done), lost, deaths) == (list("abcef"), ["d"], 3)  # of six, of three, alone
+    keys = "".join(map(chr, range(200, 456)))
+    done, lost, deaths = until_done(LocalTracker(), keys, poison=keys[77])
+    assert (len(done), lost, deaths) == (255, [keys[77]], 9)  # of 256, 128, ... 2, alone
+
+
+def test_an_image_that_is_alone_in_its_batch_has_two_workers_too() -> None:
+    assert until_done(LocalTracker(), "a", poison="a") == ([], ["a"], 2)
+    tracker = LocalTracker()
+    tracker.take("segment", ["a"])  # and its machine was lost
+    assert until_done(tracker, "a", poison="") == (["a"], [], 0)
 
 
 def test_several_poison_images_are_all_found() -> None:
@@ -64,25 +74,25 @@ def test_several_poison_images_are_all_found() -> None:
 
 def test_a_worker_that_died_by_chance_costs_nothing() -> None:
     tracker = LocalTracker()
-    tracker.begin("segment", ["a", "b"])  # begun, never ended
+    tracker.take("segment", ["a", "b"])  # never ended
     done, lost, deaths = until_done(tracker, "abc", poison="")
     assert (sorted(done), lost, deaths) == (list("abc"), [], 0)
-    assert tracker.lost_attempts("segment", list("abc")) == [0, 0, 0]
+    assert tracker.take("segment", list("abc")) == {}
 
 
 def test_stages_do_not_share_attempts() -> None:
     tracker = LocalTracker()
-    tracker.begin("segment", ["a"])
-    assert tracker.lost_attempts("refine", ["a"]) == [0]
+    tracker.take("segment", ["a"])
+    assert tracker.take("refine", ["a"]) == {}
 
 
 def test_counts_by_stage_and_what_waits_between_them() -> None:
     tracker = LocalTracker()
     tracker.end("fetch", ["a", "b", "c"], 0.5)
     for keys, seconds in ((["a", "b"], 2.0), (["c"], 1.0)):
-        tracker.begin("segment", keys)
+        tracker.take("segment", keys)
         tracker.end("segment", keys, seconds)
-    tracker.begin("refine", ["a"])
+    tracker.take("refine", ["a"])
     assert tracker.counts().waiting == 2
     tracker.end("refine", ["a"], 4.0)
     tracker.finish(["a", "b"], failed=1, kept=5)  # b failed while it was decoded, and was not refined
@@ -96,14 +106,14 @@ def test_an_image_done_again_waits_once() -> None:
     tracker = LocalTracker()
     for _ in range(2):
         tracker.end("segment", ["a"], 1.0)
-    tracker.begin("refine", ["a"])
+    tracker.take("refine", ["a"])
     assert tracker.counts().waiting == 0
 
 
 def test_rows_keep_their_order_whatever_becomes_of_them() -> None:
     tracker = LocalTracker()
-    tracker.begin("segment", ["b", "d"])
-    tracker.begin("segment", ["b"])  # twice begun: given up
+    tracker.take("segment", ["b", "d"])
+    tracker.begin("segment", ["b"])  # begun again, alone: given up
     failed = rows.table([{"key": "c", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.FETCHED)
     table = pa.concat_tables([batch("a", "b"), failed, batch("d", "e")])
     done = Isolation("segment", tracker).run(table, lambda units: units, rows.FETCHED)
@@ -127,16 +137,35 @@ def test_units_of_work_start_small_and_grow_while_they_take_no_second() -> None:
     assert tracker.counts().images == {"segment": 200}
 
 
-def test_all_units_under_way_are_noted() -> None:
+def test_what_is_done_of_a_batch_is_not_suspected() -> None:
     """A stage takes the next unit while it works on one; whichever kills the worker, both are looked at."""
     tracker = LocalTracker()
 
     def process(units: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        yield next(units)
         under_way = [next(units), next(units)]
         raise WorkerKilled(under_way)
-        yield from units
 
-    keys = [str(number) for number in range(3 * FIRST_UNIT)]
+    keys = [str(number) for number in range(4 * FIRST_UNIT)]
     with pytest.raises(WorkerKilled):
         Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED)
-    assert tracker.lost_attempts("segment", keys) == [1] * 2 * FIRST_UNIT + [0] * FIRST_UNIT
+    lost = tracker.take("segment", keys)
+    assert lost == dict.fromkeys(keys[FIRST_UNIT:], Loss(1, 4 * FIRST_UNIT))
+
+
+def test_units_that_are_tried_again_are_noted_one_after_the_other() -> None:
+    tracker, sizes = LocalTracker(), list[int]()
+    keys = [str(number) for number in range(2 * FIRST_UNIT)]
+    tracker.take("segment", keys)
+
+    def process(units: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for unit in units:
+            sizes.append(unit.num_rows)
+            if len(sizes) == 2:
+                raise WorkerKilled
+            yield unit
+
+    with pytest.raises(WorkerKilled):
+        Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED)
+    assert sizes == [FIRST_UNIT, FIRST_UNIT]
+    assert tracker.take("segment", keys) == dict.fromkeys(keys[FIRST_UNIT:], Loss(2, FIRST_UNIT))
