@@ -34,7 +34,7 @@ from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.models import Inference
 from pipeline.refine import RefineConfig
-from pipeline.runtime.plan import CPU_BATCH, Plan
+from pipeline.runtime.plan import Plan
 from pipeline.storage import Uri
 
 DEFAULT_MODEL = Uri("scenes")
@@ -142,7 +142,7 @@ def _task(config: RunConfig, run: JobRun, folder: Path, seconds: float) -> Task:
         chunks=chunks_of(manifest),
         info=masks.generations(config.output)[0],
         segment_batch=run.plan.segmenter_batch,
-        refine_batch=CPU_BATCH,
+        refine_batch=run.plan.refiner_batch,
         folder=folder,
         seconds=seconds,
     )

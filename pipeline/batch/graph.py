@@ -20,7 +20,7 @@ from pipeline.batch.segment_stage import SegmentStage, load_predictor
 from pipeline.errors import RunError
 from pipeline.models import Inference, Network, Predictor
 from pipeline.runtime.errors import as_raised
-from pipeline.runtime.plan import CPU_BATCH, Plan
+from pipeline.runtime.plan import Plan
 
 
 def finished_blocks(
@@ -48,7 +48,7 @@ def finished_blocks(
                 tracker,
                 config.confidence_map,
             ),
-            batch_size=CPU_BATCH,
+            batch_size=plan.refiner_batch,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=plan.refiners),
             num_cpus=plan.refiner_cpus,

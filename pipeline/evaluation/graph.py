@@ -15,7 +15,7 @@ from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models import Inference, Network
 from pipeline.refine import Refiner
 from pipeline.runtime.errors import as_raised
-from pipeline.runtime.plan import CPU_BATCH, Plan
+from pipeline.runtime.plan import Plan
 
 BLOCK_BYTES = 2**20
 """Of a block, so that its pictures are spread over the actors."""
@@ -55,7 +55,7 @@ def counted(
     counts = logits.map_batches(
         Scorer,
         fn_constructor_args=(refine_stages(refiners, model, DEFAULT_MAX_PIXELS, tracker), labelled, how),
-        batch_size=CPU_BATCH,
+        batch_size=plan.refiner_batch,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=plan.refiners),
         num_cpus=plan.refiner_cpus,

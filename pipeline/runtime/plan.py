@@ -10,16 +10,19 @@ from pipeline.refine import RefineDevice
 GIB = 1024**3
 _SEGMENTER_MEMORY = 2 * GIB
 
-GPU_BATCH, CPU_BATCH = 256, 4
-"""Images that an actor takes at once, about a second's work: one that segments on a GPU at most, and any other."""
+GPU_BATCH, CPU_BATCH = 256, 32
+"""Images that an actor takes at once at most: on a GPU, and on a core. Each call costs the driver milliseconds."""
 
-_GPU_BATCH_LEAST = 16
-_GPU_BATCH_BYTES = 64 * 1024**2
+_GPU_BATCH_LEAST, _CPU_BATCH_LEAST = 16, 4
+_BATCH_BYTES = 64 * 1024**2
 _BATCHES = 8
-"""Batches that each GPU has of a small run: the first masks come early, and all GPUs end together."""
+"""Batches that each worker has of a small run: the first masks come early, and all workers end together."""
 
-_WORTH_AN_ACTOR = 16
+_WORTH_AN_ACTOR = 32
 """Images for which another actor is started: its start takes a core for seconds, the time of about as many images."""
+
+_WORTH_A_FETCHER = 64
+"""Images for which another task fetches at the same time: its process takes two seconds of a core to start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,9 @@ class Node:
 class Plan:
     """Say how many actors segment and refine, and what each holds.
 
-    A segmenter takes `segmenter_batch` images at once. Where `gpus_refine`, it refines on its GPU what the refiners on
-    CPUs cannot take, or, without refiners, all. Fetching and writing wait for the network and hold no CPU.
+    A segmenter takes `segmenter_batch` images at once, a refiner `refiner_batch`. Where `gpus_refine`, a segmenter
+    refines on its GPU what the refiners on CPUs cannot take, or, without refiners, all. Fetching and writing wait for
+    the network and hold no CPU.
     """
 
     segmenters: int
@@ -46,6 +50,7 @@ class Plan:
     gpus_refine: bool
     refiners: int
     refiner_cpus: float
+    refiner_batch: int = CPU_BATCH
     fetchers: int
 
     def for_images(self, count: int, mean_bytes: int = 0) -> "Plan":
@@ -56,12 +61,17 @@ class Plan:
             mean_bytes: of one image, encoded; 0 where it is not known.
         """
         worth = math.ceil(count / _WORTH_AN_ACTOR)
-        segmenters = min(self.segmenters, worth)
-        batch = self.segmenter_batch
-        if self.segmenter_gpus:
-            share = max(_GPU_BATCH_LEAST, math.ceil(count / (_BATCHES * segmenters)))
-            batch = min(batch, share, max(1, _GPU_BATCH_BYTES // max(mean_bytes, 1)))
-        return replace(self, segmenters=segmenters, segmenter_batch=batch, refiners=min(self.refiners, worth))
+        segmenters, refiners = min(self.segmenters, worth), min(self.refiners, worth)
+        fitting = max(1, _BATCH_BYTES // max(mean_bytes, 1))
+        least = _GPU_BATCH_LEAST if self.segmenter_gpus else _CPU_BATCH_LEAST
+        return replace(
+            self,
+            segmenters=segmenters,
+            segmenter_batch=min(self.segmenter_batch, max(least, _share(count, segmenters)), fitting),
+            refiners=refiners,
+            refiner_batch=min(self.refiner_batch, max(_CPU_BATCH_LEAST, _share(count, refiners)), fitting),
+            fetchers=min(self.fetchers, math.ceil(count / _WORTH_A_FETCHER)),
+        )
 
     def __str__(self) -> str:
         device = f"{self.segmenter_gpus} GPU + " if self.segmenter_gpus else ""
@@ -72,6 +82,10 @@ class Plan:
             f"{self.segmenters} segmenting ({device}{self.segmenter_cpus:g} CPU each), {refining}, "
             f"{self.fetchers} fetching at once"
         )
+
+
+def _share(count: int, workers: int) -> int:
+    return math.ceil(count / (_BATCHES * max(workers, 1)))
 
 
 def plan(nodes: Sequence[Node], refiner_memory: int, refine_on: RefineDevice = "cpu") -> Plan:

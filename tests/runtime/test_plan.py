@@ -112,9 +112,10 @@ def test_a_plan_is_told_in_plain_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "segmenters", "refiners"), [(1, 1, 1), (16, 1, 1), (17, 2, 2), (100, 4, 7), (10_000, 4, 30)]
+    ("images", "segmenters", "refiners", "fetchers"),
+    [(1, 1, 1, 1), (32, 1, 1, 1), (33, 2, 2, 1), (200, 4, 7, 4), (10_000, 4, 30, 9)],
 )
-def test_no_actor_is_started_that_is_not_worth_it(images: int, segmenters: int, refiners: int) -> None:
+def test_nothing_is_started_that_is_not_worth_it(images: int, segmenters: int, refiners: int, fetchers: int) -> None:
     whole = Plan(
         segmenters=4,
         segmenter_cpus=1,
@@ -126,7 +127,7 @@ def test_no_actor_is_started_that_is_not_worth_it(images: int, segmenters: int, 
         fetchers=9,
     )
     fitting = whole.for_images(images)
-    assert (fitting.segmenters, fitting.refiners, fitting.fetchers) == (segmenters, refiners, 9)
+    assert (fitting.segmenters, fitting.refiners, fitting.fetchers) == (segmenters, refiners, fetchers)
 
 
 @pytest.mark.parametrize(
@@ -143,5 +144,12 @@ def test_no_actor_is_started_that_is_not_worth_it(images: int, segmenters: int, 
 def test_a_gpu_takes_a_second_s_work_at_once_and_less_of_a_small_run(images: int, mean_bytes: int, batch: int) -> None:
     gpus = plan([node(16, gpus=4)], MEMORY)
     assert gpus.for_images(images, mean_bytes).segmenter_batch == batch
-    cores = plan([node(16)], MEMORY)
-    assert cores.for_images(images, mean_bytes).segmenter_batch == 4
+
+
+@pytest.mark.parametrize(
+    ("images", "mean_bytes", "batch"),
+    [(10**6, 100_000, 32), (10**6, 4 * 2**20, 16), (1000, 100_000, 8), (5, 100_000, 4)],
+)
+def test_a_core_takes_more_at_once_the_larger_the_run(images: int, mean_bytes: int, batch: int) -> None:
+    fitting = plan([node(16)], MEMORY).for_images(images, mean_bytes)
+    assert (fitting.segmenter_batch, fitting.refiner_batch) == (batch, batch)
