@@ -21,41 +21,45 @@ LABELS, STRIDE = 21, 8
 
 
 class SleepingSegmentStage(SegmentStage):
-    """Gives every image the same logits after a while."""
+    """Gives every image the same logits after a while, or the same mask where its GPU refines."""
 
     seconds: ClassVar[float]
     shape: ClassVar[tuple[int, int, int]]
+    made: ClassVar[rows.Row]
 
-    def __init__(self, _load_predictor: Any, max_pixels: int, tracker: Tracker, _refinement: Any = None) -> None:
+    def __init__(self, _load_predictor: Any, max_pixels: int, tracker: Tracker, refinement: Any = None) -> None:
         """Take what the SegmentStage takes, and load nothing."""
         nothing: Any = None
-        super().__init__(lambda: nothing, max_pixels, tracker)
+        super().__init__(lambda: nothing, max_pixels, tracker, refinement)
 
     def _segment(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for unit in units:
             time.sleep(self.seconds * unit.num_rows)
-            logits = np.zeros(self.shape, np.float16).tobytes()
-            constant = {"logits": [logits] * unit.num_rows, "shape": [self.shape] * unit.num_rows}
-            made = unit
-            for name, values in constant.items():
-                made = made.append_column(LOGITS.field(name), pa.array(values, LOGITS.field(name).type))
-            yield made
+            yield _with_mask(unit, self.made) if self._refinement else self._with_logits(unit)
+
+    def _with_logits(self, unit: pa.Table) -> pa.Table:
+        logits = np.zeros(self.shape, np.float16).tobytes()
+        constant = {"logits": [logits] * unit.num_rows, "shape": [self.shape] * unit.num_rows}
+        for name, values in constant.items():
+            unit = unit.append_column(LOGITS.field(name), pa.array(values, LOGITS.field(name).type))
+        return unit
 
 
 class SleepingRefineStage(RefineStage):
     """Gives every image the same mask after a while."""
 
     seconds: ClassVar[float]
-    mask: ClassVar[NDArray[np.uint8]]
+    made: ClassVar[rows.Row]
 
     def _refine(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        height, width = self.mask.shape
         for unit in units:
             time.sleep(self.seconds * unit.num_rows)
-            mask = {"bytes": masks.encode(self.mask, masks.pascal_palette(LABELS)), "path": None}
-            made = {"height": height, "width": width, "mask": mask, "confidence": 1.0, "classes": []}
-            kept = unit.select(["key", "source", "version", "digest"]).to_pylist()
-            yield rows.table([row | made for row in kept], FINISHED)
+            yield _with_mask(unit, self.made)
+
+
+def _with_mask(unit: pa.Table, made: rows.Row) -> pa.Table:
+    kept = unit.select(["key", "source", "version", "digest"]).to_pylist()
+    return rows.table([row | made for row in kept], FINISHED)
 
 
 def stages(
@@ -63,7 +67,10 @@ def stages(
 ) -> tuple[type[SleepingSegmentStage], type[SleepingRefineStage]]:
     """Make the two stages for images like `mask`, (H, W) uint8, each with the seconds it sleeps for an image."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call] # workers cannot import a benchmark
-    height, width = (-(-side // STRIDE) + 1 for side in mask.shape)
-    SleepingSegmentStage.seconds, SleepingSegmentStage.shape = segment_seconds, (LABELS, height, width)
-    SleepingRefineStage.seconds, SleepingRefineStage.mask = refine_seconds, mask
+    height, width = mask.shape
+    encoded = {"bytes": masks.encode(mask, masks.pascal_palette(LABELS)), "path": None}
+    made = {"height": height, "width": width, "mask": encoded, "confidence": 1.0, "classes": []}
+    SleepingSegmentStage.seconds, SleepingRefineStage.seconds = segment_seconds, refine_seconds
+    SleepingSegmentStage.shape = (LABELS, -(-height // STRIDE) + 1, -(-width // STRIDE) + 1)
+    SleepingSegmentStage.made = SleepingRefineStage.made = made
     return SleepingSegmentStage, SleepingRefineStage

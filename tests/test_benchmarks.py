@@ -84,17 +84,31 @@ def test_listing_measures_the_job_and_its_rerun(cluster: None, bucket: str) -> N
 
 @pytest.mark.long
 def test_scale() -> None:
-    flags = ("--images", "200", "--cpus", "3", "--segment-seconds", "0.01", "--refine-seconds", "0.02")
-    command = [sys.executable, "-m", "benchmarks.scale", *flags]
+    command = [sys.executable, "-m", "benchmarks.scale", "--few", "200", "--many", "800", "--cpus", "4"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "| " in line]
-    figures = {row[0]: float(row[1]) for row in rows if row[1][:1].isdigit()}
-    assert figures["bound that the sleeping sets"] == 100
-    assert 0 < figures["job / bound"] <= 1.05
-    for who in ("driver", "Segmenters", "Refiners", "all of these"):
-        assert 0 < figures[f"core time: {who}"] <= figures["core time: all of these"]
-    assert figures["object store at the peak"] > 0
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert set(figures) == {"on GPUs", "on CPUs"}
+    for plan in figures.values():
+        assert set(plan) == {"driver_ms", "ray_ms", "watch_ms", "fetch_write_ms", "images_per_second", "bound"}
+        assert 0 < plan["images_per_second"] < 4000
+        assert plan["bound"] > 0
+
+
+@pytest.mark.long
+def test_startup() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.startup", "--images", "4"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < figures["run"]["first_mask_seconds"] < figures["run"]["seconds"]
+    assert figures["rerun"]["first_mask_seconds"] is None
+    assert figures["rerun"]["processes"] == 1  # no Ray
 
 
 @pytest.mark.long
