@@ -1,6 +1,8 @@
 """Define what the jobs need of a network, whichever framework it comes from."""
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +21,13 @@ class Network(nn.Module):
 
     adapter: what runs it; "none" where it is a network of this project's own.
     compiles: whether torch.compile can make its `grid` faster.
+    normalised: layers of its framework, by the name of their class, that put a convolution's results through a batch
+        normalisation and use them for nothing else: the names of both, for prediction folds them.
     """
 
     adapter = "none"
     compiles = True
+    normalised: ClassVar[Mapping[str, Sequence[tuple[str, str]]]] = {}
 
     def __init__(self, card: Card) -> None:
         super().__init__()

@@ -1,8 +1,12 @@
 """Make a network ready to predict: what only training needs is folded away, and the weights suit the device."""
 
 import copy
+from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.models.compiled import Compiled
 from pipeline.models.layers import ConvBatchNorm
@@ -34,7 +38,25 @@ def folded(model: Network) -> Network:
     for layer in list(network.modules()):
         if isinstance(layer, ConvBatchNorm):
             layer.fold()
+        else:
+            for before, after in _pairs(layer, network):
+                _fold(layer, before, after)
     return network
+
+
+def _pairs(layer: nn.Module, network: Network) -> Iterable[tuple[str, str]]:
+    """Name the children of a framework's layer that may be a convolution and the normalisation right behind it."""
+    if isinstance(layer, nn.Sequential) and type(layer).forward is nn.Sequential.forward:
+        return pairwise(name for name, _ in layer.named_children())
+    return network.normalised.get(type(layer).__name__, ())
+
+
+def _fold(layer: nn.Module, before: str, after: str) -> None:
+    """Fold the child `after` into `before`, where they are what they may be."""
+    convolution, normalisation = getattr(layer, before, None), getattr(layer, after, None)
+    if type(convolution) is nn.Conv2d and type(normalisation) is nn.BatchNorm2d and normalisation.track_running_stats:
+        setattr(layer, before, fuse_conv_bn_eval(convolution, normalisation))
+        setattr(layer, after, nn.Identity())
 
 
 def gains_from_bfloat16(device: torch.device) -> bool:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +46,15 @@ class HuggingFaceNetwork(Network):
     """Run a network of transformers; its logits are upsampled as its own post-processing does, by half pixels."""
 
     adapter = NAME
+    normalised: ClassVar = {
+        "BeitConvModule": [("conv", "bn")],
+        "Data2VecVisionConvModule": [("conv", "bn")],
+        "MobileNetV2ConvLayer": [("convolution", "normalization")],
+        "MobileViTConvLayer": [("convolution", "normalization")],
+        "MobileViTV2ConvLayer": [("convolution", "normalization")],
+        "SegformerDecodeHead": [("linear_fuse", "batch_norm")],
+        "UperNetConvModule": [("conv", "batch_norm")],
+    }
 
     def __init__(self, card: Card, model: torch.nn.Module, resize: Resize | None, digest: str) -> None:
         super().__init__(card)

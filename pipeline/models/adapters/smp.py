@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import safetensors
 import safetensors.torch
@@ -68,6 +68,11 @@ class SmpNetwork(Network):
     """
 
     adapter = NAME
+    normalised: ClassVar = {  # of torchvision, which most encoders are of
+        "BasicBlock": [("conv1", "bn1"), ("conv2", "bn2")],
+        "Bottleneck": [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")],
+        "ResNetEncoder": [("conv1", "bn1")],
+    }
 
     def __init__(self, card: Card, model: torch.nn.Module, digest: str) -> None:
         super().__init__(card)

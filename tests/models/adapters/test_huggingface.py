@@ -12,13 +12,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
+from torch import nn
 
 from pipeline import models
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import Inference, Predictor
 from pipeline.models.adapters.huggingface import preprocessing_of, resize_of
+from pipeline.models.ready import folded
 from pipeline.refine import Argmax, refine_in_tiles
 from tests.helpers.hugging_face import FAMILIES, LABELS, own_mask, put
+from tests.helpers.same_logits import assert_same_logits
 
 LEAST = {"upernet": 0.99, "maskformer": 0.99, "mask2former": 0.99, "oneformer": 0.99}
 """Agreement of pixels: UPerNet interpolates twice, and the others before a sigmoid; here it is once, after it."""
@@ -79,6 +82,18 @@ def test_it_is_sent_to_other_processes(segformer: Path) -> None:
         assert torch.equal(copy(batch), expected)
     assert (copy.digest, copy.geometry, copy.classes) == (network.digest, network.geometry, network.classes)
     assert not copy.training
+
+
+@pytest.mark.parametrize(("family", "left"), [("segformer", 0), ("mobilenet_v2", 0), ("mobilevit", 0), ("upernet", 0)])
+def test_batch_normalisation_is_folded(family: str, left: int, tmp_path: Path) -> None:
+    put(tmp_path / "network", family)
+    network = models.load(str(tmp_path / "network"))
+    light = folded(network)
+    kept, before = ([type(layer) for layer in one.modules()].count(nn.BatchNorm2d) for one in (light, network))
+    assert before > kept == left
+    batch = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert_same_logits(light(batch), network(batch), relative=1e-4)
 
 
 def test_other_names_change_nothing_else(segformer: Path) -> None:

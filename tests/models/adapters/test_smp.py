@@ -15,7 +15,9 @@ from pipeline import models
 from pipeline.errors import WeightsError
 from pipeline.models import Inference, Predictor
 from pipeline.models.adapters.smp import recognises
+from pipeline.models.ready import folded
 from pipeline.refine import Argmax, refine_in_tiles
+from tests.helpers.same_logits import assert_same_logits
 
 try:
     import segmentation_models_pytorch as smp
@@ -65,6 +67,18 @@ def test_folders_of_save_pretrained(architecture: str, tmp_path: Path) -> None:
     assert (mask_of(str(tmp_path / "net")) == expected(model)).mean() >= LEAST[architecture]
     (tmp_path / "net" / "card.json").write_text(json.dumps({"classes": ["a", "b", "c"]}))
     assert models.load(str(tmp_path / "net")).classes == ("a", "b", "c")
+
+
+@needs_smp
+def test_batch_normalisation_is_folded(tmp_path: Path) -> None:
+    network("DeepLabV3Plus").save_pretrained(tmp_path / "net")
+    ours = models.load(str(tmp_path / "net"))
+    light = folded(ours)
+    kept = [type(layer) for layer in light.modules()].count(torch.nn.BatchNorm2d)
+    assert kept == 6  # behind separable convolutions, and in the pooling: chains themselves, or no plain ones
+    batch = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert_same_logits(light(batch), ours(batch), relative=1e-4)
 
 
 @needs_smp
