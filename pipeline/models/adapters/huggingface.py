@@ -37,7 +37,7 @@ MASK_QUERIES = ("mask2former", "maskformer", "oneformer")
 
 STEP = 32  # that the families' downsampling divides
 _TASK = "the task is semantic"  # as OneFormer's authors have it
-_LEAST_SCORE = 1e-6
+_LEAST_SCORE = 1e-30  # where no mask is
 _UPERNET = "UperNetForSemanticSegmentation"
 _BILINEAR = 2  # as Pillow numbers its filters
 
@@ -107,8 +107,9 @@ class HuggingFaceNetwork(Network):
 class MaskQueriesNetwork(HuggingFaceNetwork):
     """Run a network that gives masks and, for each, classes.
 
-    The score of a class is the sum over the masks of mask times class, as in the families' own post-processing; its
-    logarithm is the logit, so that the softmax gives the scores' shares.
+    The score of a class is the sum over the masks of mask times class, as in the families' own post-processing. The
+    logit is the logarithm of its share, so that the softmax gives the shares, and float16 holds them where scores are
+    small.
     """
 
     def __init__(
@@ -123,12 +124,13 @@ class MaskQueriesNetwork(HuggingFaceNetwork):
         return STEP
 
     def grid(self, batch: Tensor) -> Tensor:
-        """Compute the logarithms of the class scores (N, C, h, w)."""
+        """Compute the logarithms of the class scores' shares (N, C, h, w)."""
         given = {} if self._task is None else {"task_inputs": self._task.to(batch.device).expand(len(batch), -1)}
         found = self.model(pixel_values=batch, **given)
         classes = found.class_queries_logits.float().softmax(dim=-1)[..., :-1]  # (N, Q, C), without "no object"
         masks = found.masks_queries_logits.float().sigmoid()  # (N, Q, h, w)
-        return torch.einsum("nqc,nqhw->nchw", classes, masks).clamp(min=_LEAST_SCORE).log()
+        scores = torch.einsum("nqc,nqhw->nchw", classes, masks).clamp(min=_LEAST_SCORE)
+        return scores.log() - scores.sum(dim=1, keepdim=True).log()
 
 
 def recognises(place: str) -> bool:
