@@ -114,6 +114,23 @@ def test_a_new_backbone_and_head_learn(toy: SegmentationModel) -> None:
     assert len(kept) == 1
 
 
+@pytest.mark.parametrize("name", ["deeplabv3plus-mobilenet-v2", "deeplabv3plus-mobilenet-v3-large"])
+def test_deeplab_v3_plus_learns_and_segments_as_stored(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = models.build(name, ["a", "b", "c"])
+    batches = [(torch.randn(2, 3, 33, 33), torch.randint(0, 3, (2, 33, 33), dtype=torch.uint8))] * 2
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    kept: list[bytes] = []
+    recipe = Recipe(iterations=2, batch=2, crop=33, freeze_bn=False)
+    train(model, lambda start: batches[start:], recipe, on_checkpoint=kept.append)
+    assert not any(torch.equal(value, before[key]) for key, value in model.named_parameters() if value.ndim > 1)
+    native.save(model.eval(), str(tmp_path / "trained.safetensors"))
+    loaded = models.load(str(tmp_path / "trained.safetensors"))
+    image = torch.randint(0, 256, (20, 30, 3), dtype=torch.uint8).numpy()
+    assert loaded.digest == model.digest
+    assert (loaded.probabilities(image) == model.probabilities(image)).all()
+
+
 def test_a_new_backbone_refuses_other_options(toy: SegmentationModel) -> None:
     for options in (None, CAFFE_RESNET):
         with pytest.raises(ConfigError, match="'toy' takes a ToyOptions"):
