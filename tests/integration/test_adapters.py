@@ -127,7 +127,7 @@ def test_masks_are_those_of_the_framework(
     [note] = masks.generations(f"{bucket}/out")
     assert note.adapter == adapter
     if family == "segformer":
-        refined = summary(*flags, "--confidence-map=true")
+        refined = summary(*flags, "--confidence-map")
         assert (refined["segmented"], refined["generation"] != done["generation"]) == (len(images), True)
         confidence = {row["key"]: row["confidence"] for row in rows(f"{bucket}/out", "masks") if row["confidence_map"]}
         maps = dict(masks.read_confidence(f"{bucket}/out"))
