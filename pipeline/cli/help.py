@@ -116,7 +116,7 @@ def _metavar(flag: Flag) -> str:
 
 
 def _line(left: str, right: str, width: int) -> str:
-    lines = textwrap.wrap(right, width - _COLUMN, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(right, width - _COLUMN, break_long_words=False, break_on_hyphens=False) or [""]
     indent = " " * _COLUMN
     if len(left) + 4 > _COLUMN:
         return "\n".join([f"  {left}", *(indent + line for line in lines)])

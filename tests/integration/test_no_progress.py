@@ -69,7 +69,7 @@ def test_so_does_one_that_stands_still_once_its_pictures_are_fetched(data, monke
 
 def ends_in_a_line(main: Callable[[list[str]], int], flags: tuple[str, ...], data: Path) -> str:
     """Run a job, which the limit strikes; returns its messages."""
-    classes = [] if main is segment_bucket.main else [f"--classes={json.dumps(CLASSES)}"]
+    classes = [] if main == segment_bucket.main else [f"--classes={json.dumps(CLASSES)}"]
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         code = main([*(flag.format(data) for flag in flags), *classes])
     assert (code, out.getvalue()) == (1, ""), err.getvalue()
