@@ -3,7 +3,8 @@
 Prints one table: for 1 000, 10 000 and 100 000 images, in a fresh process each time, how much memory the driver takes
 at its peak beyond what it had before. Measured are:
 
-- a synthetic manifest: made-up ids written as the job writes its manifest, with no storage to list;
+- a synthetic run: made-up ids through parts and rounds into manifests as in the job, with no storage to list and
+  nothing to compute; then a rerun over an output with a row of each, and one more, by the notes of that one;
 - with --input, listing: a prefix of as many objects, put there first where they are not yet, into a manifest;
 - with --paged, names that a server of its own lists, each page after 50 ms: by one pager, as the client of S3 lists
   them, then by many, and into a manifest;
@@ -16,6 +17,7 @@ server: `weed mini -ip=127.0.0.1 -ip.bind=127.0.0.1 -s3.port=8333 -s3.config=FIL
 "secretKey": SECRET}], "actions": ["Admin"]}]}. Linux only: the peak is read from /proc.
 """
 
+import io
 import multiprocessing
 import os
 import secrets
@@ -28,18 +30,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from benchmarks.paged_s3 import paged_s3
 from benchmarks.table import markdown, number
-from pipeline import storage
+from pipeline import masks, storage
+from pipeline.batch import ledger
+from pipeline.batch.ahead import listing_ahead
 from pipeline.batch.config import RunConfig
-from pipeline.batch.ledger import Ledger
-from pipeline.batch.listing import list_input
-from pipeline.batch.manifest import Manifest, Part
+from pipeline.batch.listing import Listing, list_input
+from pipeline.batch.manifest import Ids, Manifest
+from pipeline.batch.notes import Notes
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
+from pipeline.batch.to_do import ToDo
 from pipeline.cli import parse
-from pipeline.data.formats import FORMATS, formats_read
-from pipeline.data.index import index_objects
+from pipeline.data import rows
+from pipeline.data.formats import formats_read
 from pipeline.data.source import Source, open_source
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.storage import Uri
@@ -48,6 +58,8 @@ _HEADER = ("what", "images", "MiB before", "MiB more at the peak", "seconds", "i
 _MIB = 1024**2
 _PAGE = 1000
 _PUT_AT_ONCE = 2000
+_ROWS_A_FILE = 40_000
+_MADE_UP = 10_000
 _PAGE_SECONDS = 0.05
 _BY_ONE = 20_000
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -102,7 +114,11 @@ def main(argv: list[str] | None = None) -> int:
 def measurements(config: ListingBenchmark) -> Iterator[tuple[str, Measured]]:
     """(what, its memory) for each number of images."""
     for count in config.images:
-        yield "synthetic manifest", apart(synthetic, count)
+        with tempfile.TemporaryDirectory() as folder:
+            yield "synthetic run", apart(synthetic, count, f"{folder}/new")
+            put_rows(count, f"{folder}/done")
+            yield "synthetic rerun", apart(synthetic, count, f"{folder}/done")
+            yield "synthetic rerun, by notes", apart(synthetic, count, f"{folder}/done")
     if config.paged:
         yield from paged(config.paged)
     if config.input is None:
@@ -118,22 +134,63 @@ def measurements(config: ListingBenchmark) -> Iterator[tuple[str, Measured]]:
             yield what, apart(run_job, prefix, storage.join(output, f"job-{count}"))
 
 
-def synthetic(count: int) -> Measured:
-    """Write a manifest of `count` made-up ids into a local folder."""
-
-    def pages() -> Iterator[Part]:
-        for first in range(0, count, _PAGE):
-            names = [_name(number) for number in range(first, min(first + _PAGE, count))]
-            entries = [storage.Entry(f"s3://bucket/{name}", name, 1, f"etag of {name}") for name in names]
-            yield Part(index_objects(entries, FORMATS["images"]))
+def synthetic(count: int, output: str) -> Measured:
+    """List `count` made-up ids into rounds, and take these at once. What is in `output` is skipped."""
 
     def work() -> int:
-        with tempfile.TemporaryDirectory() as folder:
-            manifest = Manifest(folder)
-            manifest.write(pages())
-            return manifest.rows
+        note = _note()
+        listing = Listing()
+        notes = Notes(output=output, info=note, check=lambda: None)
+        to_do = ToDo(ledger=ledger.load(output, note), listing=listing, notes=notes, errors=False)
+        done = 0
+        with listing_ahead(f"{output}/_runs/{secrets.token_hex(4)}", _pages(count), to_do.of) as ahead:
+            while todo := ahead.take(done):
+                done += sum(chunk.rows for chunk in todo.manifest.chunks)
+        return done + listing.skipped
 
     return measure(work)
+
+
+def put_rows(count: int, output: str) -> None:
+    """Write a row of masks/, without its mask, for each of `count` made-up ids."""
+    metadata = _note().to_metadata()
+    for file, first in enumerate(range(0, count, _ROWS_A_FILE)):
+        table = _made_up(first, min(first + _ROWS_A_FILE, count)).select(["key", "source", "version"])
+        buffer = io.BytesIO()
+        pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd", row_group_size=1024)
+        storage.put_whole(f"{output}/{masks.MASKS_FOLDER}/run-{file:05d}.parquet", buffer.getvalue())
+
+
+def _note() -> masks.DatasetInfo:
+    return masks.DatasetInfo(
+        classes=("a",),
+        palette=((0, 0, 0),),
+        model="m",
+        model_digest="0",
+        crf=None,
+        generation="g",
+        run_id="run",
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+def _pages(count: int) -> Iterator[Ids]:
+    return (Ids(_made_up(first, min(first + _MADE_UP, count))) for first in range(0, count, _MADE_UP))
+
+
+def _made_up(first: int, end: int) -> pa.Table:
+    """Make ids, as many as fast as Arrow can."""
+    numbers = pa.array(np.arange(first, end)).cast(pa.string())
+    keys = pc.binary_join_element_wise(pc.utf8_lpad(numbers, 10, "0"), ".jpg", "")
+    columns = {
+        "key": keys,
+        "source": pc.binary_join_element_wise("s3://bucket/images/", keys, ""),
+        "version": pc.binary_join_element_wise("51234-0123456789abcdef01234", pc.utf8_lpad(numbers, 10, "0"), ""),
+        "format": pa.array(["images"] * (end - first)),
+        "path": keys,
+        "length": pa.array([51234] * (end - first)),
+    }
+    return rows.widened(pa.table(columns), rows.MANIFEST)
 
 
 def paged(count: int) -> Iterator[tuple[str, Measured]]:
@@ -173,9 +230,7 @@ def list_paged(endpoint: str) -> Measured:
 
     def work() -> int:
         with tempfile.TemporaryDirectory() as folder:
-            listing, parts = list_input(source, Ledger().pending, limit=None)
-            Manifest(folder).write(parts)
-            return listing.listed
+            return _into_manifest(source, folder)
 
     return measure(work)
 
@@ -194,12 +249,15 @@ def list_prefix(prefix: str, manifest: str) -> Measured:
     """List `prefix` into a manifest, as the job does when nothing is done yet."""
     source = open_source(prefix, "images")
 
-    def write() -> int:
-        listing, parts = list_input(source, Ledger().pending, limit=None)
-        Manifest(manifest).write(parts)
-        return listing.listed
+    return measure(lambda: _into_manifest(source, manifest))
 
-    return measure(write)
+
+def _into_manifest(source: Source, folder: str) -> int:
+    listing, ids = list_input(source, limit=None)
+    manifest = Manifest(folder)
+    manifest.write(ids)
+    manifest.close()
+    return listing.listed
 
 
 def run_job(prefix: str, output: str) -> Measured:

@@ -53,7 +53,9 @@ def test_end_to_end(tmp_path: Path) -> None:
 def test_listing(bucket: str) -> None:
     rows = table("listing", "--input", f"{bucket}/listing", "--images", "[50]")
     assert [(what, values[0]) for what, values in rows] == [
-        ("synthetic manifest", 50),
+        ("synthetic run", 50),
+        ("synthetic rerun", 50),
+        ("synthetic rerun, by notes", 50),
         ("listing", 50),
     ]
     for _, (_, before, more, seconds, rate) in rows:

@@ -11,7 +11,7 @@ import pytest
 from s3fs.errors import translate_boto_error
 
 from pipeline import masks, storage
-from pipeline.batch.manifest import Chunk, Manifest, Part, read_chunk
+from pipeline.batch.manifest import Chunk, Ids, Manifest, read_chunk
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
 from pipeline.data import rows
@@ -58,7 +58,9 @@ PAIRS: dict[str, Pair] = {}
 
 
 def fill(bucket: str) -> None:
-    Manifest(f"{bucket}/manifest").write([Part(rows.table([{"key": "a"}], rows.MANIFEST))])
+    manifest = Manifest(f"{bucket}/manifest")
+    manifest.write([Ids(rows.table([{"key": "a"}], rows.MANIFEST))])
+    manifest.close()
     note = info(run_id="run1")
     one = finished_row("a") | {"classes": [{"id": i, "name": "", "pixels": 3 - i, "confidence": 1.0} for i in range(3)]}
     write_files(f"{bucket}/out", "run1-00000.parquet", note, rows.table([one], FINISHED))

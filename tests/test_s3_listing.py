@@ -71,6 +71,47 @@ def test_names_of_every_shape_come_once_for_few_pages_more(shape: str) -> None:
     assert bucket.asked.total() <= 2.5 * len(bucket.names) / 20 + 2
 
 
+class Waits:
+    """Answers all that is asked for at once, when nobody asks any more; counts how often it did."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket, self.count = bucket, 0
+        self._asked = threading.Condition()
+        self._waiting = 0
+
+    def __call__(self, prefix: str, after: str) -> Page:
+        page = self.bucket(prefix, after)
+        with self._asked:
+            self._waiting += 1
+            wait = self.count
+            self._asked.wait_for(lambda: self.count > wait)
+        return page
+
+    def answer(self, is_over: threading.Event) -> None:
+        before = 0
+        while not is_over.wait(0.02):
+            with self._asked:
+                if self._waiting and self._waiting == before:
+                    self._waiting, self.count = 0, self.count + 1
+                    self._asked.notify_all()
+                before = self._waiting
+
+
+@pytest.mark.parametrize("shape", ["numbers", "folders", "digests"])
+def test_many_pagers_wait_an_eighth_as_often_as_one(shape: str) -> None:
+    """So where each page takes long, and not the processor, they are more than eight times as fast."""
+    names = SHAPES[shape]
+    waits, is_over = Waits(Bucket(names, len(names) // 400)), threading.Event()
+    server = threading.Thread(target=waits.answer, args=(is_over,))
+    server.start()
+    try:
+        assert listed(waits) == waits.bucket.names
+    finally:
+        is_over.set()
+        server.join()
+    assert 8 * waits.count <= 400
+
+
 def test_a_storage_that_takes_a_folder_for_its_name_keeps_its_order() -> None:
     """As SeaweedFS does: what lies in x/ comes before x-1, though - comes before /."""
     bucket = Bucket(SHAPES["folders"], 7, order=lambda name: name.encode().replace(b"/", b"\0"))

@@ -2,61 +2,92 @@
 
 A row of masks/ or errors/ is committed with its file or not at all, so there is nothing else to keep in step with it.
 Of a key's rows the newest counts: an image that was changed and then changed back is done again.
+
+The ledger is as large as the output, and never in memory as a whole: the files that may hold some of the ids that are
+asked for, by the keys in their footers, are read past these ids.
 """
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline import masks, storage
-from pipeline.data.digests import DIGEST, Digests, among, identities, identity
+from pipeline.batch.parts import Part, PartId
+from pipeline.data.digests import DIGEST, Digests, identity
 from pipeline.errors import ConfigError
+from pipeline.masks import CommittedFile
 
 _ROW = np.dtype([("key", DIGEST), ("row", DIGEST)])
 _READERS = 4  # each holds a buffer
-
-
-@dataclass(frozen=True, kw_only=True)
-class Committed:
-    """The rows of one file, each as digests of its key and of key and version; `failed` in errors/, else in masks/."""
-
-    digests: Digests
-    failed: bool
+_KEPT_ROWS = 2**21
+"""Rows that are kept for the next ids, as digests of 32 bytes: an output of so many is read once."""
 
 
 class Ledger:
-    """The newest row of each key, as a digest of its key and version: 16 bytes each in memory."""
+    """The rows of committed files, which are asked for a part of a listing at a time."""
 
-    def __init__(self, newest_first: Iterable[Committed] = ()) -> None:
-        """Keep of each key the first row met."""
-        files = list(newest_first)
-        failed = np.repeat([file.failed for file in files], [len(file.digests) for file in files]).astype(bool)
-        digests = np.concatenate([np.empty(0, _ROW), *(file.digests for file in files)])
-        del files  # as large as what follows
-        first = np.unique(digests["key"], return_index=True)[1]
-        self._done, self._failed = digests["row"][first], digests["row"][first[failed[first]]]
-        del digests
-        self._done.sort()
-        self._failed.sort()
+    def __init__(self, newest_first: Sequence[CommittedFile] = ()) -> None:
+        """Read nothing yet."""
+        self._files = newest_first
+        self._kept: OrderedDict[str, Digests] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._done)
+    def is_pending(self, part: Part) -> NDArray[np.bool_]:
+        """Tell of each id whether it has no row in the output yet. Raises StorageError."""
+        newest, _ = self._newest(part)
+        pending: NDArray[np.bool_] = newest != part.digests
+        return pending
 
-    def pending(self, table: pa.Table) -> pa.Table:
-        """Choose the rows of `table` (with columns key and version) that have no row in the output yet."""
-        return table.filter(pa.array(~among(self._done, identities(table))))
+    def has_failed(self, part: Part) -> NDArray[np.bool_]:
+        """Tell of each id whether its row in the output is an error, but not of what fails by its listing again.
 
-    def failed(self, table: pa.Table) -> pa.Table:
-        """Choose the rows of `table` whose row in the output is an error, but not what fails by its listing again."""
-        failed = among(self._failed, identities(table))
-        return table.filter(pa.array(failed & table.column("error").is_null().to_numpy()))
+        Raises StorageError.
+        """
+        newest, is_error = self._newest(part)
+        is_good = [ids.table.column("error").is_null().to_numpy() for ids in part.ids]
+        failed: NDArray[np.bool_] = is_error & (newest == part.digests) & np.concatenate(is_good)
+        return failed
+
+    def files(self, part: PartId) -> list[CommittedFile]:
+        """List the files that may hold rows of the part, newest first."""
+        return [file for file in self._files if file.may_hold(*part.keys)]
+
+    def _newest(self, part: Part) -> tuple[Digests, NDArray[np.bool_]]:
+        """Find the newest row of each key: its digest, empty where there is none, and whether it is in errors/."""
+        files = self.files(part.id)
+        if not files:
+            return np.zeros(part.rows, DIGEST), np.zeros(part.rows, bool)
+        listed = chain.from_iterable(ids.table.column("key").to_pylist() for ids in part.ids)
+        keys, place = np.unique(np.array([identity(key) for key in listed], DIGEST), return_inverse=True)
+        newest, is_error = np.zeros(len(keys), DIGEST), np.zeros(len(keys), bool)
+        for file, rows in zip(files, self._read(files), strict=True):
+            at = np.minimum(np.searchsorted(keys, rows["key"]), len(keys) - 1)
+            met = (keys[at] == rows["key"]) & (newest[at] == b"")
+            at, first = np.unique(at[met], return_index=True)
+            newest[at], is_error[at] = rows["row"][met][first], file.failed
+        return newest[place], is_error[place]
+
+    def _read(self, files: Sequence[CommittedFile]) -> Iterator[Digests]:
+        """Read the rows of files, some at once; those that were read last are kept."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            for first in range(0, len(files), _READERS):
+                some = files[first : first + _READERS]
+                new = [file for file in some if file.uri not in self._kept]
+                self._kept |= zip((file.uri for file in new), pool.map(_read, new), strict=True)
+                yield from [self._kept[file.uri] for file in some]
+                self._drop()
+
+    def _drop(self) -> None:
+        rows = sum(map(len, self._kept.values()))
+        while rows > _KEPT_ROWS:
+            rows -= len(self._kept.popitem(last=False)[1])
 
 
 def load(output: str, info: masks.DatasetInfo) -> Ledger:
-    """Read the keys and versions that the generation of `info` has committed below `output`.
+    """Find the files that the generation of `info` has committed below `output`.
 
     Of a run that does images again, those alone that were done again for the same file of keys.
 
@@ -69,8 +100,7 @@ def load(output: str, info: masks.DatasetInfo) -> Ledger:
         _check_same_input(storage.redact(output), file.info, info)
     if info.again:
         files = [file for file in files if file.info.again == info.again]
-    with ThreadPoolExecutor(_READERS) as pool:
-        return Ledger(pool.map(_read, files))
+    return Ledger(files)
 
 
 def _check_same_input(output: str, earlier: masks.DatasetInfo, now: masks.DatasetInfo) -> None:
@@ -89,8 +119,8 @@ def _check_same_input(output: str, earlier: masks.DatasetInfo, now: masks.Datase
         )
 
 
-def _read(committed: masks.CommittedFile) -> Committed:
-    rows = masks.read_columns(committed.uri, ["key", "source", "version"], lacking=("source",))
-    keys = ((committed.info.image_key(key, source), version) for key, source, version in rows)
-    digests = np.fromiter(((identity(key), identity(key, version)) for key, version in keys), _ROW)
-    return Committed(digests=digests, failed=committed.failed)
+def _read(file: CommittedFile) -> Digests:
+    """Read the rows of one file, each as digests of its key and of key and version."""
+    rows = masks.read_columns(file.uri, ["key", "source", "version"], lacking=("source",))
+    keys = ((file.info.image_key(key, source), version) for key, source, version in rows)
+    return np.fromiter(((identity(key), identity(key, version)) for key, version in keys), _ROW)

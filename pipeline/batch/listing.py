@@ -1,7 +1,7 @@
-"""From the input's listing to the manifest: ids only, streamed, what is done already left out."""
+"""The input's listing: ids only, streamed."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
@@ -11,7 +11,7 @@ import pyarrow as pa
 import ray
 
 from pipeline import storage
-from pipeline.batch.manifest import Part
+from pipeline.batch.manifest import Ids
 from pipeline.batch.only_keys import OnlyKeys
 from pipeline.data.formats import Format
 from pipeline.data.ignored import Ignored
@@ -20,8 +20,6 @@ from pipeline.data.source import Source
 from pipeline.errors import NoInputError
 from pipeline.runtime.cluster import connect
 from pipeline.runtime.errors import get
-
-Parts = Iterator[Part]
 
 _PAGE = 1000
 _SHARDS_AT_ONCE = 32
@@ -37,26 +35,22 @@ class Listing:
     ignored: Ignored = field(default_factory=Ignored)
 
 
-def list_input(
-    source: Source, to_do: Callable[[pa.Table], pa.Table], limit: int | None, only: OnlyKeys | None = None
-) -> tuple[Listing, Parts]:
-    """List the images of `source`, the first `limit` of them, of which `to_do` chooses those to do.
+def list_input(source: Source, limit: int | None, only: OnlyKeys | None = None) -> tuple[Listing, Iterator[Ids]]:
+    """List the images of `source`, the first `limit` of them.
 
     With `only`, the images of these keys are all there are.
 
     Returns:
-        a count, complete once the ids that come with it have been consumed.
+        a count, complete once the ids that come with it have been consumed; `skipped` is for the caller to count.
     """
     listing = Listing()
 
-    def chosen() -> Parts:
-        for ids, whole in _listed(source, listing):
-            asked = only.of(ids) if only else ids
+    def chosen() -> Iterator[Ids]:
+        for ids in _listed(source, listing):
+            asked = only.of(ids.table) if only else ids.table
             listed = asked if limit is None else asked.slice(0, limit - listing.listed)
-            new = to_do(listed)
             listing.listed += listed.num_rows
-            listing.skipped += listed.num_rows - new.num_rows
-            yield Part(new, whole)
+            yield Ids(listed, ids.whole)
             if limit is not None and listing.listed >= limit:
                 return
         if only:
@@ -65,13 +59,13 @@ def list_input(
     return listing, chosen()
 
 
-def _listed(source: Source, listing: Listing) -> Parts:
+def _listed(source: Source, listing: Listing) -> Iterator[Ids]:
     """List objects that are images themselves as they come, and then what shards hold."""
     shards: list[storage.Entry] = []
     objects = _objects(source, listing, shards)
     while page := list(islice(objects, _PAGE)):
         for reader, some in groupby(page, key=itemgetter(1)):
-            yield Part(index_objects((entry for entry, _ in some), reader))
+            yield Ids(index_objects((entry for entry, _ in some), reader))
     shards.sort(key=attrgetter("key"))  # so that --limit takes the same ones again
     yield from _indexed(source, listing, shards)
 
@@ -87,7 +81,7 @@ def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> I
             yield entry, reader
 
 
-def _indexed(source: Source, listing: Listing, shards: list[storage.Entry]) -> Parts:
+def _indexed(source: Source, listing: Listing, shards: list[storage.Entry]) -> Iterator[Ids]:
     """List what shards hold, opened on the cluster: as one is taken the next is begun, and a slow one stops few."""
     if shards:
         connect()
@@ -101,13 +95,13 @@ def _indexed(source: Source, listing: Listing, shards: list[storage.Entry]) -> P
         yield from _taken(listing, *waiting.popleft())
 
 
-def _taken(listing: Listing, reader: Format, task: Any) -> Parts:
+def _taken(listing: Listing, reader: Format, task: Any) -> Iterator[Ids]:
     """Wait for the index of a shard."""
     tables = get(task)
     if isinstance(tables, NoInputError):
         listing.ignored.add_no_input(tables)
         return
-    yield from (Part(table, reader.whole_lists) for table in tables)
+    yield from (Ids(table, reader.whole_lists) for table in tables)
 
 
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")

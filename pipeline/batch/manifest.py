@@ -1,4 +1,4 @@
-"""The manifest: what a run will do, as Parquet files of ids, written while the input is listed.
+"""The manifest: what a round of a run will do, as Parquet files of ids, written while the input is listed.
 
 A row group of the manifest is a chunk: the images that one read task fetches. Chunks start small, so that a small
 bucket is spread over all workers, and grow with the listing, so that a large one does not drown in tasks.
@@ -20,10 +20,10 @@ MAX_CHUNK_ROWS = 512
 _ROWS_PER_FILE = 65536
 
 
-class Part(NamedTuple):
+class Ids(NamedTuple):
     """Some ids, a table of schema MANIFEST. With `whole` it is never cut: its rows share a row group, read as one."""
 
-    ids: pa.Table
+    table: pa.Table
     whole: bool = False
 
 
@@ -51,20 +51,24 @@ class Manifest:
     _groups: int = 0
     _file_rows: int = 0
 
-    def write(self, parts: Iterable[Part]) -> None:
-        """Append ids."""
-        for part in parts:
-            self._add(part.ids, part.whole)
+    def write(self, listed: Iterable[Ids]) -> None:
+        """Append ids; they can be read once the manifest is closed."""
+        for ids in listed:
+            self._add(ids.table, ids.whole)
+
+    def close(self) -> None:
+        """Write what is left."""
         self._flush_chunk()
         self._close_file()
 
     def _add(self, table: pa.Table, whole: bool) -> None:
         while table.num_rows:
-            size = min(max(self.rows // 32, MIN_CHUNK_ROWS), MAX_CHUNK_ROWS)
+            size = min(max((self.rows - self._pending_rows) // 32, MIN_CHUNK_ROWS), MAX_CHUNK_ROWS)
             taken = table if whole else table.slice(0, size - self._pending_rows)
             table = table.slice(taken.num_rows)
             self._pending.append(taken)
             self._pending_rows += taken.num_rows
+            self.rows += taken.num_rows
             if self._pending_rows >= size:
                 self._flush_chunk()
 
@@ -76,7 +80,6 @@ class Manifest:
         chunk = pa.concat_tables(self._pending).combine_chunks()
         self._writer.write_table(chunk, row_group_size=chunk.num_rows)
         self.chunks.append(Chunk(self._file, self._groups, chunk.num_rows))
-        self.rows += chunk.num_rows
         self._groups += 1
         self._file_rows += chunk.num_rows
         self._pending.clear()

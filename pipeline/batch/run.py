@@ -1,4 +1,4 @@
-"""A whole run: check everything, list, plan, run the graph, commit, and account for every image."""
+"""A whole run: check everything, list, plan, run the graph in rounds, commit, and account for every image."""
 
 import time
 from collections.abc import Mapping
@@ -11,16 +11,19 @@ import yaml
 
 from pipeline import masks, storage
 from pipeline.batch import graph, ledger
+from pipeline.batch.ahead import Ahead, Round, listing_ahead
 from pipeline.batch.config import generation
-from pipeline.batch.listing import Listing, Parts, list_input
-from pipeline.batch.manifest import Manifest
+from pipeline.batch.listing import Listing, list_input
 from pipeline.batch.monitoring.capacity import Capacity
 from pipeline.batch.monitoring.cost import NodeClock, Prices, cost, node_types
 from pipeline.batch.monitoring.metrics import RunMetrics
+from pipeline.batch.notes import Notes
+from pipeline.batch.parts import cut
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.batch.sink import Committer
 from pipeline.batch.summary import Forecast, Summary
+from pipeline.batch.to_do import ToDo
 from pipeline.masks import DatasetInfo
 from pipeline.refine import RefineDevice, noted
 from pipeline.runtime.cluster import connect, plan_when_free
@@ -56,19 +59,23 @@ def segment(ready: Preflight) -> Summary:
     storage.put_whole(storage.join(folder, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     lock = Lock(output=config.output, place=_LOCK, run_id=info.run_id)
     with held(lock), configured(storage_timeout=config.storage_timeout), connection():
-        listing, parts = _to_do(ready, info)
-        run = _Run(
-            ready=ready,
-            info=info,
-            listing=listing,
-            manifest=Manifest(storage.join(folder, "manifest")),
-            committer=Committer(config.output, info, config.commit_seconds, lock.check),
-            clock=NodeClock(node_types),
-            metrics=RunMetrics(info.run_id, config.budget),
-            started=started,
-        )
-        with every(_SHOW_SECONDS, lambda: run.metrics.listed(listing.listed)):
-            run.do(parts)
+        listing, ids = list_input(ready.source, config.limit, ready.only)
+        to_do = _to_do(ready, info, listing, Notes(output=config.output, info=info, check=lock.check))
+        metrics = RunMetrics(info.run_id, config.budget)
+        listed = every(_SHOW_SECONDS, lambda: metrics.listed(listing.listed))
+        with listed, listing_ahead(storage.join(folder, "manifest"), ids, to_do.of) as ahead:
+            run = _Run(
+                ready=ready,
+                info=info,
+                listing=listing,
+                to_do=to_do,
+                ahead=ahead,
+                committer=Committer(config.output, info, config.commit_seconds, lock.check),
+                clock=NodeClock(node_types),
+                metrics=metrics,
+                started=started,
+            )
+            run.do()
         summary = run.summary()
         storage.put_whole(storage.join(folder, "summary.json"), summary.to_json().encode())
     return summary
@@ -79,15 +86,17 @@ class _Run:
     """A run at work.
 
     Attributes:
-        plan: None before there is something to do.
+        plan: of the last round; None before there is something to do.
         first_done: when the first image was done; 0 before.
         stopped: whether it has stopped early.
+        is_all_told: whether the person knows what was listed.
     """
 
     ready: Preflight
     info: DatasetInfo
     listing: Listing
-    manifest: Manifest
+    to_do: ToDo
+    ahead: Ahead
     committer: Committer
     clock: NodeClock
     metrics: RunMetrics
@@ -95,39 +104,50 @@ class _Run:
     plan: Plan | None = None
     first_done: float = 0.0
     stopped: bool = False
+    is_all_told: bool = False
 
-    def do(self, parts: Parts) -> None:
-        """List into the manifest, plan, and work."""
-        self.manifest.write(parts)
-        for line in self.listing.ignored.lines():
-            say(line)
-        say(f"{self.listing.listed} images listed, {self.listing.skipped} done already, {self.manifest.rows} to do")
-        if self.listing.skipped and self.ready.config.confidence_map:
-            say("what is done stays as it is, with a confidence map or without; --only-keys does images again")
-        if self.manifest.rows:
-            connect()
-            memory = self.ready.refiner.memory(len(self.ready.model.classes))
-            fitting = plan_when_free(memory, _refine_device(self.ready))
-            self.plan = fitting.for_images(self.manifest.rows, self.listing.bytes // self.listing.listed)
+    def do(self) -> None:
+        """Plan, and work in rounds, until nothing is left to do or the run has to stop."""
+        fitting: Plan | None = None
+        while not self.stopped and (todo := self.ahead.take(self.committer.rows)):
+            self._tell_listed()
+            if fitting is None:  # later, the workers of the round before may not be gone yet
+                connect()
+                memory = self.ready.refiner.memory(len(self.ready.model.classes))
+                fitting = plan_when_free(memory, _refine_device(self.ready))
+            self.plan = fitting.for_images(todo.manifest.rows, self.listing.bytes // self.listing.listed)
             say(f"plan: {self.plan}")
-            self._work(self.plan)
+            self._work(todo, self.plan)
+        self._tell_listed()
         self.clock.update()
 
-    def _work(self, plan: Plan) -> None:
-        """Run the graph over the manifest and commit what comes out, until that is all or the run has to stop."""
+    def _tell_listed(self) -> None:
+        """Say what was found so far, until all is listed."""
+        if self.is_all_told:
+            return
+        self.is_all_told = self.ahead.is_ended
+        for line in self.listing.ignored.lines() if self.is_all_told else []:
+            say(line)
+        images = f"{self.listing.listed} images listed{'' if self.is_all_told else ' so far'}"
+        say(f"{images}, {self.listing.skipped} done already, {self.ahead.rows} to do")
+        if self.listing.skipped and self.ready.config.confidence_map:
+            say("what is done stays as it is, with a confidence map or without; --only-keys does images again")
+
+    def _work(self, todo: Round, plan: Plan) -> None:
+        """Run the graph over a round and commit what comes out, until that is all or the run has to stop."""
         tracker, capacity, balance = RemoteTracker(), Capacity(plan), graph.balance(plan)
-        to_say = [balance] if balance else []
-        with configured(block_bytes=_block_bytes(self.listing, plan)), ProgressBar(self.manifest.rows) as progress:
+        to_say, rows, failed = [balance] if balance else [], self.committer.rows, self._failed
+        with configured(block_bytes=_block_bytes(self.listing, plan)), ProgressBar(todo.manifest.rows) as progress:
 
             def show() -> None:
                 with suppress(ray.exceptions.GetTimeoutError):  # the process that counts is away, and comes back
                     counts = tracker.counts()
                     progress.show(counts.finished, counts.failed)
-                    self.metrics.update(self.manifest.rows, plan, counts, self.committer.receipts)
+                    self.metrics.update(self.ahead.rows, plan, counts, self.committer.receipts)
                     if to_say and (line := to_say[0].told(counts)):
                         to_say.clear()
                         say(line)
-                    if self._must_stop(counts.failed):
+                    if self._must_stop(failed + counts.failed):
                         self.committer.commit_if_due(_JUDGE_SECONDS)  # the tracker may count a lost worker's rows twice
 
             def check_cluster() -> None:
@@ -136,11 +156,12 @@ class _Run:
 
             committing = every(_SHOW_SECONDS, self.committer.commit_if_due)
             showing, checking = every(_SHOW_SECONDS, show), every(_CLUSTER_SECONDS, check_cluster)
-            blocks = graph.finished_blocks(self.ready, self.manifest, plan, tracker)
+            blocks = graph.finished_blocks(self.ready, todo.manifest, plan, tracker)
             try:
                 with closing(blocks), committing as raise_failure, showing, checking:
                     for block in blocks:
                         raise_failure()
+                        self.ahead.raise_failure()
                         self.first_done = self.first_done or time.monotonic()
                         self.committer.add(block.ref, block.metadata.size_bytes)
                         self.stopped = self._must_stop(self._failed)
@@ -151,6 +172,8 @@ class _Run:
             to_say += [balance] if balance else []  # what it was like at first, and over all
             show()
         tracker.stop()
+        if self.committer.rows - rows == todo.manifest.rows:
+            self.to_do.note(todo.parts, self.committer)
 
     @property
     def _failed(self) -> int:
@@ -158,9 +181,13 @@ class _Run:
         return sum(receipt.failed for receipt in self.committer.receipts)
 
     def _must_stop(self, failed: int) -> bool:
-        """Tell whether so many failures are too many. Images tried again stop no run: it would never come to an end."""
+        """Tell whether so many failures are too many of all that is to do, which is known once all is listed.
+
+        Images tried again stop no run: it would never come to an end.
+        """
         config = self.ready.config
-        return not config.retry_errors and config.budget.is_exceeded_early(failed, self.manifest.rows)
+        is_known = self.ahead.is_ended and not config.retry_errors
+        return is_known and config.budget.is_exceeded_early(failed, self.ahead.rows)
 
     def summary(self) -> Summary:
         """Account for every image. Raises RunError where one is lost or has two rows."""
@@ -178,7 +205,7 @@ class _Run:
             segmented=segmented,
             failed=failed,
             ignored=dict(self.listing.ignored.counts),
-            left=self.manifest.rows - segmented - failed if self.stopped else 0,
+            left=self.ahead.rows - segmented - failed if self.stopped else 0,
             seconds=round(ended - self.started, 3),
             startup_seconds=round(begun - self.started, 3),
             images_per_second=round((segmented + failed) / max(ended - begun, 1e-3), 3) if self.plan else 0.0,
@@ -193,10 +220,12 @@ def forecast(ready: Preflight) -> Forecast:
     """Say what `segment` would do, without doing it. Raises StorageError."""
     with configured(storage_timeout=ready.config.storage_timeout), connection():
         info = dataset_info(ready)
-        listing, parts = _to_do(ready, info)
-        for part in parts:
-            for key in part.ids.column("key").to_pylist():
-                say(f"to do: {key!r}")
+        listing, ids = list_input(ready.source, ready.config.limit, ready.only)
+        to_do = _to_do(ready, info, listing)
+        for part in cut(ids):
+            for some in to_do.of(part):
+                for key in some.table.column("key").to_pylist():
+                    say(f"to do: {key!r}")
         for line in listing.ignored.lines():
             say(line)
     return Forecast(
@@ -212,10 +241,9 @@ def forecast(ready: Preflight) -> Forecast:
     )
 
 
-def _to_do(ready: Preflight, info: DatasetInfo) -> tuple[Listing, Parts]:
+def _to_do(ready: Preflight, info: DatasetInfo, listing: Listing, notes: Notes | None = None) -> ToDo:
     done = ledger.load(ready.config.output, info)
-    to_do = done.failed if ready.config.retry_errors else done.pending
-    return list_input(ready.source, to_do, ready.config.limit, ready.only)
+    return ToDo(ledger=done, listing=listing, notes=notes, errors=ready.config.retry_errors)
 
 
 def _cost(seconds: Mapping[str, float], prices: Prices | None) -> float | None:

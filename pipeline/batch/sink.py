@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +23,8 @@ import ray
 
 from pipeline import masks, storage
 from pipeline.batch.monitoring.log import log
-from pipeline.masks import DatasetInfo
+from pipeline.batch.parts import PartId
+from pipeline.masks import CommittedFile, DatasetInfo
 from pipeline.runtime.errors import get
 from pipeline.runtime.lock import put_checked
 
@@ -34,16 +35,30 @@ WRITES_AT_ONCE = 4
 _LOGGED = ("key", "source", "stage", "error", "message")
 
 
+class Written(NamedTuple):
+    """A file that was put: where, whether in errors/, its size in bytes and the keys in it, as in CommittedFile."""
+
+    uri: str
+    failed: bool
+    size: int
+    keys: tuple[str, str] | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """Counts what one commit put into the output: rows of masks/, and of errors/ by their cause, (stage, error).
+    """Says what one commit put into the output.
 
-    `seconds` is how long it took.
+    Attributes:
+        segmented: rows of masks/.
+        causes: rows of errors/ by their cause, (stage, error).
+        seconds: how long it took.
+        files: that were put.
     """
 
     segmented: int
     causes: Counter[tuple[str, str]] = field(default_factory=Counter)
     seconds: float = 0.0
+    files: tuple[Written, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -71,6 +86,17 @@ class Committer:
     _files: int = 0
     _writing: list[Any] = field(default_factory=list)
     _lock: Any = field(default_factory=threading.Lock)
+
+    @property
+    def rows(self) -> int:
+        """Count the rows that are committed."""
+        return sum(receipt.segmented + receipt.failed for receipt in self.receipts)
+
+    def files(self, part: PartId) -> list[CommittedFile]:
+        """List the files committed that may hold rows of the part."""
+        written = (file for receipt in self.receipts for file in receipt.files)
+        files = (CommittedFile(info=self.info, **file._asdict()) for file in written)
+        return [file for file in files if file.may_hold(*part.keys)]
 
     def add(self, block: Any, size: int) -> None:
         """Take a reference to a finished block of `size` bytes."""
@@ -143,17 +169,21 @@ def write_files(
     """
     good = pc.is_null(finished.column("error"))
     segmented, failed = finished.filter(good), finished.filter(pc.invert(good))
+    written = []
     for rows, folder, schema in (
         (_with_carried(segmented, info), masks.MASKS_FOLDER, info.masks_schema),
         (failed, masks.ERRORS_FOLDER, masks.ERRORS_SCHEMA),
     ):
         uri = storage.join(output, folder, name)
         if rows.num_rows:
-            put_checked(uri, _parquet(rows, schema, info), check)
+            data = _parquet(rows, schema, info)
+            put_checked(uri, data, check)
+            keys = masks.key_range(pq.read_metadata(io.BytesIO(data)))
+            written.append(Written(uri, folder == masks.ERRORS_FOLDER, len(data), keys))
         elif storage.exists(uri):  # of an attempt that was lost, for which other rows had failed
             storage.delete(uri)
     causes = zip(failed.column("stage").to_pylist(), failed.column("error").to_pylist(), strict=True)
-    return Receipt(segmented=segmented.num_rows, causes=Counter(causes))
+    return Receipt(segmented=segmented.num_rows, causes=Counter(causes), files=tuple(written))
 
 
 def _with_carried(rows: pa.Table, info: DatasetInfo) -> pa.Table:

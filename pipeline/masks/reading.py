@@ -22,11 +22,22 @@ _BUFFER_BYTES = 2**22
 
 @dataclass(frozen=True, kw_only=True)
 class CommittedFile:
-    """A file of masks/, or of errors/ where `failed`, with its note."""
+    """A file of masks/, or of errors/ where `failed`, with its note.
+
+    Attributes:
+        size: in bytes.
+        keys: the least and the greatest key in it, as text is sorted; None where that is not known.
+    """
 
     uri: str
     info: DatasetInfo
     failed: bool
+    size: int = 0
+    keys: tuple[str, str] | None = None
+
+    def may_hold(self, least: str, greatest: str) -> bool:
+        """Tell whether a key from `least` to `greatest` may be in the file."""
+        return self.keys is None or (self.keys[0] <= greatest and least <= self.keys[1])
 
 
 def generations(uri: str) -> list[DatasetInfo]:
@@ -160,13 +171,13 @@ def _values(batch: pa.RecordBatch, column: str, lacking: Sequence[str]) -> list[
 
 def committed_files(output: str) -> list[CommittedFile]:
     """List the files of masks/ and errors/ below `output`, newest first, with their notes. Raises StorageError."""
-    return _with_notes(committed_uris(output))
+    return _with_notes(committed_entries(output))
 
 
-def committed_uris(output: str) -> list[tuple[str, bool]]:
-    """List the files of masks/ and errors/ below `output`: URI, and whether in errors/. Raises StorageError."""
+def committed_entries(output: str) -> list[tuple[storage.Entry, bool]]:
+    """List the files of masks/ and errors/ below `output`, and whether they are in errors/. Raises StorageError."""
     return [
-        (entry.uri, folder == ERRORS_FOLDER)
+        (entry, folder == ERRORS_FOLDER)
         for folder in (MASKS_FOLDER, ERRORS_FOLDER)
         if storage.exists(storage.join(output, folder))
         for entry in storage.list_folder(storage.join(output, folder))
@@ -179,16 +190,22 @@ def _files_with_masks(uri: str) -> list[CommittedFile]:
     files = committed_files(uri)
     if not any(not file.failed for file in files):
         here = [entry for entry in storage.list_folder(uri) if "/" not in entry.key and _is_committed(entry.key)]
-        files = _with_notes([(entry.uri, False) for entry in here])
+        files = _with_notes([(entry, False) for entry in here])
     if not files:
         raise StorageError(f"no masks at {storage.redact(uri)}: expected Parquet files there or in masks/ below it")
     return files
 
 
-def _with_notes(files: Sequence[tuple[str, bool]]) -> list[CommittedFile]:
+def _with_notes(entries: Sequence[tuple[storage.Entry, bool]]) -> list[CommittedFile]:
+    """Read the files' footers; newest first."""
     with ThreadPoolExecutor(_READERS) as pool:  # a footer each: on a bucket the time is all waiting
-        infos = pool.map(_read_info, [uri for uri, _ in files])
-        committed = [CommittedFile(uri=u, info=i, failed=f) for (u, f), i in zip(files, infos, strict=True)]
+        footers = pool.map(_read_footer, [entry.uri for entry, _ in entries])
+        infos: dict[str, DatasetInfo] = {}
+        committed = []
+        for (entry, failed), (read_info, keys) in zip(entries, footers, strict=True):
+            info = infos.setdefault(read_info.run_id, read_info)
+            info = info if info == read_info else read_info  # the files of a run share one in memory
+            committed.append(CommittedFile(uri=entry.uri, info=info, failed=failed, size=entry.size, keys=keys))
     return sorted(committed, key=lambda file: (file.info.created, file.uri), reverse=True)
 
 
@@ -197,10 +214,11 @@ def _is_committed(key: str) -> bool:
     return key.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in key.split("/"))
 
 
-def _read_info(uri: str) -> DatasetInfo:
+def _read_footer(uri: str) -> tuple[DatasetInfo, tuple[str, str] | None]:
     try:
-        with storage.opened(uri) as stream:
-            return DatasetInfo.from_metadata(pq.read_schema(stream).metadata)
+        with storage.opened(uri) as stream, pq.ParquetFile(stream) as file:
+            info = DatasetInfo.from_metadata(file.schema_arrow.metadata)
+            return info, None if info.schema_version == 1 else key_range(file.metadata)
     except LostNoteError as error:
         raise StorageError(f"cannot read the masks in {storage.redact(uri)}: {error}") from error
     except (OSError, pa.ArrowException, OutputError) as error:
@@ -208,3 +226,17 @@ def _read_info(uri: str) -> DatasetInfo:
             f"cannot read the masks in {storage.redact(uri)}: {error}; "
             "`deeplab-buckets verify --repair` sets damaged files aside"
         ) from error
+
+
+def key_range(metadata: pq.FileMetaData) -> tuple[str, str] | None:
+    """Give the least and the greatest key by the statistics of a file; None where it has none, as of very long keys."""
+    number = next((n for n in range(metadata.num_columns) if metadata.schema.column(n).path == "key"), None)
+    if number is None or not metadata.num_row_groups:
+        return None
+    columns = [metadata.row_group(group).column(number) for group in range(metadata.num_row_groups)]
+    try:
+        if all(column.is_stats_set and column.statistics.has_min_max for column in columns):
+            return min(column.statistics.min for column in columns), max(column.statistics.max for column in columns)
+    except UnicodeDecodeError:  # a writer has cut them in the middle of a letter
+        pass
+    return None

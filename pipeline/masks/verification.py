@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline import storage
 from pipeline.errors import ImageError, LostNoteError, OutputError, StorageError
 from pipeline.masks.png import decode, decode_confidence
-from pipeline.masks.reading import committed_uris
+from pipeline.masks.reading import committed_entries
 from pipeline.masks.schema import (
     ERRORS_FOLDER,
     ERRORS_REQUIRED,
@@ -114,14 +114,14 @@ def verify(uri: str) -> Verification:
         raise StorageError(f"no output at {storage.redact(uri)}: neither {MASKS_FOLDER}/ nor {RUNS_FOLDER}/ is there")
     problems: list[Problem] = []
     files: list[_RowsFile] = []
-    committed = committed_uris(uri)
-    for file_uri, failed in committed:
+    committed = committed_entries(uri)
+    for entry, failed in committed:
         try:
-            files.append(_opened(file_uri, failed))
+            files.append(_opened(entry.uri, failed))
         except LostNoteError as error:  # its rows are whole: a person may give it back its note
-            problems.append(Problem(uri=file_uri, what=str(error), file=False))
+            problems.append(Problem(uri=entry.uri, what=str(error), file=False))
         except _DAMAGE as error:
-            problems.append(Problem(uri=file_uri, what=f"cannot be read: {error}"))
+            problems.append(Problem(uri=entry.uri, what=f"cannot be read: {error}"))
     runs, unreadable = _runs(uri)
     problems += unreadable
     count = _Count(retried=frozenset(run.run_id for run in runs if run.retried))

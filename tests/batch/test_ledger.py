@@ -6,12 +6,16 @@ import pytest
 
 from pipeline import masks
 from pipeline.batch import ledger
+from pipeline.batch.manifest import Ids
+from pipeline.batch.parts import cut
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
 from pipeline.data import rows
 from pipeline.errors import ConfigError
 from pipeline.masks import DatasetInfo
-from tests.helpers.dataset import finished_row, info
+from tests.helpers.dataset import finished_row, info, undone
+
+A = rows.table([{"key": "a", "version": "1"}], rows.MANIFEST)
 
 
 def test_rows_of_masks_and_errors_are_done_others_are_not(tmp_path: Path) -> None:
@@ -19,7 +23,7 @@ def test_rows_of_masks_and_errors_are_done_others_are_not(tmp_path: Path) -> Non
     done = [finished_row("a", version="1"), finished_row("b", version="1", failed=True)]
     write_files(output, "x.parquet", info(generation="g"), rows.table(done, FINISHED))
     asked = [{"key": k, "version": v} for k, v in [("a", "1"), ("b", "1"), ("a", "2"), ("c", "1")]]
-    pending = ledger.load(output, info()).pending(rows.table(asked, rows.MANIFEST))
+    pending = undone(ledger.load(output, info()), rows.table(asked, rows.MANIFEST))
     assert list(zip(pending["key"].to_pylist(), pending["version"].to_pylist(), strict=True)) == [
         ("a", "2"),
         ("c", "1"),
@@ -32,7 +36,7 @@ def test_an_image_changed_and_changed_back_is_done_again(tmp_path: Path) -> None
         finished = rows.table([finished_row("a", version=version)], FINISHED)
         write_files(str(tmp_path), f"r{minute}-0.parquet", note, finished)
     asked = rows.table([{"key": "a", "version": "1"}], rows.MANIFEST)
-    assert ledger.load(str(tmp_path), info()).pending(asked).num_rows == 1
+    assert undone(ledger.load(str(tmp_path), info()), asked).num_rows == 1
 
 
 def test_only_the_newest_row_of_an_image_counts_as_failed(tmp_path: Path) -> None:
@@ -41,18 +45,19 @@ def test_only_the_newest_row_of_an_image_counts_as_failed(tmp_path: Path) -> Non
         found = [finished_row(key, failed=True) for key in failed] or [finished_row("a")]
         write_files(str(tmp_path), f"r{minute}-0.parquet", note, rows.table(found, FINISHED))
     asked = [{"key": key, "version": "1"} for key in "abc"] + [{"key": "listed", "version": "1", "error": "ShardError"}]
-    done = ledger.load(str(tmp_path), info())
-    assert done.failed(rows.table(asked, rows.MANIFEST))["key"].to_pylist() == ["b"]
+    [part] = cut([Ids(rows.table(asked, rows.MANIFEST))])
+    [failed] = part.where(ledger.load(str(tmp_path), info()).has_failed(part))
+    assert failed.table["key"].to_pylist() == ["b"]
 
 
 def test_another_generation_does_not_count(tmp_path: Path) -> None:
     write_files(str(tmp_path), "x.parquet", info(generation="old"), rows.table([finished_row("a")], FINISHED))
-    assert len(ledger.load(str(tmp_path), info(generation="new"))) == 0
-    assert len(ledger.load(str(tmp_path), info(generation="old"))) == 1
+    assert undone(ledger.load(str(tmp_path), info(generation="new")), A).num_rows == 1
+    assert undone(ledger.load(str(tmp_path), info(generation="old")), A).num_rows == 0
 
 
 def test_an_empty_output_is_an_empty_ledger(tmp_path: Path) -> None:
-    assert len(ledger.load(str(tmp_path), info())) == 0
+    assert undone(ledger.load(str(tmp_path), info()), A).num_rows == 1
 
 
 def test_what_was_done_under_names_of_version_1_is_done(tmp_path: Path) -> None:
@@ -67,7 +72,7 @@ def test_what_was_done_under_names_of_version_1_is_done(tmp_path: Path) -> None:
     put("r0.parquet", info(input="s3://b/in", schema_version=1), "1", sources)
     note = info(input="s3://b/in", run_id="run2", created="2026-01-03T00:00:00+00:00")
     asked = [{"key": key, "version": "1"} for key in [*today, "b.tar/x"]]
-    pending = ledger.load(str(tmp_path), note).pending(rows.table(asked, rows.MANIFEST))
+    pending = undone(ledger.load(str(tmp_path), note), rows.table(asked, rows.MANIFEST))
     assert pending["key"].to_pylist() == ["b.tar/x"]
     put("r1.parquet", note, "2", {"a.tar/x": "a.tar"})
     assert sorted(key for key, _ in masks.read(str(tmp_path))) == sorted(today)
@@ -78,9 +83,9 @@ def test_what_was_done_under_names_of_version_1_is_done(tmp_path: Path) -> None:
 def test_masks_of_another_input_are_not_replaced(tmp_path: Path) -> None:
     note = info(input="s3://b/day1")
     write_files(str(tmp_path), "x.parquet", note, rows.table([finished_row("a")], FINISHED))
-    assert len(ledger.load(str(tmp_path), note)) == 1
+    assert undone(ledger.load(str(tmp_path), note), A).num_rows == 0
     with pytest.raises(ConfigError, match="holds the masks of s3://b/day1, and the input is s3://b/day2"):
         ledger.load(str(tmp_path), info(input="s3://b/day2"))
-    assert len(ledger.load(str(tmp_path), info(input="s3://b/day2", generation="new"))) == 0
+    assert undone(ledger.load(str(tmp_path), info(input="s3://b/day2", generation="new")), A).num_rows == 1
     with pytest.raises(ConfigError, match=r"holds masks made with no flag, and this run has --image-column right: "):
         ledger.load(str(tmp_path), info(input="s3://b/day1", image_column="right"))

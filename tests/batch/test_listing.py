@@ -9,10 +9,11 @@ import pytest
 
 from pipeline import masks, storage
 from pipeline.batch import ledger
-from pipeline.batch.ledger import Ledger
 from pipeline.batch.listing import list_input
+from pipeline.batch.parts import cut
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
+from pipeline.batch.to_do import ToDo
 from pipeline.data.rows import table as as_table
 from pipeline.data.source import open_source
 from tests.helpers.dataset import finished_row, info
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 def listed(folder: Path, input_format: str = "auto") -> list[tuple[str, str, str | None]]:
     """(key, path, message) of each row."""
-    listing, parts = list_input(open_source(str(folder), input_format), Ledger().pending, limit=None)
-    found = pa.concat_tables(part.ids for part in parts).to_pylist()
+    listing, listed_ids = list_input(open_source(str(folder), input_format), limit=None)
+    found = pa.concat_tables(ids.table for ids in listed_ids).to_pylist()
     assert listing.listed == len(found)
     return [(row["key"], row["path"], row["message"]) for row in found]
 
@@ -47,9 +48,9 @@ def test_a_shard_that_comes_later_neither_repeats_nor_loses_work(tmp_path: Path)
     note = info(input=str(source))
 
     def to_do() -> tuple[int, list[dict[str, Any]]]:
-        done = ledger.load(output, note)
-        listing, parts = list_input(open_source(str(source), "auto"), done.pending, limit=None)
-        rows = [row for part in parts for row in part.ids.to_pylist()]
+        listing, listed_ids = list_input(open_source(str(source), "auto"), limit=None)
+        to_do = ToDo(ledger=ledger.load(output, note), listing=listing, notes=None, errors=False)
+        rows = [row for part in cut(listed_ids) for ids in to_do.of(part) for row in ids.table.to_pylist()]
         return listing.skipped, rows
 
     def do(rows: list[dict[str, Any]], number: int) -> None:
@@ -90,8 +91,10 @@ def test_every_format_is_listed_in_one_run(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/t.tar", tar_bytes({"1.jpg": b"y"}))
     storage.put_whole(f"{tmp_path}/t.parquet", parquet_bytes(table, 1))
     storage.put_whole(f"{tmp_path}/_DSC1.JPG", b"z")
-    listing, parts = list_input(open_source(str(tmp_path), "auto"), Ledger().pending, limit=None)
-    rows = [(row["key"], row["format"], row["message"], part.whole) for part in parts for row in part.ids.to_pylist()]
+    listing, listed_ids = list_input(open_source(str(tmp_path), "auto"), limit=None)
+    rows = [
+        (row["key"], row["format"], row["message"], ids.whole) for ids in listed_ids for row in ids.table.to_pylist()
+    ]
     assert rows == [
         ("_DSC1.JPG", "images", None, False),
         ("data/0.parquet/1", "parquet", None, True),
@@ -113,7 +116,7 @@ def test_odd_names_and_what_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "in" / os.fsdecode(b"caf\xe9.tar")).write_bytes(tar_bytes({"y.jpg": b"2"}))
     (tmp_path / "in" / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"")
     (tmp_path / "in" / "gone.tar").symlink_to("nowhere")
-    listing, parts = list_input(open_source(f"{tmp_path}/in", "auto"), Ledger().pending, limit=None)
-    rows = {row["key"]: row["stage"] for part in parts for row in part.ids.to_pylist()}
+    listing, listed_ids = list_input(open_source(f"{tmp_path}/in", "auto"), limit=None)
+    rows = {row["key"]: row["stage"] for ids in listed_ids for row in ids.table.to_pylist()}
     assert rows == {"good.tar/x": None, r"caf\udce9.tar": "list"}
     assert listing.ignored.counts == {".txt": 1, "broken links": 1}

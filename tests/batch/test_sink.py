@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import masks, storage
 from pipeline.batch.rows import FINISHED
-from pipeline.batch.sink import Receipt, write_files
+from pipeline.batch.sink import write_files
 from pipeline.data import rows
 from pipeline.errors import RunError, StorageError
 from tests.helpers.dataset import MASK, finished_row, info
@@ -21,7 +21,11 @@ from tests.helpers.small_disk import enlarge, small_disk
 def test_rows_land_in_masks_and_errors_with_their_schemas(tmp_path: Path) -> None:
     finished = rows.table([finished_row("a"), finished_row("bad", failed=True), finished_row("c")], FINISHED)
     receipt = write_files(str(tmp_path), "run1-00000.parquet", info(), finished)
-    assert receipt == Receipt(segmented=2, causes=Counter({("decode", "ImageError"): 1}))
+    assert (receipt.segmented, receipt.failed) == (2, 1)
+    assert receipt.causes == Counter({("decode", "ImageError"): 1})
+    committed = {(file.uri, file.failed, file.size, file.keys) for file in masks.committed_files(str(tmp_path))}
+    assert committed == {tuple(file) for file in receipt.files}
+    assert {file.keys for file in receipt.files} == {("a", "c"), ("bad", "bad")}
     good = pq.read_table(tmp_path / "masks" / "run1-00000.parquet")
     bad = pq.read_table(tmp_path / "errors" / "run1-00000.parquet")
     assert good.schema.remove_metadata() == masks.MASKS_SCHEMA

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 
 from pipeline import storage
-from pipeline.batch.ledger import Ledger
 from pipeline.batch.listing import list_input
 from pipeline.data import formats, rows
 from pipeline.data.formats.format import Encoded, Fetched, Format, Pair
@@ -102,8 +101,8 @@ def test_the_job_lists_and_fetches_it(tmp_path: Path) -> None:
 def test_names_that_repeat_are_marked_as_in_every_shard(tmp_path: Path) -> None:
     for name in ("1.zip", "2.zip"):
         storage.put_whole(f"{tmp_path}/{name}", zipped({"a.jpg": b"one", "a.png": b"two"}))
-    _, parts = list_input(open_source(str(tmp_path), "zip"), Ledger().pending, limit=None)
-    listed = pa.concat_tables(part.ids for part in parts).to_pylist()
+    _, found = list_input(open_source(str(tmp_path), "zip"), limit=None)
+    listed = pa.concat_tables(ids.table for ids in found).to_pylist()
     wanted = [("1.zip/a", None), ("1.zip#1", "ShardError"), ("2.zip/a", None), ("2.zip#1", "ShardError")]
     assert [(row["key"], row["error"]) for row in listed] == wanted
 

@@ -3,8 +3,12 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline import masks
+from pipeline.batch.ledger import Ledger
+from pipeline.batch.manifest import Ids
+from pipeline.batch.parts import cut
 from pipeline.masks import DatasetInfo
 
 MASK = np.array([[0, 1, 1], [0, 0, 2]], np.uint8)
@@ -38,3 +42,9 @@ def finished_row(key: str, version: str = "1", failed: bool = False) -> dict[str
         "confidence": 0.75,
         "classes": [{"id": 0, "name": "ground", "pixels": 3, "confidence": 0.5}],
     }
+
+
+def undone(done: Ledger, asked: pa.Table) -> pa.Table:
+    """Choose the rows of a manifest that have no row in the output yet."""
+    chosen = [ids.table for part in cut([Ids(asked)]) for ids in part.where(done.is_pending(part))]
+    return pa.concat_tables([asked.slice(0, 0), *chosen])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.batch.fetch import fetch_chunk
-from pipeline.batch.manifest import Manifest, Part
+from pipeline.batch.manifest import Ids, Manifest
 from pipeline.data import rows
 from pipeline.data.index import index_objects, index_shard
 from pipeline.data.source import Source, open_source
@@ -38,13 +38,14 @@ def listed(source: Source, folder: Path) -> Manifest:
     """The manifest of an input, written into `folder`."""
     manifest = Manifest(str(folder))
 
-    def parts() -> Iterator[Part]:
+    def listed() -> Iterator[Ids]:
         for entry in source.entries():
             reader = source.reader(entry)
             tables = index_shard(entry, reader) if reader.is_shard else [index_objects([entry], reader)]
-            yield from (Part(table, reader.whole_lists) for table in tables)
+            yield from (Ids(table, reader.whole_lists) for table in tables)
 
-    manifest.write(parts())
+    manifest.write(listed())
+    manifest.close()
     return manifest
 
 
