@@ -32,10 +32,11 @@ class RunConfig(StorageConfig, ColumnFlags):
         only_keys: file of keys (Parquet, CSV or text): do these images of the input, also those that are done.
         limit: take only the first N images of the listing.
         error_budget: share of failed images, 0 to 1, above which the exit code is 3; a run stops early where its
-            failures exceed it of all that is to do.
+            failures exceed it of all that is to do, once all is listed.
         max_pixels: refuse images with more pixels (width * height).
         confidence_map: write how sure each pixel is, as a grey PNG, into the column confidence_map of masks/.
         commit_seconds: write finished masks at least this often, in seconds.
+        compact: keep what is finished early out of masks/ until it fills a large file, or the run ends.
         retry_errors: do only what has its row in errors/, again; what has failed by its listing alone is left.
         dry_run: say what would be done, and write nothing.
         prices: YAML file with the price of an hour by node type, for the summary's cost.
@@ -55,6 +56,7 @@ class RunConfig(StorageConfig, ColumnFlags):
     max_pixels: int = DEFAULT_MAX_PIXELS
     confidence_map: bool = False
     commit_seconds: float = 180.0
+    compact: bool = False
     retry_errors: bool = False
     dry_run: bool = False
     prices: Uri | None = None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline import masks, storage
 from pipeline.batch.parts import Part, PartId
+from pipeline.batch.staging import staged
 from pipeline.data.digests import DIGEST, Digests, identity
 from pipeline.errors import ConfigError
 from pipeline.masks import CommittedFile
@@ -95,7 +96,9 @@ def load(output: str, info: masks.DatasetInfo) -> Ledger:
         ConfigError: they are of another input or column, whose images of the same name these would replace.
         StorageError: a file cannot be read.
     """
-    files = [file for file in masks.committed_files(output) if file.info.generation == info.generation]
+    everywhere = [*masks.committed_files(output), *staged(output)]
+    everywhere.sort(key=lambda file: (file.info.created, file.uri), reverse=True)
+    files = [file for file in everywhere if file.info.generation == info.generation]
     for file in files:
         _check_same_input(storage.redact(output), file.info, info)
     if info.again:

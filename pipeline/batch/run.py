@@ -22,6 +22,7 @@ from pipeline.batch.parts import cut
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.batch.sink import Committer
+from pipeline.batch.staging import adopt
 from pipeline.batch.summary import Forecast, Summary
 from pipeline.batch.to_do import ToDo
 from pipeline.masks import DatasetInfo
@@ -59,6 +60,7 @@ def segment(ready: Preflight) -> Summary:
     storage.put_whole(storage.join(folder, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     lock = Lock(output=config.output, place=_LOCK, run_id=info.run_id)
     with held(lock), configured(storage_timeout=config.storage_timeout), connection():
+        adopt(config.output, lock.check)
         listing, ids = list_input(ready.source, config.limit, ready.only)
         to_do = _to_do(ready, info, listing, Notes(output=config.output, info=info, check=lock.check))
         metrics = RunMetrics(info.run_id, config.budget)
@@ -70,7 +72,7 @@ def segment(ready: Preflight) -> Summary:
                 listing=listing,
                 to_do=to_do,
                 ahead=ahead,
-                committer=Committer(config.output, info, config.commit_seconds, lock.check),
+                committer=Committer(config.output, info, config.commit_seconds, lock.check, config.compact),
                 clock=NodeClock(node_types),
                 metrics=metrics,
                 started=started,

@@ -1,47 +1,37 @@
 """Finished rows into Parquet files, each committed whole.
 
 The driver holds references to finished blocks. When enough have come together, by size or by time, one Ray task near
-the data concatenates them and puts the files. A repeated task writes the same names again.
+the data concatenates them and puts the files. A repeated task writes the same names again. To be compact, what has
+waited for its time is staged first (`staging.py`), until it fills a file.
 
 Blocks below 100 KB, which blocks of few masks are, Ray keeps in the memory of the driver itself, and again in the task
 that they are arguments of: up to three times FILE_BYTES for each file that is being written.
 """
 
-import io
 import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from pipeline import masks, storage
 from pipeline.batch.monitoring.log import log
 from pipeline.batch.parts import PartId
+from pipeline.batch.staging import Written, merge, put_rows
 from pipeline.masks import CommittedFile, DatasetInfo
 from pipeline.runtime.errors import get
-from pipeline.runtime.lock import put_checked
 
 FILE_BYTES = 224 * 1024 * 1024
 """Bytes of finished blocks that make one file; PNGs do not shrink further, so files stay below 256 MiB."""
 
 WRITES_AT_ONCE = 4
 _LOGGED = ("key", "source", "stage", "error", "message")
-
-
-class Written(NamedTuple):
-    """A file that was put: where, whether in errors/, its size in bytes and the keys in it, as in CommittedFile."""
-
-    uri: str
-    failed: bool
-    size: int
-    keys: tuple[str, str] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +42,7 @@ class Receipt:
         segmented: rows of masks/.
         causes: rows of errors/ by their cause, (stage, error).
         seconds: how long it took.
-        files: that were put.
+        files: that were put, and that stay.
     """
 
     segmented: int
@@ -68,7 +58,7 @@ class Receipt:
 
 @dataclass
 class Committer:
-    """Collects blocks and commits them below `output`, a file at least every `seconds`.
+    """Collects blocks and commits them below `output`, a file at least every `seconds`; if `compact`, large files.
 
     `check` is called where the files are put, right before each, and raises where this run may commit no more.
 
@@ -79,11 +69,14 @@ class Committer:
     info: DatasetInfo
     seconds: float
     check: Callable[[], None]
+    compact: bool = False
     receipts: list[Receipt] = field(default_factory=list)
     _blocks: list[Any] = field(default_factory=list)
     _bytes: int = 0
     _since: float = field(default_factory=time.monotonic)
     _files: int = 0
+    _staged: list[str] = field(default_factory=list)
+    _staged_bytes: int = 0
     _writing: list[Any] = field(default_factory=list)
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -105,33 +98,46 @@ class Committer:
                 self._since = time.monotonic()
             self._blocks.append(block)
             self._bytes += size
-            if self._bytes >= FILE_BYTES:
-                self._commit()
+            if self._bytes + self._staged_bytes >= FILE_BYTES:
+                self._commit(staged=bool(self._staged))
+                self._merge()
 
     def commit_if_due(self, seconds: float | None = None) -> None:
         """Commit what has waited `seconds`, by default the Committer's, and take the receipts of what is committed."""
         seconds = self.seconds if seconds is None else seconds
         with self._lock:
             if self._blocks and time.monotonic() - self._since >= seconds:
-                self._commit()
+                self._commit(staged=self.compact)
             self._settle(allowed=len(self._writing))
 
     def finish(self) -> None:
         """Commit the rest and wait for every file."""
         with self._lock:
             if self._blocks:
-                self._commit()
+                self._commit(staged=bool(self._staged))
+            self._merge()
             self._settle(allowed=0)
 
-    def _commit(self) -> None:
+    def _commit(self, staged: bool) -> None:
         self._settle(allowed=WRITES_AT_ONCE - 1)
         name = f"{self.info.run_id}-{self._files:05d}.parquet"
-        blocks = self._blocks
+        blocks, size = self._blocks, self._bytes
         self._blocks, self._bytes = [], 0  # an interrupt may lose them, not repeat them
         self._files += 1
+        if staged:
+            self._staged.append(name)
+            self._staged_bytes += size
         self._writing.append(
-            _write_files.remote(self.output, name, self.info, self.check, storage.retry_seconds(), *blocks)
+            _write_files.remote(self.output, name, self.info, self.check, staged, storage.retry_seconds(), *blocks)
         )
+
+    def _merge(self) -> None:
+        """Bring what is staged into files that readers see."""
+        if not self._staged:
+            return
+        self._settle(allowed=0)
+        names, self._staged, self._staged_bytes = self._staged, [], 0
+        self._writing.append(_merge.remote(self.output, names, self.check, storage.retry_seconds()))
 
     def _settle(self, allowed: int) -> None:
         """Take the receipts of writes that are done; wait until at most `allowed` are under way."""
@@ -147,17 +153,33 @@ class Committer:
 
 @ray.remote(num_cpus=0, max_retries=3)
 def _write_files(
-    output: str, name: str, info: DatasetInfo, check: Callable[[], None], retry_seconds: float, *blocks: pa.Table
+    output: str,
+    name: str,
+    info: DatasetInfo,
+    check: Callable[[], None],
+    staged: bool,
+    retry_seconds: float,
+    *blocks: pa.Table,
 ) -> Receipt:
     """Do write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
     finished = pa.concat_tables(blocks)
     began = time.monotonic()
     with storage.retrying(retry_seconds):
-        receipt = write_files(output, name, info, finished, check)
+        root = storage.join(output, masks.STAGED_FOLDER) if staged else output
+        receipt = write_files(root, name, info, finished, check)
     for row in finished.filter(pc.is_valid(finished.column("error"))).select(_LOGGED).to_pylist():
         log("failed", run_id=info.run_id, **row)
     log("committed", run_id=info.run_id, file=name, segmented=receipt.segmented, failed=receipt.failed)
-    return replace(receipt, seconds=time.monotonic() - began)
+    return replace(receipt, seconds=time.monotonic() - began, files=() if staged else receipt.files)
+
+
+@ray.remote(num_cpus=0, max_retries=3)
+def _merge(output: str, names: Sequence[str], check: Callable[[], None], retry_seconds: float) -> Receipt:
+    """Do staging.merge; what it puts was counted when it was staged."""
+    began = time.monotonic()
+    with storage.retrying(retry_seconds):
+        written = merge(output, names, check)
+    return Receipt(segmented=0, seconds=time.monotonic() - began, files=tuple(written))
 
 
 def write_files(
@@ -176,10 +198,7 @@ def write_files(
     ):
         uri = storage.join(output, folder, name)
         if rows.num_rows:
-            data = _parquet(rows, schema, info)
-            put_checked(uri, data, check)
-            keys = masks.key_range(pq.read_metadata(io.BytesIO(data)))
-            written.append(Written(uri, folder == masks.ERRORS_FOLDER, len(data), keys))
+            written.append(put_rows(output, folder, name, _table(rows, schema, info), check))
         elif storage.exists(uri):  # of an attempt that was lost, for which other rows had failed
             storage.delete(uri)
     causes = zip(failed.column("stage").to_pylist(), failed.column("error").to_pylist(), strict=True)
@@ -194,13 +213,10 @@ def _with_carried(rows: pa.Table, info: DatasetInfo) -> pa.Table:
     return rows
 
 
-def _parquet(rows: pa.Table, schema: pa.Schema, info: DatasetInfo) -> bytes:
+def _table(rows: pa.Table, schema: pa.Schema, info: DatasetInfo) -> pa.Table:
     constant = {"model": info.model, "run_id": info.run_id}
     columns = [
         pa.array([constant[f.name]] * rows.num_rows, f.type) if f.name in constant else rows.column(f.name)
         for f in schema
     ]
-    table = pa.table(columns, schema=schema.with_metadata(info.to_metadata(schema)))
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=1024)
-    return buffer.getvalue()
+    return pa.table(columns, schema=schema.with_metadata(info.to_metadata(schema)))

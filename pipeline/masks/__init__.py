@@ -24,6 +24,7 @@ from pipeline.masks.schema import (
     PARTS_FOLDER,
     RUNS_FOLDER,
     SCHEMA_VERSION,
+    STAGED_FOLDER,
     DatasetInfo,
 )
 from pipeline.masks.verification import Problem, Verification, quarantine, verify
@@ -38,6 +39,7 @@ __all__ = [
     "PARTS_FOLDER",
     "RUNS_FOLDER",
     "SCHEMA_VERSION",
+    "STAGED_FOLDER",
     "CommittedFile",
     "DatasetInfo",
     "FailedRow",

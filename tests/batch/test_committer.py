@@ -31,6 +31,28 @@ def test_blocks_are_committed_by_size_and_by_time(cluster: None, tmp_path: Path)
     assert len(list((tmp_path / "masks").iterdir())) == 3
 
 
+def test_to_be_compact_what_is_committed_early_waits_for_a_whole_file(cluster: None, tmp_path: Path) -> None:
+    """Its rows are counted at once, and seen when they fill one, or when the round ends."""
+    committer = Committer(str(tmp_path), info(), 0.0, lambda: None, compact=True)
+    for number, key in enumerate("abc", 1):
+        add(committer, key, 100 * 2**20)
+        if key != "c":
+            wait_for_receipts(committer, number)
+            assert not list(tmp_path.glob("masks/*"))
+    wait_for_receipts(committer, 4)
+    assert [path.name for path in tmp_path.glob("masks/*")] == ["run1-00000.parquet"]
+    for key in "de":
+        add(committer, key, 1)
+        wait_for_receipts(committer, committer.rows + 2)
+    committer.finish()
+    assert committer.rows == 5
+    assert [path.name for path in sorted(tmp_path.glob("masks/*"))] == ["run1-00000.parquet", "run1-00003.parquet"]
+    assert sorted(key for key, _ in masks.read(str(tmp_path))) == list("abcde")
+    assert not list(tmp_path.glob("_staged/*/*"))
+    written = {(file.uri, file.size, file.keys) for receipt in committer.receipts for file in receipt.files}
+    assert written == {(file.uri, file.size, file.keys) for file in masks.committed_files(str(tmp_path))}
+
+
 def add(committer: Committer, key: str, size: int) -> None:
     committer.add(ray.put(rows.table([finished_row(key)], FINISHED)), size)
 

@@ -122,6 +122,11 @@ def committed(job: Job) -> object:
     return job.parts.proxy.puts(f"{job.output}/masks")
 
 
+def staged(job: Job) -> object:
+    """The first masks wait for more, in a run that is to be compact."""
+    return job.parts.proxy.puts(f"{job.output}/_staged/masks")
+
+
 def noted(job: Job) -> object:
     """The run has noted its configuration, and takes its lock."""
     return job.parts.proxy.puts(f"{job.output}/_runs")
