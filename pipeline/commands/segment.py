@@ -60,6 +60,6 @@ command = Command(
     sections={
         "what": ("input", "output", "model", "classes", "confidence_map"),
         "which images": ("input_format", "carry", "only_keys", "limit", "retry_errors"),
-        "how the run goes": ("dry_run", "error_budget", "max_pixels", "commit_seconds", "prices"),
+        "how the run goes": ("dry_run", "error_budget", "max_pixels", "commit_seconds", "compact", "prices"),
     },
 )

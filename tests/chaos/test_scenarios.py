@@ -103,7 +103,7 @@ SCENARIOS = (
     Scenario(name="driver-listed", when=listed, breaks=driver, code=KILLED),
     Scenario(name="driver-fetching", when=fetching, breaks=driver, code=KILLED),
     Scenario(name="driver-committed", when=committed, breaks=driver, code=KILLED, in_ci=True),
-    Scenario(name="driver-staged", when=staged, breaks=driver, code=KILLED, flags=("--compact=true",)),
+    Scenario(name="driver-staged", when=staged, breaks=driver, code=KILLED, flags=("--compact",)),
     Scenario(name="notice", when=committed, breaks=notice, code=1, message="interrupted"),
     Scenario(name="refused", when=fetching, breaks=storage("refuse", 8)),
     Scenario(name="refused-listed", when=listed, breaks=storage("refuse", 8)),
