@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from threading import Lock, current_thread, main_thread
 from typing import Any, TypeVar
 
 import ray
@@ -66,8 +67,16 @@ def connect() -> None:
         ConfigError: RAY_ADDRESS is no address of a cluster.
         RunError: Ray does not start or answer.
     """
-    if ray.is_initialized():
-        return
+    with _connecting:
+        if not ray.is_initialized():
+            _init()
+
+
+_connecting = Lock()
+"""Held while a thread connects: one that lists may find that it needs Ray when the main one does."""
+
+
+def _init() -> None:
     on_terminate = signal.getsignal(signal.SIGTERM)
     address = named_cluster()
     where: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
@@ -78,8 +87,8 @@ def connect() -> None:
             f"Ray did not start or answer: {' '.join(str(error).split())[:300]}; "
             "see whether RAY_ADDRESS names a running cluster, and whether this machine is overloaded"
         ) from error
-    if callable(on_terminate):
-        signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own handler there
+    if callable(on_terminate) and current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own handler there, as it does in no other thread
 
 
 @contextmanager
