@@ -22,7 +22,8 @@ FRESH = {"env_vars": {"FRESH": "yes"}}
 def test_a_worker_that_fetches_loads_no_torch(tmp_path: Any) -> None:
     storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(0)))
     source, manifest = open_source(f"{tmp_path}/in", "auto"), Manifest(f"{tmp_path}/manifest")
-    manifest.write(list_input(source, lambda table: table, limit=None)[1])
+    manifest.write(list_input(source, limit=None)[1])
+    manifest.close()
     tracker = RemoteTracker()
     [read] = ManifestDatasource(source, manifest.uri, manifest.chunks, tracker).get_read_tasks(1)
 
