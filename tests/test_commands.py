@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def test_help_is_short_and_has_every_flag(
     assert end.value.code == 0
     usage, _, description, *_ = out.splitlines()
     assert usage.startswith(f"usage: deeplab-buckets {name} ")
+    for field in fields(loaded(name).config):
+        if field.default is field.default_factory is MISSING:
+            assert field.name.upper() in usage or f"--{field.name.replace('_', '-')} " in usage
     assert description == COMMANDS[name]
     parser = loaded(name).parser()
     flags = [action.dest for action in parser._actions if "." not in action.dest and action.option_strings]

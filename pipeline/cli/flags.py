@@ -56,6 +56,7 @@ class Flag:
 
 def flags_of(parser: argparse.ArgumentParser) -> Iterator[Flag]:
     """List the flags that have a value or are on or off; not --help and its like."""
+    needed = getattr(parser, "needed", frozenset())
     for action in parser._actions:
         hint = getattr(action, "_typehint", action.type)
         if hint is not None and action.default != argparse.SUPPRESS:
@@ -63,7 +64,7 @@ def flags_of(parser: argparse.ArgumentParser) -> Iterator[Flag]:
                 name=action.dest,
                 hint=hint,
                 default=action.default,
-                required=bool(action.required),
+                required=action.required or action.dest in needed,
                 text=(action.help or "").replace("%%", "%"),
                 in_front=not action.option_strings,
             )

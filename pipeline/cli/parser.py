@@ -27,11 +27,13 @@ register_type(Uri, serializer=lambda uri: str(redact(uri)), deserializer=Uri)
 class Parser(ArgumentParser):
     """Read the values of flags as YAML, as jsonargparse does, but paths and URIs as they stand.
 
-    `config` is the dataclass that it reads; `sections` are those of its help.
+    `config` is the dataclass that it reads; `sections` are those of its help; `needed` are the flags that it cannot do
+    without, which jsonargparse hides from argparse while it parses.
     """
 
     config: type
     sections: Mapping[str, Sequence[str]] = NOTHING
+    needed: frozenset[str] = frozenset()
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:  # noqa: ARG002
         """Write the page of --help."""
@@ -96,6 +98,7 @@ def parser_of(
     for name, meaning in positional.items():
         parser.add_argument(name, type=Uri, help=meaning)
     parser.add_class_arguments(config, skip=set(positional))
+    parser.needed = frozenset(action.dest for action in parser._actions if action.required)
     return parser
 
 
