@@ -56,7 +56,7 @@ class Flag:
 
 def flags_of(parser: argparse.ArgumentParser) -> Iterator[Flag]:
     """List the flags that have a value or are on or off; not --help and its like."""
-    needed = getattr(parser, "needed", frozenset())
+    needed: frozenset[str] = getattr(parser, "needed", frozenset())
     for action in parser._actions:
         hint = getattr(action, "_typehint", action.type)
         if hint is not None and action.default != argparse.SUPPRESS:
