@@ -89,6 +89,7 @@ CLIENTS = ("s3fs", "botocore", "aiohttp")
         ("data.labelled.pairs", ("torch", *CLIENTS)),
         ("refine.crf.native", ("torch", *CLIENTS)),
         ("batch.preflight", ("torch", "ray.data", *CLIENTS)),
+        ("batch.run", ("torch", "ray.data", *CLIENTS)),
         ("batch.fetch", ("torch", *CLIENTS)),
         ("batch.segment_stage", ("ray", *CLIENTS)),
         ("batch.refine_stage", ("torch", "ray", *CLIENTS)),

@@ -10,7 +10,7 @@ import ray
 import yaml
 
 from pipeline import masks, storage
-from pipeline.batch import graph, ledger
+from pipeline.batch import ledger
 from pipeline.batch.ahead import Ahead, Round, listing_ahead
 from pipeline.batch.config import generation
 from pipeline.batch.listing import Listing, list_input
@@ -28,7 +28,6 @@ from pipeline.batch.to_do import ToDo
 from pipeline.masks import DatasetInfo
 from pipeline.refine import RefineDevice, noted
 from pipeline.runtime.cluster import connect, plan_when_free
-from pipeline.runtime.configured import configured
 from pipeline.runtime.connection import connection
 from pipeline.runtime.lock import Lock, held, new_run_id
 from pipeline.runtime.periodic import every
@@ -59,7 +58,7 @@ def segment(ready: Preflight) -> Summary:
     folder = storage.join(config.output, masks.RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(folder, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     lock = Lock(output=config.output, place=_LOCK, run_id=info.run_id)
-    with held(lock), configured(storage_timeout=config.storage_timeout), connection():
+    with held(lock), storage.retrying(config.storage_timeout), connection():
         adopt(config.output, lock.check)
         listing, ids = list_input(ready.source, config.limit, ready.only)
         to_do = _to_do(ready, info, listing, Notes(output=config.output, info=info, check=lock.check))
@@ -137,6 +136,9 @@ class _Run:
 
     def _work(self, todo: Round, plan: Plan) -> None:
         """Run the graph over a round and commit what comes out, until that is all or the run has to stop."""
+        from pipeline.batch import graph  # Ray Data, which a run with nothing to do does without
+        from pipeline.runtime.configured import configured
+
         tracker, capacity, balance = RemoteTracker(), Capacity(plan), graph.balance(plan)
         to_say, rows, failed = [balance] if balance else [], self.committer.rows, self._failed
         with configured(block_bytes=_block_bytes(self.listing, plan)), ProgressBar(todo.manifest.rows) as progress:
@@ -220,7 +222,7 @@ class _Run:
 
 def forecast(ready: Preflight) -> Forecast:
     """Say what `segment` would do, without doing it. Raises StorageError."""
-    with configured(storage_timeout=ready.config.storage_timeout), connection():
+    with storage.retrying(ready.config.storage_timeout), connection():
         info = dataset_info(ready)
         listing, ids = list_input(ready.source, ready.config.limit, ready.only)
         to_do = _to_do(ready, info, listing)
