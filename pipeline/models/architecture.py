@@ -100,6 +100,7 @@ SMALL_RATES = (2, 4, 8, 12)
 LARGE_FIELD_OF_VIEW = (12,)
 DEEPLABV3_RATES = (12, 24, 36)
 DEEPLABV3PLUS_RATES = (6, 12, 18)  # at stride 16
+SMP_RATES = (12, 24, 36)  # at stride 16 and 8
 DECODER_RATES = (1, 3, 6, 9)  # at stride 16: the reach of 2, 6, 12 and 18 at stride 8
 
 ARCHITECTURES = {

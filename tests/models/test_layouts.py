@@ -346,6 +346,19 @@ def test_logits_that_other_projects_gave(name: str, tmp_path: Path) -> None:
         assert_same_logits(model(x), logits, RELATIVE)
 
 
+def test_logits_that_smp_gave(tmp_path: Path) -> None:
+    """smp takes sides of 32 k pixels alone, whose grids this project's networks do not see: the layers are compared."""
+    sample = json.loads((SAMPLES / "smp_deeplabv3plus_resnet50.json").read_bytes())
+    torch.save({"state_dict": drawn(sample["shapes"])}, tmp_path / "fine_tuned.pth")
+    model = models.load(f"{tmp_path}/fine_tuned.pth")
+    assert isinstance(model, SegmentationModel)
+    assert (model.stride, model.classes) == (4, ("class_0", "class_1"))
+    x = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits = torch.tensor(sample["logits"]).reshape(sample["size"])
+        assert_same_logits(model.head(model.backbone(x)), logits, RELATIVE)
+
+
 def test_weights_in_half_precision_are_those_that_they_round_to(tmp_path: Path) -> None:
     sample = json.loads((SAMPLES / "lraspp_mobilenet_v3_large.json").read_bytes())
     halves = {key: value.half() for key, value in drawn(sample["shapes"]).items()}

@@ -163,7 +163,7 @@ def test_a_head_is_on_every_backbone_that_gives_what_it_asks_for(backbone: str, 
     count = HEADS[head].rate_counts[0]
     options = OPTIONS.get(BACKBONES[backbone].options_type, [None])[0]
     fields = {"backbone": backbone, "head": head, "rates": tuple(range(1, count + 1)), "options": options}
-    at_16 = head in ("decoder", "deeplabv3_16", "deeplabv3plus", "lraspp")
+    at_16 = head in ("decoder", "deeplabv3_16", "deeplabv3plus", "deeplabv3plus_separable", "lraspp")
     impossible = (not at_16 and backbone == "mobilenet_v3_large") or (
         backbone == "vgg16" and head not in ("aspp", "largefov")
     )

@@ -40,6 +40,7 @@ class ResNetStyle(BackboneOptions):
 
 CAFFE_RESNET = ResNetStyle(stride_on="1x1", ceil_pool=True, dilate_first_block=True)
 TORCHVISION_RESNET = ResNetStyle(stride_on="3x3", ceil_pool=False, dilate_first_block=False)
+SMP_RESNET = ResNetStyle(stride_on="3x3", ceil_pool=False, dilate_first_block=True)
 
 
 class Bottleneck(nn.Module):

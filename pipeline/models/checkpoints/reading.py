@@ -18,6 +18,7 @@ from pipeline.models.checkpoints import (
     kazuto,
     mobilenet_v2,
     native,
+    smp,
     torchvision,
     torchvision_mobile,
     vainf,
@@ -46,6 +47,7 @@ _LAYOUTS: tuple[tuple[Callable[[State], bool], Callable[[State], Checkpoint | Ba
     (kazuto.matches, kazuto.convert),
     (torchvision.matches_deeplabv3, torchvision.convert_deeplabv3),
     (vainf.matches, vainf.convert),
+    (smp.matches, smp.convert),
     (torchvision_mobile.matches, torchvision_mobile.convert),
     (torchvision.matches_resnet, torchvision.convert_resnet),
     (torchvision.matches_vgg16, torchvision.convert_vgg16),
@@ -60,6 +62,7 @@ _EXPECTED = (
     "torchvision's DeepLabV3 or LR-ASPP on MobileNetV3-Large (backbone.16.0.weight, classifier....)",
     "VainF's DeepLab v3+ on ResNet-50 or 101, or MobileNetV2 (backbone.conv1.weight or "
     "backbone.low_level_features.0.0.weight, classifier.project.0.weight)",
+    "smp's DeepLab v3+ on ResNet-50 or 101 (encoder.conv1.weight, decoder.block2.0.0.weight)",
     "a backbone of torchvision (conv1.weight, layer1.0.conv1.weight; features.0.weight; features.0.0.weight)",
     "EfficientNet-Lite0 (_conv_stem.weight)",
 )

@@ -4,6 +4,7 @@ from pipeline.models.heads.aspp import ASPP
 from pipeline.models.heads.decoder import Decoder
 from pipeline.models.heads.deeplabv3 import DeepLabV3Head, DeepLabV3HeadAt16
 from pipeline.models.heads.deeplabv3plus import DeepLabV3PlusHead, DeepLabV3PlusHeadFrom8
+from pipeline.models.heads.deeplabv3plus_separable import SeparableDeepLabV3PlusHead, SeparableDeepLabV3PlusHeadFrom8
 from pipeline.models.heads.head import Head
 from pipeline.models.heads.largefov import LargeFOV
 from pipeline.models.heads.lraspp import LRASPP
@@ -17,6 +18,8 @@ HEADS: dict[str, type[Head]] = {
     "deeplabv3_16": DeepLabV3HeadAt16,
     "deeplabv3plus": DeepLabV3PlusHead,
     "deeplabv3plus_8": DeepLabV3PlusHeadFrom8,
+    "deeplabv3plus_separable": SeparableDeepLabV3PlusHead,
+    "deeplabv3plus_separable_8": SeparableDeepLabV3PlusHeadFrom8,
     "lraspp": LRASPP,
     "decoder": Decoder,
 }
