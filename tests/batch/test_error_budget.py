@@ -40,17 +40,20 @@ def test_no_budget_allows_more_than_everything() -> None:
             ErrorBudget(share=share)
 
 
-@pytest.mark.parametrize(("failed", "retry_errors", "stops"), [(1, False, False), (2, False, True), (99, True, False)])
-def test_a_run_stops_by_what_it_has_committed_but_not_where_it_tries_errors_again(
-    failed: int, retry_errors: bool, stops: bool
+@pytest.mark.parametrize(
+    ("failed", "retry_errors", "is_listed", "stops"),
+    [(1, False, True, False), (2, False, True, True), (99, True, True, False), (99, False, False, False)],
+)
+def test_a_run_stops_by_what_it_has_committed_but_not_where_it_tries_errors_again_or_still_lists(
+    failed: int, retry_errors: bool, is_listed: bool, stops: bool
 ) -> None:
     """It would try the same errors first whenever it is started again, and never come to the others."""
     config = RunConfig(input=Uri("/in"), output=Uri("/out"), retry_errors=retry_errors)
-    parts: dict[str, Any] = dict.fromkeys(("info", "listing", "clock", "metrics"))
+    parts: dict[str, Any] = dict.fromkeys(("info", "listing", "to_do", "clock", "metrics"))
     receipts = [Receipt(segmented=5), Receipt(segmented=0, causes=Counter({("decode", "ImageError"): failed}))]
     run = _Run(
         ready=SimpleNamespace(config=config),
-        manifest=SimpleNamespace(rows=100),
+        ahead=SimpleNamespace(is_ended=is_listed, rows=100),
         committer=SimpleNamespace(receipts=receipts),
         started=0.0,
         **parts,
