@@ -1,7 +1,6 @@
 """Everything that can go wrong before the work starts, tried in seconds."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline import masks, models, storage
@@ -12,11 +11,10 @@ from pipeline.data.source import Source, open_source
 from pipeline.errors import ConfigError
 from pipeline.images import max_encoded_bytes
 from pipeline.refine import Refiner, make_refiner
-from pipeline.runtime.cluster import beside_connecting
 from pipeline.runtime.progress import say
 
 if TYPE_CHECKING:
-    from pipeline.models import Network  # torch, which takes seconds to load, is loaded while Ray starts
+    from pipeline.models import Network  # torch, which takes seconds to load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +50,7 @@ def check(config: RunConfig) -> Preflight:
         say(line)
     if not config.dry_run:
         storage.probe_writable(config.output)
-    load = partial(models.load, name, config.classes)
-    is_new = not config.dry_run and not storage.exists(storage.join(config.output, masks.MASKS_FOLDER))
-    model = beside_connecting(load) if is_new else load()
+    model = models.load(name, config.classes)
     config.inference.tiling(model)
     prices = read_prices(config.prices) if config.prices else None
     refiner = make_refiner(config.refine, model.card.crf, len(model.classes))

@@ -5,9 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from importlib import import_module
+from contextlib import contextmanager
 from threading import Lock, current_thread, main_thread
 from typing import Any, TypeVar
 
@@ -16,14 +14,13 @@ from ray._private.state import available_resources_per_node
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.refine import RefineDevice
-from pipeline.runtime.connection import connection, is_open
+from pipeline.runtime.connection import connection
 from pipeline.runtime.plan import Node, Plan, plan
 
 _RELEASE_SECONDS = 15.0
 """How long a run that has just ended may take to release what it held."""
 
 _Fit = TypeVar("_Fit")
-_Result = TypeVar("_Result")
 
 
 def named_cluster() -> str | None:
@@ -39,22 +36,6 @@ def named_cluster() -> str | None:
             "head from a machine of the cluster, or use `ray job submit --address http://HOST:8265`"
         )
     return address
-
-
-def beside_connecting(work: Callable[[], _Result]) -> _Result:
-    """Give what `work` gives, done on a thread while Ray starts, by processes of its own, where a `connection` is open.
-
-    The thread also loads Ray Data, which takes a second. Raises what `work` raises; where Ray does not start, the next
-    `connect` says so.
-    """
-    if not is_open.get():
-        return work()
-    with ThreadPoolExecutor(1) as beside:
-        result = beside.submit(work)
-        beside.submit(import_module, "ray.data")
-        with suppress(RunError):
-            connect()
-        return result.result()
 
 
 def connect() -> None:

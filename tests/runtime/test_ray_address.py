@@ -10,8 +10,8 @@ from pipeline.commands.evaluate import command as evaluate
 from pipeline.commands.search_crf import command as search_crf
 from pipeline.commands.segment import command as segment_bucket
 from pipeline.commands.train import command as train
-from pipeline.errors import ConfigError, RunError
-from pipeline.runtime.cluster import beside_connecting, connect, connected, named_cluster
+from pipeline.errors import ConfigError
+from pipeline.runtime.cluster import connect, connected, named_cluster
 from pipeline.runtime.connection import connection
 
 
@@ -55,30 +55,13 @@ def test_ray_is_started_once_and_only_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: bool(there))
     monkeypatch.setattr(ray, "init", lambda **_: (asked.append(1), there.append(1)))
     monkeypatch.setattr(ray, "shutdown", there.clear)
-    assert beside_connecting(lambda: "done") == "done"  # nothing would end it
     with connection():
         assert asked == []
     with connection():
-        assert beside_connecting(lambda: "done") == "done"
+        connect()
         connect()
         assert asked == there == [1]
     assert there == []
-
-
-def test_what_fails_beside_ray_is_raised_and_ray_s_own_failure_later(monkeypatch):
-    def fail(**_):
-        raise OSError("no port")
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", fail)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with connection():
-        assert beside_connecting(lambda: "done") == "done"
-        with pytest.raises(ZeroDivisionError):
-            beside_connecting(lambda: 1 / 0)
-        with pytest.raises(RunError, match="no port"):
-            connect()
 
 
 @pytest.mark.parametrize("value", ["ray://10.0.0.1:10001", "http://10.0.0.1:8265"])
