@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock, current_thread, main_thread
 from typing import Any, TypeVar
@@ -49,12 +50,19 @@ def connect() -> None:
         RunError: Ray does not start or answer.
     """
     with _connecting:
-        if not ray.is_initialized():
+        if ray.is_initialized():
+            return
+        if current_thread() is main_thread():
             _init()
+        else:
+            _starter.submit(_init).result()
 
 
 _connecting = Lock()
 """Held while a thread connects: one that lists may find that it needs Ray when the main one does."""
+
+_starter = ThreadPoolExecutor(1, "ray-starter")
+"""A thread that does not end before the process: Linux ends Ray's processes with the thread that has started them."""
 
 
 def _init() -> None:

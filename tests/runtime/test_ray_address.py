@@ -1,6 +1,9 @@
 """Which cluster RAY_ADDRESS names; what cannot be one is refused before anything is opened."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import ray
@@ -13,6 +16,8 @@ from pipeline.commands.train import command as train
 from pipeline.errors import ConfigError
 from pipeline.runtime.cluster import connect, connected, named_cluster
 from pipeline.runtime.connection import connection
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,28 @@ def test_ray_is_started_once_and_only_where_it_is_asked_for(monkeypatch):
         connect()
         assert asked == there == [1]
     assert there == []
+
+
+START_ON_A_THREAD = """
+import threading, time
+import ray
+from pipeline.runtime.cluster import connect
+from pipeline.runtime.connection import connection
+
+with connection():
+    thread = threading.Thread(target=connect)
+    thread.start()
+    thread.join()
+    time.sleep(2)
+    print(ray.get(ray.remote(num_cpus=0)(lambda: "there").remote()))
+"""
+
+
+def test_a_cluster_that_a_thread_has_started_outlives_the_thread():
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-c", START_ON_A_THREAD]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "there\n"), done.stderr
 
 
 @pytest.mark.parametrize("value", ["ray://10.0.0.1:10001", "http://10.0.0.1:8265"])
