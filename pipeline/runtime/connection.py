@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-is_open: ContextVar[bool] = ContextVar("is_open", default=False)
+_is_open: ContextVar[bool] = ContextVar("is_open", default=False)
 """Whether a block of `connection` is open here."""
 
 
@@ -16,15 +16,15 @@ def connection() -> Iterator[None]:
 
     So a job that finds nothing to do starts no Ray. Nothing changes where this process is connected already.
     """
-    if is_open.get() or ("ray" in sys.modules and sys.modules["ray"].is_initialized()):
+    if _is_open.get() or ("ray" in sys.modules and sys.modules["ray"].is_initialized()):
         yield
         return
-    opened = is_open.set(True)
+    opened = _is_open.set(True)
     with _quiet_core():
         try:
             yield
         finally:
-            is_open.reset(opened)
+            _is_open.reset(opened)
             if "ray" in sys.modules:
                 sys.modules["ray"].shutdown()
 

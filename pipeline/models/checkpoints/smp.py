@@ -7,7 +7,7 @@ the adapter runs it by smp itself.
 from pipeline.models.architecture import SMP_RATES, Architecture
 from pipeline.models.backbones.resnet import SMP_RESNET
 from pipeline.models.checkpoints.resnet import resnet_name
-from pipeline.models.checkpoints.state import Checkpoint, State, below, card_of
+from pipeline.models.checkpoints.state import Checkpoint, State, assembled, below
 from pipeline.models.checkpoints.torchvision import resnet_names
 from pipeline.models.preprocessing import IMAGENET_PREPROCESSING
 
@@ -48,14 +48,13 @@ def convert(state: State) -> Checkpoint:
     architecture = Architecture(
         backbone=resnet_name(backbone), head="deeplabv3plus_separable", rates=SMP_RATES, options=SMP_RESNET
     )
-    card = card_of(
-        name=f"smp deeplabv3plus {architecture.backbone}",
+    return assembled(
+        name="smp deeplabv3plus",
         architecture=architecture,
-        classes=len(head["classifier.weight"]) if "classifier.weight" in head else 0,
         preprocessing=IMAGENET_PREPROCESSING,
+        backbone=backbone,
+        head=head,
     )
-    named = {f"backbone.{key}": value for key, value in backbone.items()}
-    return Checkpoint(card=card, state=named | {f"head.{key}": value for key, value in head.items()})
 
 
 def _head_name(key: str) -> str:

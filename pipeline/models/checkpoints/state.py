@@ -54,6 +54,38 @@ class Checkpoint:
         )
 
 
+def assembled(
+    *,
+    name: str,
+    architecture: Architecture,
+    preprocessing: Preprocessing,
+    backbone: State,
+    head: State,
+    classifier: str = "classifier.weight",
+) -> Checkpoint:
+    """Put a model together whose file holds no card.
+
+    Args:
+        name: of the layout and its head; the backbone's is added.
+        architecture: of the network.
+        preprocessing: that the weights were trained with.
+        backbone: its weights, by this project's names within a backbone.
+        head: its weights likewise.
+        classifier: of the head, the weight with a row for each class.
+
+    Raises:
+        WeightsError: the head has too few classes, or too many.
+    """
+    card = card_of(
+        name=f"{name} {architecture.backbone}",
+        architecture=architecture,
+        classes=head[classifier].shape[:1].numel() if classifier in head else 0,
+        preprocessing=preprocessing,
+    )
+    parts = {"backbone": backbone, "head": head}
+    return Checkpoint(card=card, state={f"{part}.{key}": value for part in parts for key, value in parts[part].items()})
+
+
 def card_of(
     *,
     name: str,

@@ -12,7 +12,7 @@ from pipeline.models.architecture import DEEPLABV3_RATES, Architecture
 from pipeline.models.backbones.resnet import TORCHVISION_RESNET
 from pipeline.models.backbones.vgg import CONVOLUTIONS
 from pipeline.models.checkpoints.resnet import resnet_name
-from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, State, below, card_of
+from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, State, assembled, below
 from pipeline.models.preprocessing import IMAGENET_PREPROCESSING
 
 _LAYER = re.compile(r"layer(\d)\.(\d+)\.(.+)")
@@ -59,14 +59,13 @@ def convert_deeplabv3(state: State) -> Checkpoint:
     architecture = Architecture(
         backbone=resnet_name(backbone), head="deeplabv3", rates=DEEPLABV3_RATES, options=TORCHVISION_RESNET
     )
-    card = card_of(
-        name=f"torchvision deeplabv3 {architecture.backbone}",
+    return assembled(
+        name="torchvision deeplabv3",
         architecture=architecture,
-        classes=head["classifier.weight"].shape[:1].numel(),
         preprocessing=IMAGENET_PREPROCESSING,
+        backbone=backbone,
+        head=head,
     )
-    named = {f"backbone.{key}": value for key, value in backbone.items()}
-    return Checkpoint(card=card, state=named | {f"head.{key}": value for key, value in head.items()})
 
 
 def matches_resnet(state: State) -> bool:

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from pipeline.models.architecture import DEEPLABV3_RATES, Architecture
 from pipeline.models.backbones.mobilenet_v3 import BLOCKS
-from pipeline.models.checkpoints.state import Checkpoint, State, below, card_of
+from pipeline.models.checkpoints.state import Checkpoint, State, assembled, below
 from pipeline.models.checkpoints.torchvision import head_name
 from pipeline.models.preprocessing import IMAGENET_PREPROCESSING
 
@@ -36,15 +36,15 @@ def convert(state: State) -> Checkpoint:
         head="lraspp" if light else "deeplabv3_16",
         rates=() if light else DEEPLABV3_RATES,
     )
-    card = card_of(
-        name=f"torchvision {architecture.head} {architecture.backbone}",
-        architecture=architecture,
-        classes=len(head[last]) if last in head else 0,
-        preprocessing=IMAGENET_PREPROCESSING,
-    )
     backbone: dict[str, Tensor] = {_backbone_name(key): value for key, value in below(state, "backbone.").items()}
-    named = {f"backbone.{key}": value for key, value in backbone.items()}
-    return Checkpoint(card=card, state=named | {f"head.{key}": value for key, value in head.items()})
+    return assembled(
+        name=f"torchvision {architecture.head}",
+        architecture=architecture,
+        preprocessing=IMAGENET_PREPROCESSING,
+        backbone=backbone,
+        head=head,
+        classifier=last,
+    )
 
 
 def _lraspp_name(key: str) -> str:

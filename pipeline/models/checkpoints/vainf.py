@@ -13,7 +13,7 @@ from pipeline.models.backbones.mobilenet_v2 import VAINF_MOBILENET_V2
 from pipeline.models.backbones.resnet import TORCHVISION_RESNET
 from pipeline.models.checkpoints.mobilenet_v2 import mobilenet_v2_names
 from pipeline.models.checkpoints.resnet import resnet_name
-from pipeline.models.checkpoints.state import Checkpoint, State, below, card_of
+from pipeline.models.checkpoints.state import Checkpoint, State, assembled, below
 from pipeline.models.checkpoints.torchvision import resnet_names
 from pipeline.models.preprocessing import IMAGENET_PREPROCESSING
 
@@ -44,14 +44,13 @@ def convert(state: State) -> Checkpoint:
     name, options, backbone = _backbone(state)
     head = {_head_name(key): value for key, value in below(state, "classifier.").items()}
     architecture = Architecture(backbone=name, head="deeplabv3plus", rates=DEEPLABV3PLUS_RATES, options=options)
-    card = card_of(
-        name=f"VainF deeplabv3plus {architecture.backbone}",
+    return assembled(
+        name="VainF deeplabv3plus",
         architecture=architecture,
-        classes=len(head["classifier.weight"]) if "classifier.weight" in head else 0,
         preprocessing=IMAGENET_PREPROCESSING,
+        backbone=backbone,
+        head=head,
     )
-    named = {f"backbone.{key}": value for key, value in backbone.items()}
-    return Checkpoint(card=card, state=named | {f"head.{key}": value for key, value in head.items()})
 
 
 def _backbone(state: State) -> tuple[str, BackboneOptions, dict[str, Tensor]]:
