@@ -18,9 +18,10 @@ install: $(VENV)/.installed
 demo: install
 	$(BIN)/deeplab-buckets demo
 
-# threads of two processes that wait for the same two cores spin, and take several times as long
+# threads of two processes that wait for the same two cores spin, and take several times as long; a test that hangs
+# fails after its time, in seconds, and shows where each of its threads is
 test: $(VENV)/.installed-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --timeout 900
 
 sanitize: $(VENV)/.installed-test
 	$(BIN)/python tests/refine/sanitize.py

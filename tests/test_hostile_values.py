@@ -8,8 +8,9 @@ import io
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,13 +53,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def before_the_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """End jobs where their work would begin, and read each model once."""
 
-    @contextmanager
-    def interrupted() -> Iterator[None]:
+    def interrupted() -> bool:
         raise KeyboardInterrupt
-        yield
 
     monkeypatch.chdir(place)
-    monkeypatch.setattr(cluster, "connected", interrupted)
+    monkeypatch.setattr(cluster, "ray", SimpleNamespace(is_initialized=interrupted))  # what `connect` asks first
     monkeypatch.setattr(scenes, "run", lambda config: {})
     monkeypatch.setattr(models, "load", LOAD)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
