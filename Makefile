@@ -1,5 +1,5 @@
 # make demo: install, segment generated scenes, show what the CRF gains.  make test: install, lint, type-check, test.
-# make sanitize: the CRF's compiled core under AddressSanitizer and UBSan.
+# make sanitize: the CRF's compiled core under AddressSanitizer and UBSan; its kernels for GPUs, compiled for one.
 # make chaos: break what can break, for an hour or more.  make fuzz: read a hundred thousand damaged files and odd inputs.
 # make exports: read exports with Label Studio's SDK, FiftyOne and Datumaro, which takes 2 GB in .tools/.
 # make docs: build the documents' site into site/, with pages of the functions in Python.
@@ -25,17 +25,21 @@ test: $(VENV)/.installed-test lint
 
 sanitize: $(VENV)/.installed-test
 	$(BIN)/python tests/refine/sanitize.py
+	$(BIN)/python -m pytest -m long tests/refine/test_cuda_crf.py
 
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "long or not long" tests/chaos tests/integration/test_multi_host.py \
 		tests/integration/test_train.py tests/infra/test_docker.py
+	$(BIN)/python -m pytest -m long tests/integration/test_job_entry.py tests/integration/test_adapters.py \
+		tests/infra/test_nightly.py
 	$(BIN)/python -m tests.chaos.random_kills
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m long tests/test_fuzz.py tests/test_fuzz_inputs.py
 
 benchmarks: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "long or not long" tests/test_benchmarks.py tests/integration/test_train.py -k "benchmark"
+	$(BIN)/python -m pytest -m "long or not long" tests/test_benchmarks.py tests/integration/test_train.py \
+		tests/test_gpu_benchmark.py -k "benchmark"
 
 exports: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m long tests/exports/test_tools.py

@@ -49,11 +49,14 @@ def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy
 def cluster(s3_endpoint: str) -> Iterator[None]:
     """A Ray instance of two CPUs that all tests of the session share; its workers know the S3 server."""
     import ray
+    from ray._private.node import Node
 
-    # metrics once a second, so that a short run exports them too; the processes of one run's tasks serve the next run
+    # metrics every other second, so that a short run exports them too; processes of one run's tasks serve the next run
     kept = {"RAY_num_workers_soft_limit": "6", "RAY_idle_worker_killing_time_threshold_ms": "3600000"}
-    os.environ.update({"RAY_AUTH_MODE": "disabled", "RAY_metrics_report_interval_ms": "1000"} | kept)
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+    os.environ.update({"RAY_AUTH_MODE": "disabled", "RAY_metrics_report_interval_ms": "2000"} | kept)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Node, "start_log_monitor", lambda _: None)  # it takes a 15th of a core, and nobody reads logs
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
     yield
     ray.shutdown()
 

@@ -38,11 +38,13 @@ def figures() -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_parity_comes_first_and_holds(figures: dict[str, Any]) -> None:
     assert {check["what"][:3] for check in figures["parity"]} == {"net", "CRF"}
     assert all(check["same"] >= check["asked"] >= 0.98 for check in figures["parity"])
 
 
+@pytest.mark.long
 def test_every_part_has_its_figures(figures: dict[str, Any]) -> None:
     values = {figure["what"]: figure for figure in figures["figures"]}
     assert {"ceiling: product of bfloat16 matrices", "ceiling: copy"} <= set(values)

@@ -88,6 +88,7 @@ def test_a_failed_run_is_tried_once_more_and_a_later_start_goes_on(
     assert submissions(head, night) == done
 
 
+@pytest.mark.long
 def test_a_job_submitted_by_hand_gives_the_same_result(head: str, bucket: str) -> None:
     for i in range(6):
         storage.put_whole(f"{bucket}/in/{i}.jpg", jpeg(photo(i)))

@@ -99,7 +99,7 @@ NETWORKS = [
     *(
         pytest.param("hf", family, partial(of_transformers, family=family), marks=() if quick else pytest.mark.long)
         for family in hugging_face.FAMILIES
-        for quick in [family in ("segformer", "oneformer")]
+        for quick in [family == "segformer"]
     ),
     pytest.param("onnx", "onnx", of_onnx),
     pytest.param("none", "torchvision", of_torchvision),

@@ -1,4 +1,4 @@
-"""The main job over real street scenes, CamVid's 101 validation frames, in all three formats on a real S3 server."""
+"""The main job over real street scenes, CamVid's validation frames, in all three formats on a real S3 server."""
 
 import io
 import tarfile
@@ -32,14 +32,15 @@ pytestmark = [
 ]
 
 
-def whole() -> dict[str, bytes]:
+def frames() -> dict[str, bytes]:
+    """All 101, encoded."""
     return {path.stem: path.read_bytes() for path in sorted(FRAMES.glob("*.png"))}
 
 
 def quarters() -> dict[str, bytes]:
     """Every frame, a quarter as wide and high: what is read is tried, not the network once more."""
     reduced = {}
-    for name, data in whole().items():
+    for name, data in frames().items():
         buffer = io.BytesIO()
         Image.open(io.BytesIO(data)).reduce(4).save(buffer, "PNG")
         reduced[name] = buffer.getvalue()
@@ -79,11 +80,11 @@ def share_right(masks_by_name: dict[str, NDArray[np.uint8]]) -> float:
 
 
 def segmented(
-    put: Callable[[str, dict[str, bytes]], None], frames: dict[str, bytes], backend: Literal["native", "none"]
+    put: Callable[[str, dict[str, bytes]], None], pictures: dict[str, bytes], backend: Literal["native", "none"]
 ) -> dict[str, NDArray[np.uint8]]:
     """The masks of a run over the frames: all of them, by name."""
     bucket = new_bucket()
-    put(f"{bucket}/in", frames)
+    put(f"{bucket}/in", pictures)
     config = RunConfig(
         input=Uri(f"{bucket}/in"),
         output=Uri(f"{bucket}/out"),
@@ -92,17 +93,18 @@ def segmented(
         refine=RefineConfig(backend=backend),
     )
     summary = segment(check(config))
-    assert (summary.listed, summary.segmented, summary.failed) == (101, 101, 0)
+    assert (summary.listed, summary.segmented, summary.failed) == (len(pictures), len(pictures), 0)
     assert not list(storage.list_files(f"{bucket}/out/{ERRORS_FOLDER}"))
     found = {key.rpartition("/")[2].removesuffix(".png"): mask for key, mask in masks.read(f"{bucket}/out")}
-    assert found.keys() == frames.keys()
+    assert found.keys() == pictures.keys()
     return found
 
 
-def test_every_frame_becomes_a_mask_as_good_as_in_training() -> None:
-    found = segmented(as_images, whole(), "native")
+def test_frames_become_masks_as_good_as_in_training() -> None:
+    fifth = dict(list(frames().items())[::5])
+    found = segmented(as_images, fifth, "native")
     assert {mask.shape for mask in found.values()} == {(360, 480)}
-    assert share_right(found) > 0.942  # as trained: 0.940, and 0.944 after the CRF
+    assert share_right(found) > 0.944  # 0.945, and 0.941 without the CRF
 
 
 @pytest.mark.parametrize("put", [as_webdataset, as_parquet])

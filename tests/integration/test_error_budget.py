@@ -9,7 +9,7 @@ from tests.helpers.segmenting import last_line, run_job
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-BROKEN, GOOD = 60, 40
+BROKEN, GOOD = 60, 20
 
 
 def test_a_run_that_exceeds_its_budget_stops_early_and_is_continued(

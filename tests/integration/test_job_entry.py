@@ -174,6 +174,7 @@ def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_wi
     assert all(row["message"] and row["source"].startswith("s3://") for row in errors)
 
 
+@pytest.mark.long
 def test_an_interrupted_run_is_continued(cluster: None, tmp_path: Path) -> None:
     source = str(tmp_path / "in")
     for i in range(32):

@@ -155,6 +155,7 @@ def test_a_missing_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         CudaCRF(RELEASED, 1e-2, DEVICE).refine([image], [logits_for(image)], aligned(8))
 
 
+@pytest.mark.long
 def test_the_kernels_compile_for_an_nvidia_gpu(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
