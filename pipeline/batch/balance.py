@@ -31,8 +31,8 @@ class Balance:
     So neither the GPUs nor the CPUs wait for the other, however fast they are, and what waits is bounded.
 
     Attributes:
-        segmenters: workers with a GPU, which share the CPUs evenly.
-        refiners: workers that refine on a CPU.
+        segmenters: workers with a GPU at first, which share the CPUs evenly; those that join are in the backlog.
+        refiners: workers that refine on a CPU at first.
     """
 
     segmenters: int
@@ -50,10 +50,11 @@ class Balance:
             backlog: what waits for the CPUs, and what they take for an image.
             costs: what the worker took for its last images; None before the first.
         """
+        segmenters, refiners = max(self.segmenters, backlog.segmenters), max(self.refiners, backlog.refiners)
         if backlog.seconds is None or costs is None:
-            return max(0, min(images, (self.refiners * FIRST_IMAGES - backlog.waiting) // self.segmenters))
-        rate = self.refiners / self.segmenters / backlog.seconds
-        wanted = rate * (2 * images * sum(costs) + SLACK_SECONDS) - backlog.waiting / self.segmenters
+            return max(0, min(images, (refiners * FIRST_IMAGES - backlog.waiting) // segmenters))
+        rate = refiners / segmenters / backlog.seconds
+        wanted = rate * (2 * images * sum(costs) + SLACK_SECONDS) - backlog.waiting / segmenters
         return max(0, min(images, round(wanted / (1 + 2 * rate * costs.refinement))))
 
     def told(self, counts: RunCounts) -> str | None:
@@ -62,7 +63,9 @@ class Balance:
         if min(on_cpus, on_gpus) < MEASURED_IMAGES:
             return None
         cpu, gpu = counts.seconds["refine"] / on_cpus, counts.seconds[ON_GPU] / on_gpus
+        segmenters = max(self.segmenters, counts.workers["segment"])
+        refiners = max(self.refiners, counts.workers["refine"])
         return (
-            f"refined: {on_cpus / (on_cpus + on_gpus):.0%} of the images on {self.refiners} CPUs, {1e3 * cpu:.3g} ms "
-            f"each, which is all that they can take; the others on {self.segmenters} GPUs, {1e3 * gpu:.3g} ms each"
+            f"refined: {on_cpus / (on_cpus + on_gpus):.0%} of the images on {refiners} CPUs, {1e3 * cpu:.3g} ms "
+            f"each, which is all that they can take; the others on {segmenters} GPUs, {1e3 * gpu:.3g} ms each"
         )

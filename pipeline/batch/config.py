@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models.inference import Inference
 from pipeline.refine import RefineConfig
+from pipeline.runtime.plan import WorkerLimits
 from pipeline.storage import StorageConfig, Uri
 
 
@@ -42,6 +43,7 @@ class RunConfig(StorageConfig, ColumnFlags):
         prices: YAML file with the price of an hour by node type, for the summary's cost.
         inference: how the network is run.
         refine: how its logits are refined.
+        workers: what the run may use of its cluster.
     """
 
     input: Uri
@@ -62,6 +64,7 @@ class RunConfig(StorageConfig, ColumnFlags):
     prices: Uri | None = None
     inference: Inference = field(default_factory=Inference)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    workers: WorkerLimits = field(default_factory=WorkerLimits)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value no run can have."""

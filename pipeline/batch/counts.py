@@ -1,6 +1,6 @@
 """How far a run is, counted stage by stage."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -17,6 +17,7 @@ class RunCounts:
         images: images that came through a stage, by its name.
         seconds: time that the stage's workers were busy with them.
         kept: labels that took part in refinement, summed over the images.
+        workers: actors that have taken part in a stage, by its name.
     """
 
     finished: int = 0
@@ -25,13 +26,22 @@ class RunCounts:
     images: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
     kept: int = 0
+    workers: Counter[str] = field(default_factory=Counter)
 
 
 class Backlog(NamedTuple):
-    """Say what waits for the CPUs that refine: images, and seconds that a CPU takes for one, None before the first."""
+    """Say what waits for the CPUs that refine, and who takes part.
+
+    Attributes:
+        waiting: images.
+        seconds: that a CPU takes for an image; None before the first.
+        segmenters, refiners: actors that have taken up work so far.
+    """
 
     waiting: int
     seconds: float | None
+    segmenters: int = 0
+    refiners: int = 0
 
 
 class RunCounter:
@@ -41,9 +51,11 @@ class RunCounter:
         """Start at nothing."""
         self._counts = RunCounts()
         self._waiting: set[str] = set()
+        self._workers: defaultdict[str, set[str]] = defaultdict(set)
 
-    def begin(self, stage: str, keys: Sequence[str]) -> None:
-        """Count `keys` as being worked on at `stage`."""
+    def begin(self, stage: str, keys: Sequence[str], worker: str) -> None:
+        """Count `keys` as being worked on at `stage` by `worker`."""
+        self._workers[stage].add(worker)
         if stage == "refine":
             self._waiting.difference_update(keys)
 
@@ -65,9 +77,11 @@ class RunCounter:
 
     def counts(self) -> RunCounts:
         """Return the counts so far."""
-        return replace(self._counts, waiting=len(self._waiting))
+        workers = Counter({stage: len(names) for stage, names in self._workers.items()})
+        return replace(self._counts, waiting=len(self._waiting), workers=workers)
 
     def backlog(self) -> Backlog:
         """Return what waits to be refined on CPUs."""
         refined = self._counts.images["refine"]
-        return Backlog(len(self._waiting), self._counts.seconds["refine"] / refined if refined else None)
+        seconds = self._counts.seconds["refine"] / refined if refined else None
+        return Backlog(len(self._waiting), seconds, len(self._workers["segment"]), len(self._workers["refine"]))

@@ -50,8 +50,9 @@ def finished_blocks(
             ),
             batch_size=plan.refiner_batch,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=plan.refiners),
+            compute=pool(plan.refiners, plan.most_refiners),
             num_cpus=plan.refiner_cpus,
+            memory=plan.refiner_memory,
         )
     with as_raised():
         for bundle in finished.iter_internal_ref_bundles():
@@ -77,9 +78,19 @@ def logits_of(
         fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, tracker, refinement),
         batch_size=plan.segmenter_batch,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=plan.segmenters),
+        compute=pool(plan.segmenters, plan.most_segmenters),
         num_cpus=plan.segmenter_cpus,
         num_gpus=plan.segmenter_gpus,
+        memory=plan.segmenter_memory,
+    )
+
+
+def pool(first: int, most: int) -> ActorPoolStrategy:
+    """Make a pool of `first` actors that grows, where machines join, to `most`."""
+    return (
+        ActorPoolStrategy(size=first)
+        if most == first
+        else ActorPoolStrategy(min_size=1, initial_size=first, max_size=most)
     )
 
 

@@ -21,7 +21,8 @@ class RemoteTracker:
 
     def take(self, stage: str, keys: Sequence[str]) -> Mapping[str, Loss]:
         """See Tracker; waits, since a worker that dies right after must have been noted."""
-        lost: Mapping[str, Loss] = ray.get(self._actor.take.remote(stage, keys))
+        worker = ray.get_runtime_context().get_actor_id()
+        lost: Mapping[str, Loss] = ray.get(self._actor.take.remote(stage, keys, worker or ""))
         return lost
 
     def begin(self, stage: str, keys: Sequence[str]) -> None:

@@ -1,9 +1,10 @@
 """A whole run: check everything, list, plan, run the graph in rounds, commit, and account for every image."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import ray
@@ -15,7 +16,7 @@ from pipeline.batch.ahead import Ahead, Round, listing_ahead
 from pipeline.batch.config import generation
 from pipeline.batch.listing import Listing, list_input
 from pipeline.batch.monitoring.capacity import Capacity
-from pipeline.batch.monitoring.cost import NodeClock, Prices, cost, node_types
+from pipeline.batch.monitoring.cost import NodeClock, costs, node_types
 from pipeline.batch.monitoring.metrics import RunMetrics
 from pipeline.batch.notes import Notes
 from pipeline.batch.parts import cut
@@ -91,6 +92,7 @@ class _Run:
         first_done: when the first image was done; 0 before.
         stopped: whether it has stopped early.
         is_all_told: whether the person knows what was listed.
+        workers: actors of a round that took part in a stage, at most.
     """
 
     ready: Preflight
@@ -106,6 +108,7 @@ class _Run:
     first_done: float = 0.0
     stopped: bool = False
     is_all_told: bool = False
+    workers: Counter[str] = field(default_factory=Counter)
 
     def do(self) -> None:
         """Plan, and work in rounds, until nothing is left to do or the run has to stop."""
@@ -115,7 +118,7 @@ class _Run:
             if fitting is None:  # later, the workers of the round before may not be gone yet
                 connect()
                 memory = self.ready.refiner.memory(len(self.ready.model.classes))
-                fitting = plan_when_free(memory, _refine_device(self.ready))
+                fitting = plan_when_free(memory, _refine_device(self.ready), self.ready.config.workers)
             self.plan = fitting.for_images(todo.manifest.rows, self.listing.bytes // self.listing.listed)
             say(f"plan: {self.plan}")
             self._work(todo, self.plan)
@@ -141,11 +144,13 @@ class _Run:
 
         tracker, capacity, balance = RemoteTracker(), Capacity(plan), graph.balance(plan)
         to_say, rows, failed = [balance] if balance else [], self.committer.rows, self._failed
-        with configured(block_bytes=_block_bytes(self.listing, plan)), ProgressBar(todo.manifest.rows) as progress:
+        settings = configured(block_bytes=_block_bytes(self.listing, plan), shares_cpus=plan.shares_cpus)
+        with settings, ProgressBar(todo.manifest.rows) as progress:
 
             def show() -> None:
                 with suppress(ray.exceptions.GetTimeoutError):  # the process that counts is away, and comes back
                     counts = tracker.counts()
+                    self.workers |= counts.workers
                     progress.show(counts.finished, counts.failed)
                     self.metrics.update(self.ahead.rows, plan, counts, self.committer.receipts)
                     if to_say and (line := to_say[0].told(counts)):
@@ -214,10 +219,21 @@ class _Run:
             startup_seconds=round(begun - self.started, 3),
             images_per_second=round((segmented + failed) / max(ended - begun, 1e-3), 3) if self.plan else 0.0,
             output=storage.redact(self.ready.config.output),
-            node_seconds={name: round(seconds, 3) for name, seconds in self.clock.seconds.items()},
-            cost=_cost(self.clock.seconds, self.ready.prices),
+            nodes=dict(self.clock.most),
+            node_seconds=_rounded(self.clock.seconds),
+            node_costs=_rounded(paid := costs(self.clock.seconds, self.ready.prices or {})),
+            cost=self._cost(paid),
             plan=self.plan,
+            workers=dict(self.workers),
         )
+
+    def _cost(self, paid: Mapping[str, float]) -> float | None:
+        if self.ready.prices is None:
+            return None
+        unpriced = sorted(self.clock.seconds.keys() - paid.keys())
+        if unpriced:
+            say(f"no cost: the prices name no {', '.join(unpriced)}")
+        return None if unpriced else sum(paid.values())
 
 
 def forecast(ready: Preflight) -> Forecast:
@@ -250,13 +266,8 @@ def _to_do(ready: Preflight, info: DatasetInfo, listing: Listing, notes: Notes |
     return ToDo(ledger=done, listing=listing, notes=notes, errors=ready.config.retry_errors)
 
 
-def _cost(seconds: Mapping[str, float], prices: Prices | None) -> float | None:
-    if prices is None:
-        return None
-    unpriced = sorted(seconds.keys() - prices.keys())
-    if unpriced:
-        say(f"no cost: the prices name no {', '.join(unpriced)}")
-    return cost(seconds, prices)
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(figure, 6) for name, figure in figures.items()}
 
 
 def _block_bytes(listing: Listing, fitting: Plan) -> int:

@@ -26,9 +26,12 @@ class Summary:
         startup_seconds: of these, before the first image was done: listing, loading weights, starting actors.
         images_per_second: images done by the second after start-up.
         output: where the rows are.
+        nodes: of each type, how many were part of the cluster at once, at most.
         node_seconds: how long nodes of each type were part of the cluster, summed over the nodes.
-        cost: of these at the prices that were given; None without prices, or where a type has none.
-        plan: the actors that did it; None where there was nothing to do.
+        node_costs: of these at the prices that were given, as far as types have one.
+        cost: their sum; None without prices, or where a type has none.
+        plan: the actors that did it, at first and at most; None where there was nothing to do.
+        workers: actors that took part in a stage, by its name; a later round starts its own.
     """
 
     run_id: str
@@ -46,9 +49,12 @@ class Summary:
     startup_seconds: float
     images_per_second: float
     output: str
+    nodes: Mapping[str, int]
     node_seconds: Mapping[str, float]
+    node_costs: Mapping[str, float]
     cost: float | None
     plan: Plan | None
+    workers: Mapping[str, int]
 
     def __post_init__(self) -> None:
         """Refuse a summary that loses or repeats an image. Raises RunError."""

@@ -44,12 +44,12 @@ class LocalTracker:
         self._open: defaultdict[str, dict[str, Loss]] = defaultdict(dict)  # by stage: what has not ended
         self._counter = RunCounter()
 
-    def take(self, stage: str, keys: Sequence[str]) -> Mapping[str, Loss]:
-        """See Tracker."""
+    def take(self, stage: str, keys: Sequence[str], worker: str = "") -> Mapping[str, Loss]:
+        """See Tracker; `worker` tells workers apart."""
         noted = self._open[stage]
         lost = {key: noted[key] for key in noted.keys() & keys}
         noted.update(dict.fromkeys(keys, Loss(1, len(keys) - len(lost))) | lost)
-        self._counter.begin(stage, keys)
+        self._counter.begin(stage, keys, worker)
         return lost
 
     def begin(self, stage: str, keys: Sequence[str]) -> None:

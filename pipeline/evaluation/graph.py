@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import Dataset
 
 from pipeline.batch import graph
 from pipeline.batch.remote_tracker import RemoteTracker
@@ -57,8 +57,9 @@ def counted(
         fn_constructor_args=(refine_stages(refiners, model, DEFAULT_MAX_PIXELS, tracker), labelled, how),
         batch_size=plan.refiner_batch,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=plan.refiners),
+        compute=graph.pool(plan.refiners, plan.most_refiners),
         num_cpus=plan.refiner_cpus,
+        memory=plan.refiner_memory,
     )
     with as_raised():
         for bundle in counts.iter_internal_ref_bundles():

@@ -16,7 +16,7 @@ from ray._private.state import available_resources_per_node
 from pipeline.errors import ConfigError, RunError
 from pipeline.refine import RefineDevice
 from pipeline.runtime.connection import connection
-from pipeline.runtime.plan import Node, Plan, plan
+from pipeline.runtime.plan import Node, Plan, WorkerLimits, plan
 
 _RELEASE_SECONDS = 15.0
 """How long a run that has just ended may take to release what it held."""
@@ -105,9 +105,17 @@ def fit_when_free(fit: Callable[[Sequence[Mapping[str, float]]], _Fit]) -> _Fit:
             time.sleep(0.5)
 
 
-def plan_when_free(refiner_memory: int, refine_on: RefineDevice = "cpu") -> Plan:
-    """Plan for what is free, see `plan`, as fit_when_free does. Raises RunError."""
-    return fit_when_free(lambda free: plan([_node(machine) for machine in free], refiner_memory, refine_on))
+def plan_when_free(refiner_memory: int, refine_on: RefineDevice = "cpu", limits: WorkerLimits | None = None) -> Plan:
+    """Plan for what is free, see `plan`, as fit_when_free does. Raises RunError.
+
+    Machines may join a cluster that was started by others; one that this process has started stays as it is.
+    """
+    grows = named_cluster() is not None
+
+    def fit(free: Sequence[Mapping[str, float]]) -> Plan:
+        return plan([_node(machine) for machine in free], refiner_memory, refine_on, limits, grows)
+
+    return fit_when_free(fit)
 
 
 def _node(free: Mapping[str, float]) -> Node:

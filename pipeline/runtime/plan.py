@@ -1,10 +1,10 @@
-"""The plan: how many actors of which size fit into what the cluster has free."""
+"""The plan: how many actors of which size fit into what the cluster has free, and how many there may be later."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.refine import RefineDevice
 
 GIB = 1024**3
@@ -24,6 +24,33 @@ _WORTH_AN_ACTOR = 32
 _WORTH_A_FETCHER = 64
 """Images for which another task fetches at the same time: its process takes two seconds of a core to start."""
 
+_UNLIMITED = 10**6
+"""Actors that no cluster has; an image count bounds them further."""
+
+_GROWTH = 4
+"""Times as many actors as at first that fetchers and batches are made for, where no limit tells how many may be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerLimits:
+    """Bound what a run uses of its cluster, and ask for what is not there yet.
+
+    Args:
+        gpus: most GPUs; with a number, those that the cluster lacks are asked of its autoscaler; 0: the network runs on
+            CPUs, though there are GPUs.
+        cpus: most CPUs for network and refinement; with a number, those that the cluster lacks are asked for as well.
+    """
+
+    gpus: int | None = None
+    cpus: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a limit under which nothing can run."""
+        if self.gpus is not None and self.gpus < 0:
+            raise ConfigError(f"workers.gpus is {self.gpus}; give the most GPUs to use, 0 for none, or leave it out")
+        if self.cpus is not None and self.cpus < 1:
+            raise ConfigError(f"workers.cpus is {self.cpus}; give the most CPUs to use, at least 1, or leave it out")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
@@ -36,20 +63,24 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Say how many actors segment and refine, and what each holds.
+    """Say how many actors segment and refine, at first and at most, and what each holds.
 
     A segmenter takes `segmenter_batch` images at once, a refiner `refiner_batch`. Where `gpus_refine`, a segmenter
     refines on its GPU what the refiners on CPUs cannot take, or, without refiners, all. Fetching and writing wait for
-    the network and hold no CPU.
+    the network and hold no CPU. Memory, in bytes, is reserved, so that no machine gets more actors than it can hold.
     """
 
     segmenters: int
+    most_segmenters: int
     segmenter_cpus: float
     segmenter_gpus: int
+    segmenter_memory: int = _SEGMENTER_MEMORY
     segmenter_batch: int
     gpus_refine: bool
     refiners: int
+    most_refiners: int
     refiner_cpus: float
+    refiner_memory: int = 0
     refiner_batch: int = CPU_BATCH
     fetchers: int
 
@@ -62,25 +93,40 @@ class Plan:
         """
         worth = math.ceil(count / _WORTH_AN_ACTOR)
         segmenters, refiners = min(self.segmenters, worth), min(self.refiners, worth)
+        most_segmenters, most_refiners = min(self.most_segmenters, worth), min(self.most_refiners, worth)
+        segmenting, refining = min(most_segmenters, _GROWTH * segmenters), min(most_refiners, _GROWTH * refiners)
         fitting = max(1, _BATCH_BYTES // max(mean_bytes, 1))
         least = _GPU_BATCH_LEAST if self.segmenter_gpus else _CPU_BATCH_LEAST
         return replace(
             self,
             segmenters=segmenters,
-            segmenter_batch=min(self.segmenter_batch, max(least, _share(count, segmenters)), fitting),
+            most_segmenters=most_segmenters,
+            segmenter_batch=min(self.segmenter_batch, max(least, _share(count, segmenting)), fitting),
             refiners=refiners,
-            refiner_batch=min(self.refiner_batch, max(_CPU_BATCH_LEAST, _share(count, refiners)), fitting),
+            most_refiners=most_refiners,
+            refiner_batch=min(self.refiner_batch, max(_CPU_BATCH_LEAST, _share(count, refining)), fitting),
             fetchers=min(self.fetchers, math.ceil(count / _WORTH_A_FETCHER)),
         )
+
+    @property
+    def shares_cpus(self) -> bool:
+        """Tell whether an actor holds a part of a CPU."""
+        return any(cpus % 1 for cpus in (self.segmenter_cpus, self.refiner_cpus))
+
+    @property
+    def is_elastic(self) -> bool:
+        """Tell whether there may be more actors later than at first."""
+        return self.most_segmenters > self.segmenters or self.most_refiners > self.refiners
 
     def __str__(self) -> str:
         device = f"{self.segmenter_gpus} GPU + " if self.segmenter_gpus else ""
         refining = f"{self.refiners} refining ({self.refiner_cpus:g} CPU each)"
         if self.gpus_refine:
             refining = f"{refining} what they can, the GPUs the rest" if self.refiners else "refining on their GPUs"
+        later = f"; later at most {self.most_segmenters} and {self.most_refiners}" if self.is_elastic else ""
         return (
             f"{self.segmenters} segmenting ({device}{self.segmenter_cpus:g} CPU each), {refining}, "
-            f"{self.fetchers} fetching at once"
+            f"{self.fetchers} fetching at once{later}"
         )
 
 
@@ -88,98 +134,146 @@ def _share(count: int, workers: int) -> int:
     return math.ceil(count / (_BATCHES * max(workers, 1)))
 
 
-def plan(nodes: Sequence[Node], refiner_memory: int, refine_on: RefineDevice = "cpu") -> Plan:
+def plan(
+    nodes: Sequence[Node],
+    refiner_memory: int,
+    refine_on: RefineDevice = "cpu",
+    limits: WorkerLimits | None = None,
+    grows: bool = False,
+) -> Plan:
     """Fit actors that segment and actors that refine onto `nodes` so that all of them start.
 
     With GPUs: a segmenter on each, one CPU for its decoding, and a refiner on every CPU that is left, or none where the
     segmenters alone are to refine. Without: half a CPU for each of a segmenter and a refiner per core, so that the
-    cores work on whichever is behind.
+    cores work on whichever is behind. What `limits` ask for beyond what is there counts as there for a first actor.
 
     Args:
         nodes: the free part of each machine.
         refiner_memory: bytes that an actor that refines takes at its peak; see Refiner.memory.
         refine_on: cuda, cpu, or auto: on CPUs, and on GPUs what these leave.
+        limits: of the run; without, all that is there.
+        grows: whether machines may join later.
 
     Raises:
         RunError: the cluster has no CPU free, too little for one of each, or no GPU where one is asked for.
     """
-    gpus = sum(math.floor(node.gpus) for node in nodes)
+    limits = limits or WorkerLimits()
+    if limits.gpus == 0:
+        nodes = [replace(node, gpus=0) for node in nodes]
+    gpus = sum(math.floor(node.gpus) for node in nodes) or limits.gpus or 0
+    if not gpus and refine_on == "cuda":
+        raise RunError(
+            "refine.device is cuda, and the cluster has no GPU free; start GPU workers, ask for some with "
+            "--workers.gpus, or use cpu"
+        )
     if not gpus:
-        if refine_on == "cuda":
-            raise RunError("refine.device is cuda, and the cluster has no GPU free; start GPU workers, or use cpu")
-        return _without_gpus(nodes, refiner_memory)
+        return _without_gpus(nodes, refiner_memory, limits, grows)
     if refine_on == "cuda":
-        return _gpus_alone(nodes)
-    return _with_gpus(nodes, refiner_memory, gpus_refine=refine_on == "auto")
+        return _gpus_alone(nodes, refiner_memory, limits, grows)
+    return _with_gpus(nodes, refiner_memory, limits, grows, gpus_refine=refine_on == "auto")
 
 
-def _without_gpus(nodes: Sequence[Node], memory: int) -> Plan:
+def _without_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: bool) -> Plan:
     needed = _SEGMENTER_MEMORY + memory
-    pairs = sum(min(math.floor(node.cpus), math.floor(node.memory / needed)) for node in nodes)
-    if pairs == 0:
+    fitting = sum(min(math.floor(node.cpus), math.floor(node.memory / needed)) for node in nodes)
+    if fitting == 0 and limits.cpus is None:
         offered = ", ".join(f"{node.cpus:g} CPU / {node.memory / GIB:.1f} GiB" for node in nodes) or "no node"
         raise RunError(
             "the cluster cannot hold an actor that segments and one that refines: "
-            f"{offered} free, 1 CPU / {needed / GIB:.1f} GiB needed"
+            f"{offered} free, 1 CPU / {needed / GIB:.1f} GiB needed; start workers, or ask for some with "
+            "--workers.cpus or --workers.gpus"
         )
+    pairs, most = _bounded(fitting, limits.cpus, grows)
     return Plan(
         segmenters=pairs,
+        most_segmenters=most,
         segmenter_cpus=0.5,
         segmenter_gpus=0,
         segmenter_batch=CPU_BATCH,
         gpus_refine=False,
         refiners=pairs,
+        most_refiners=most,
         refiner_cpus=0.5,
-        fetchers=1 + pairs,
+        refiner_memory=memory,
+        fetchers=1 + _fed(pairs, most, limits.cpus),
     )
 
 
-def _gpus_alone(nodes: Sequence[Node]) -> Plan:
-    gpu_nodes = [node for node in nodes if node.gpus >= 1]
-    segmenters = sum(math.floor(node.gpus) for node in gpu_nodes)
-    segmenter_cpus = _floor2(min(1.0, *(node.cpus / math.floor(node.gpus) for node in gpu_nodes)))
+def _gpus_alone(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: bool) -> Plan:
+    segmenters, most = _bounded(_gpus(nodes), limits.gpus, grows)
+    segmenter_cpus = _floor2(min([1.0, *_cpus_of_a_gpu(nodes)]))
     if segmenter_cpus <= 0:
         raise RunError(f"{segmenters} GPUs but a machine of theirs has no CPU free; wait until other jobs end")
     return Plan(
         segmenters=segmenters,
+        most_segmenters=most,
         segmenter_cpus=segmenter_cpus,
         segmenter_gpus=1,
         segmenter_batch=GPU_BATCH,
         gpus_refine=True,
         refiners=0,
+        most_refiners=0,
         refiner_cpus=0,
-        fetchers=1 + 2 * segmenters,
+        refiner_memory=memory,
+        fetchers=1 + 2 * _fed(segmenters, most, limits.gpus),
     )
 
 
-def _with_gpus(nodes: Sequence[Node], memory: int, gpus_refine: bool) -> Plan:
-    gpu_nodes = [node for node in nodes if node.gpus >= 1]
-    segmenters = sum(math.floor(node.gpus) for node in gpu_nodes)
+def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: bool, gpus_refine: bool) -> Plan:
+    segmenters, most_segmenters = _bounded(_gpus(nodes), limits.gpus, grows)
     # at most half of a GPU machine's CPUs go to its segmenters where only the others refine
-    most = 1.0 if gpus_refine else 0.5
-    segmenter_cpus = _floor2(min(1.0, *(most * node.cpus / math.floor(node.gpus) for node in gpu_nodes)))
+    share = 1.0 if gpus_refine else 0.5
+    segmenter_cpus = _floor2(min([1.0, *(share * cpus for cpus in _cpus_of_a_gpu(nodes))]))
     left = [node.cpus - segmenter_cpus * math.floor(node.gpus) for node in nodes]
     memory_left = [node.memory - _SEGMENTER_MEMORY * math.floor(node.gpus) for node in nodes]
-    refiners = sum(
+    fitting = sum(
         max(0, min(math.floor(cpus), math.floor(free / memory))) for cpus, free in zip(left, memory_left, strict=True)
     )
-    if gpus_refine and not refiners:
-        return _gpus_alone(nodes)
-    refiner_cpus = 1.0 if refiners else _floor2(max(left))
+    if not fitting and gpus_refine and limits.cpus is None:
+        return _gpus_alone(nodes, memory, limits, grows)
+    refiner_cpus = 1.0 if fitting or limits.cpus is not None else _floor2(max(left, default=0.0))
     if refiner_cpus <= 0:
         raise RunError(
-            f"{segmenters} GPUs but no CPU is free for refinement; start CPU workers, or wait until other jobs end"
+            f"{segmenters} GPUs but no CPU is free for refinement; start CPU workers, ask for some with "
+            "--workers.cpus, or wait until other jobs end"
         )
+    rest = None if limits.cpus is None else max(1, math.floor(limits.cpus - segmenter_cpus * segmenters))
+    refiners, most_refiners = _bounded(fitting, rest, grows)
     return Plan(
         segmenters=segmenters,
+        most_segmenters=most_segmenters,
         segmenter_cpus=segmenter_cpus,
         segmenter_gpus=1,
         segmenter_batch=GPU_BATCH,
         gpus_refine=gpus_refine,
-        refiners=max(refiners, 1),
+        refiners=refiners,
+        most_refiners=most_refiners,
         refiner_cpus=refiner_cpus,
-        fetchers=1 + 2 * segmenters,
+        refiner_memory=memory,
+        fetchers=1 + 2 * _fed(segmenters, most_segmenters, limits.gpus),
     )
+
+
+def _gpus(nodes: Sequence[Node]) -> int:
+    return sum(math.floor(node.gpus) for node in nodes)
+
+
+def _cpus_of_a_gpu(nodes: Sequence[Node]) -> list[float]:
+    """Give the CPUs that each machine with GPUs has for one of them."""
+    return [node.cpus / math.floor(node.gpus) for node in nodes if node.gpus >= 1]
+
+
+def _bounded(fitting: int, limit: int | None, grows: bool) -> tuple[int, int]:
+    """Give the actors of a kind at first and at most: one at first at least, though its machine is yet to come."""
+    first = max(1, fitting if limit is None else min(fitting, limit))
+    if limit is not None:
+        return first, max(first, limit)
+    return first, _UNLIMITED if grows else first
+
+
+def _fed(first: int, most: int, limit: int | None) -> int:
+    """Give how many actors are to be fed: as many as there may be, where a limit tells how many that is."""
+    return most if limit is not None else min(most, _GROWTH * first)
 
 
 def _floor2(value: float) -> float:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.batch.monitoring.cost import NodeClock, cost, read_prices
+from pipeline.batch.monitoring.cost import NodeClock, costs, read_prices
 from pipeline.errors import ConfigError
 
 
@@ -27,13 +27,13 @@ def test_nodes_are_counted_for_the_time_they_were_there() -> None:
     cluster.time, cluster.types = 150.0, ["head", "gpu"]
     clock.update()
     assert clock.seconds == {"head": 50.0, "gpu": 50.0, "cpu": 60.0}
+    assert clock.most == {"head": 1, "gpu": 1, "cpu": 2}
 
 
-def test_cost_is_hours_times_prices_and_none_where_a_price_is_missing(tmp_path: Path) -> None:
+def test_costs_are_hours_times_prices_as_far_as_there_are_prices(tmp_path: Path) -> None:
     (tmp_path / "prices.yaml").write_text("head: 0.1\ngpu: 3\n")
     prices = read_prices(str(tmp_path / "prices.yaml"))
-    assert cost({"head": 7200.0, "gpu": 1800.0}, prices) == pytest.approx(1.7)
-    assert cost({"head": 7200.0, "cpu": 1.0}, prices) is None
+    assert costs({"head": 7200.0, "gpu": 1800.0, "cpu": 1.0}, prices) == pytest.approx({"head": 0.2, "gpu": 1.5})
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ from pipeline.runtime.plan import Plan
 
 PLAN = Plan(
     segmenters=2,
+    most_segmenters=2,
     segmenter_cpus=0.5,
     segmenter_gpus=0,
     segmenter_batch=4,
     gpus_refine=False,
     refiners=1,
+    most_refiners=1,
     refiner_cpus=0.5,
     fetchers=3,
 )
@@ -28,13 +30,17 @@ def summary(**counts: int) -> Summary:
         "seconds": 1.0,
         "startup_seconds": 0.5,
         "images_per_second": 2.0,
+        "nodes": {},
+        "node_seconds": {},
+        "node_costs": {},
         "cost": None,
+        "workers": {},
         "ignored": {},
         "model": "m",
         "network": "n",
         "adapter": "none",
     }
-    return Summary(run_id="r", generation="g", output="o", node_seconds={}, plan=PLAN, **rest, **{"left": 0} | counts)
+    return Summary(run_id="r", generation="g", output="o", plan=PLAN, **rest, **{"left": 0} | counts)
 
 
 @pytest.mark.parametrize("counts", [(10, 2, 7, 0), (10, 0, 11, 0), (0, 0, 0, 1)])

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,10 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path, *flags: str) -> Iterator[Stage]:
-    """The parts, running for the block, the cluster's nodes with `flags` of `ray start`.
+def stage(
+    folder: Path, *flags: str, nodes: int = 2, cpus: int = 1, port: int = 0, variables: Mapping[str, str] | None = None
+) -> Iterator[Stage]:
+    """The parts, running for the block, the cluster's nodes with `flags` of `ray start` and environment `variables`.
 
     The AWS_* variables of this process point at the proxy.
     """
@@ -43,7 +45,7 @@ def stage(folder: Path, *flags: str) -> Iterator[Stage]:
     with seaweedfs(folder) as server, s3_proxy(server.endpoint) as proxy:
         os.environ.update(credentials(proxy.endpoint))
         try:
-            with ray_cluster(2, 1, {}, folder, flags=flags) as cluster:
+            with ray_cluster(nodes, cpus, dict(variables or {}), folder, flags=flags, port=port) as cluster:
                 yield Stage(cluster, server, proxy)
         finally:
             os.environ.clear()
@@ -54,13 +56,21 @@ def stage(folder: Path, *flags: str) -> Iterator[Stage]:
 class Job:
     """jobs/segment_bucket.py over the `count` pictures of a bucket of its own."""
 
-    def __init__(self, parts: Stage, count: int, *flags: str, padding: int = 0, output: str = "") -> None:
-        """Put the pictures there, each with so many bytes after its end, which no decoder reads."""
+    def __init__(
+        self,
+        parts: Stage,
+        count: int,
+        *flags: str,
+        padding: int = 0,
+        output: str = "",
+        size: tuple[int, int] = (60, 80),
+    ) -> None:
+        """Put the pictures there, of a height and width, with so many bytes after the end, which no decoder reads."""
         self.parts, self.count, self._flags = parts, count, flags
         self.bucket = new_bucket()
         self.output = output or f"{self.bucket}/out"
         for n in range(count):
-            storage.put_whole(f"{self.bucket}/in/{n:03d}.jpg", jpeg(photo(n)) + bytes(padding))
+            storage.put_whole(f"{self.bucket}/in/{n:04d}.jpg", jpeg(photo(n, *size)) + bytes(padding))
         parts.proxy.requests.clear()
 
     def start(self, *flags: str) -> None:

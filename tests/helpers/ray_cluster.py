@@ -11,6 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
+
 from tests.helpers.hosts import Host
 from tests.helpers.servers import free_port
 
@@ -19,15 +22,17 @@ _START_SECONDS = 300
 AGENT_PORTS = (  # a raylet started without them ends itself where the agents take longer than 15 s to start
     *("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port"),
 )
+_LABEL = "started-as"
 _AT_WORK = re.compile(r"ray::(?!IDLE|\w*Agent)")
 
 
 @dataclass(frozen=True)
 class Node:
-    """`ray start`, which is the parent of all that runs on the node, and its log."""
+    """`ray start`, which is the parent of all that runs on the node, its log, and the label that names the node."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
+    label: str
 
 
 class RayCluster:
@@ -40,6 +45,7 @@ class RayCluster:
         folder: Path,
         hosts: Sequence[Host] = (),
         flags: Sequence[str] = (),
+        port: int = 0,
     ) -> None:
         """Start the head; the log of each node is a file of `folder`.
 
@@ -47,11 +53,16 @@ class RayCluster:
             flags: more of `ray start`, for every node.
             hosts: where the nodes run, one each; the head, the first, has a dashboard then and no CPU for work. Without
                 hosts all run on this one.
+            port: of the head; a free one without.
         """
         self._folder, self._started = folder, 0
         self._cpus, self._environment, self._hosts, self._flags = cpus, environment, hosts, flags
         dashboard = free_port()
-        ports = (f"--port={free_port()}", f"--ray-client-server-port={free_port()}", f"--dashboard-port={dashboard}")
+        ports = (
+            f"--port={port or free_port()}",
+            f"--ray-client-server-port={free_port()}",
+            f"--dashboard-port={dashboard}",
+        )
         alone = ("--dashboard-host=0.0.0.0", "--num-cpus=0") if hosts else ("--include-dashboard=false",)
         self._head = self._start("--head", *alone, *ports)
         self.dashboard = f"http://{hosts[0].address}:{dashboard}" if hosts else ""
@@ -72,6 +83,18 @@ class RayCluster:
         """Kill all processes of the node that was added first, at once, as when a machine is switched off."""
         _switch_off(self._others.pop(0))
 
+    def drain_node(self, seconds: int) -> None:
+        """Tell Ray that the node that was added first goes in so many seconds, as a spot machine's notice; it does."""
+        node = self._others.pop(0)
+        nodes = GcsClient(self.address).get_all_node_info()
+        (drained,) = [name.hex() for name, known in nodes.items() if known.labels.get(_LABEL) == node.label]
+        command = [str(Path(sys.executable).parent / "ray"), "drain-node", f"--address={self.address}"]
+        command += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot", f"--node-id={drained}"]
+        environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+        subprocess.run([*command, f"--deadline-remaining-seconds={seconds}"], env=environment, check=True)
+        time.sleep(seconds)
+        _switch_off(node)
+
     def wait_for_nodes(self) -> None:
         """Wait until every node has joined."""
         deadline = time.monotonic() + _START_SECONDS
@@ -80,6 +103,11 @@ class RayCluster:
                 if node.process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"a Ray node did not start: {text[-2000:]}")
                 time.sleep(0.3)
+
+    def machines(self) -> int:
+        """Count the nodes that are alive, the head included, as Ray sees them."""
+        alive = GcsNodeInfo.GcsNodeState.Value("ALIVE")
+        return sum(node.state == alive for node in GcsClient(self.address).get_all_node_info().values())
 
     def workers(self, title: str = "") -> dict[int, str]:
         """Find processes at work whose titles, such as `ray::MapWorker(MapBatches(RefineStage))`, contain `title`."""
@@ -98,6 +126,7 @@ class RayCluster:
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", f"--num-cpus={self._cpus}"]
         command += [f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats", "--include-log-monitor=false"]
         command += [*self._flags, *flags, *(f"--{name}={free_port()}" for name in AGENT_PORTS)]
+        command += ["--labels", f"{_LABEL}={log.stem}"]
         if self._hosts:
             host = self._hosts[self._started - 1]
             command = host.command(*command, f"--node-ip-address={host.address}")
@@ -107,7 +136,7 @@ class RayCluster:
             process = subprocess.Popen(
                 command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
             )
-        return Node(process, log)
+        return Node(process, log, log.stem)
 
 
 def _switch_off(node: Node) -> None:
@@ -153,9 +182,10 @@ def ray_cluster(
     folder: Path,
     hosts: Sequence[Host] = (),
     flags: Sequence[str] = (),
+    port: int = 0,
 ) -> Iterator[RayCluster]:
     """Run a cluster for the block; its workers have the variables of `environment`."""
-    cluster = RayCluster(cpus, environment, folder, hosts, flags)
+    cluster = RayCluster(cpus, environment, folder, hosts, flags, port)
     try:
         cluster.wait_for_nodes()
         for _ in range(nodes - 1):

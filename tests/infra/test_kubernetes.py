@@ -146,6 +146,8 @@ def test_entrypoint_keeps_a_prefix_with_a_space_in_one_piece(built: dict[str, An
         "INPUT": "s3://a/my photos/",
         "OUTPUT": "s3://b/x $1",
         "MODEL": "a b",
+        "GPUS": "1",
+        "CPUS": "24",
     }
     entrypoint = built["RayJob"]["spec"]["entrypoint"]
     given = subprocess.check_output(["/bin/sh", "-c", entrypoint], env=environment, text=True).splitlines()
@@ -157,24 +159,33 @@ def test_entrypoint_keeps_a_prefix_with_a_space_in_one_piece(built: dict[str, An
         "s3://b/x $1",
         "--model",
         "a b",
+        "--workers.gpus",
+        "1",
+        "--workers.cpus",
+        "24",
     ]
 
 
-def test_a_run_that_never_starts_ends_and_one_that_lists_keeps_its_workers(built: dict[str, Any]) -> None:
+def test_a_run_that_never_starts_ends_and_idle_workers_go(built: dict[str, Any]) -> None:
     job = built["RayJob"]["spec"]
     cluster = job["rayClusterSpec"]
     assert cluster["enableInTreeAutoscaling"] is True
     assert cluster["authOptions"] == {"mode": "token"}
     assert job["shutdownAfterJobFinishes"] is True
-    waited = job["preRunningDeadlineSeconds"]
-    assert 0 < waited <= cluster["autoscalerOptions"]["idleTimeoutSeconds"] - 1800
+    assert 0 < job["preRunningDeadlineSeconds"] <= 3600
+    assert 60 <= cluster["autoscalerOptions"]["idleTimeoutSeconds"] <= 600
 
 
-def test_workers_are_there_before_the_job_and_leave_in_time_for_spot(built: dict[str, Any]) -> None:
+def test_workers_come_for_the_job_and_leave_in_time_for_spot(built: dict[str, Any]) -> None:
     head, *workers = groups(built["RayJob"])
+    settings = built["ConfigMap"]["data"]
+    assert int(settings["GPUS"]) == workers[0]["maxReplicas"]
+    cpus = [int(worker["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]) for worker in workers]
+    most = [worker["maxReplicas"] for worker in workers]
+    assert int(settings["CPUS"]) == sum(count * each for count, each in zip(most, cpus, strict=True))
     assert head["rayStartParams"]["num-cpus"] == "0"
     for worker in workers:
-        assert worker["minReplicas"] == 0 < worker["replicas"] == worker["maxReplicas"]
+        assert worker["minReplicas"] == worker["replicas"] == 0 < worker["maxReplicas"]
         pod = worker["template"]["spec"]
         assert 60 < pod["terminationGracePeriodSeconds"] < 120
         assert "ray stop --grace-period 60" in str(pod["containers"][0]["lifecycle"]["preStop"])

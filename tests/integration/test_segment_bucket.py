@@ -202,11 +202,13 @@ def test_a_worker_that_refines_what_the_cpus_cannot_take_makes_the_same_masks(
 
     both = Plan(
         segmenters=1,
+        most_segmenters=1,
         segmenter_cpus=1,
         segmenter_gpus=0,
         segmenter_batch=12,
         gpus_refine=True,
         refiners=1,
+        most_refiners=1,
         refiner_cpus=1,
         fetchers=3,
     )

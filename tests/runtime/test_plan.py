@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.refine import RefineDevice
 from pipeline.refine.crf import DenseCRF
-from pipeline.runtime.plan import GIB, Node, Plan, plan
+from pipeline.runtime.plan import GIB, Node, Plan, WorkerLimits, plan
 
 MEMORY = DenseCRF().memory(labels=21)
 
@@ -118,11 +118,13 @@ def test_a_plan_is_told_in_plain_words() -> None:
 def test_nothing_is_started_that_is_not_worth_it(images: int, segmenters: int, refiners: int, fetchers: int) -> None:
     whole = Plan(
         segmenters=4,
+        most_segmenters=4,
         segmenter_cpus=1,
         segmenter_gpus=1,
         segmenter_batch=4,
         gpus_refine=False,
         refiners=30,
+        most_refiners=30,
         refiner_cpus=1,
         fetchers=9,
     )
@@ -153,3 +155,42 @@ def test_a_gpu_takes_a_second_s_work_at_once_and_less_of_a_small_run(images: int
 def test_a_core_takes_more_at_once_the_larger_the_run(images: int, mean_bytes: int, batch: int) -> None:
     fitting = plan([node(16)], MEMORY).for_images(images, mean_bytes)
     assert (fitting.segmenter_batch, fitting.refiner_batch) == (batch, batch)
+
+
+def sizes(made: Plan) -> tuple[int, int, int, int]:
+    return made.segmenters, made.most_segmenters, made.refiners, made.most_refiners
+
+
+@pytest.mark.parametrize(
+    ("nodes", "limits", "expected"),
+    [
+        ([node(4)], WorkerLimits(), (4, 10**6, 4, 10**6)),
+        ([node(4)], WorkerLimits(cpus=2), (2, 2, 2, 2)),
+        ([node(4)], WorkerLimits(cpus=16), (4, 16, 4, 16)),
+        ([node(0)], WorkerLimits(cpus=16), (1, 16, 1, 16)),  # a head alone: one of each is asked for first
+        ([node(0)], WorkerLimits(gpus=4, cpus=36), (1, 4, 1, 35)),
+        ([node(16, gpus=2), node(16)], WorkerLimits(gpus=1), (1, 1, 30, 10**6)),
+        ([node(16, gpus=2)], WorkerLimits(gpus=0), (16, 10**6, 16, 10**6)),
+        ([node(16, gpus=2)], WorkerLimits(gpus=8, cpus=64), (2, 8, 14, 62)),
+    ],
+)
+def test_limits_bound_what_is_used_and_ask_for_what_is_not_there(
+    nodes: list[Node], limits: WorkerLimits, expected: tuple[int, int, int, int]
+) -> None:
+    assert sizes(plan(nodes, MEMORY, "cpu", limits, grows=True)) == expected
+
+
+def test_a_cluster_that_stays_as_it_is_gets_actors_that_stay() -> None:
+    made = plan([node(4)], MEMORY)
+    assert sizes(made) == (4, 4, 4, 4)
+    assert not made.is_elastic
+    grown = plan([node(4)], MEMORY, grows=True)
+    assert grown.is_elastic
+    assert sizes(grown.for_images(1000)) == (4, 32, 4, 32)
+    assert "later at most 32 and 32" in str(grown.for_images(1000))
+
+
+@pytest.mark.parametrize("limits", [{"gpus": -1}, {"cpus": 0}])
+def test_limits_under_which_nothing_runs_are_refused(limits: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"workers\."):
+        WorkerLimits(**limits)

@@ -29,11 +29,13 @@ def test_a_block_has_few_images_where_each_takes_long(listed: int, gpus: int, wa
     """Of a tenth of a MiB each: a 64th of the input, but no more than 16 without a GPU, and 256 with one."""
     plan = Plan(
         segmenters=1,
+        most_segmenters=1,
         segmenter_cpus=1,
         segmenter_gpus=gpus,
         segmenter_batch=4,
         gpus_refine=False,
         refiners=1,
+        most_refiners=1,
         refiner_cpus=1,
         fetchers=1,
     )

@@ -1,4 +1,4 @@
-"""Whether the cluster still has what a run was planned for."""
+"""What the cluster has while a run works: machines that go, and machines that join."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,7 +8,8 @@ import ray
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.progress import say
 
-_REPORT_SECONDS = 60.0
+_SETTLED_SECONDS = 30.0
+"""How long a change has to last before it is said: a machine that is replaced at once is not worth a word."""
 
 
 def of_cluster() -> Mapping[str, float]:
@@ -18,10 +19,10 @@ def of_cluster() -> Mapping[str, float]:
 
 
 class Capacity:
-    """Says when machines that the plan counts on are gone, and when others are there in their place.
+    """Says when the cluster has become smaller or larger, and when nothing of it can do the run's work.
 
-    Ray keeps the work of a lost actor for its successor, which waits for a machine; until one comes the run stands
-    still.
+    Ray keeps the work of a lost actor for its successor, which needs room on a machine: one that joins, or one whose
+    actors have nothing left to do.
     """
 
     def __init__(
@@ -30,31 +31,40 @@ class Capacity:
         resources: Callable[[], Mapping[str, float]] = of_cluster,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Compare what `plan` needs with `resources`; `now` gives the time in seconds."""
+        """Follow `resources` for a run with this plan; `now` gives the time in seconds."""
+        self._kinds = ("CPU", "GPU") if plan.segmenter_gpus else ("CPU",)
         self._needed = {
-            "CPU": plan.segmenters * plan.segmenter_cpus + plan.refiners * plan.refiner_cpus,
-            "GPU": float(plan.segmenters * plan.segmenter_gpus),
+            "CPU": max(plan.segmenter_cpus, plan.refiner_cpus),
+            "GPU": float(plan.segmenter_gpus),
         }
         self._resources, self._now = resources, now
-        self._since: float | None = None
-        self._reported = False
+        self._told: Mapping[str, float] | None = None
+        self._changed: Mapping[str, float] = {}
+        self._since = 0.0
+        self._is_waiting = False
 
     def check(self) -> None:
-        """Say once that the cluster has been too small for a minute, and once that it is large enough again."""
-        resources = self._resources()
-        if all(resources.get(name, 0.0) >= amount for name, amount in self._needed.items()):
-            if self._reported:
-                say("the cluster can hold the plan again")
-            self._since, self._reported = None, False
+        """Say what has changed and stayed so, once."""
+        there = {kind: self._resources().get(kind, 0.0) for kind in self._kinds}
+        if there != self._changed:
+            self._changed, self._since = there, self._now()
+        is_new = self._told is None
+        if not is_new and self._now() - self._since < _SETTLED_SECONDS:
             return
-        if self._since is None:
-            self._since = self._now()
-        if not self._reported and self._now() - self._since >= _REPORT_SECONDS:
-            self._reported = True
-            left = ", ".join(
-                f"{resources.get(kind, 0.0):g} of {needed:g} {kind}" for kind, needed in self._needed.items()
-            )
-            say(
-                f"machines were lost: {left} of the plan are left; waiting for others to come, "
-                "or stop this run: the same command continues with what is there"
-            )
+        before, self._told = self._told or there, there
+        if not all(there[kind] >= self._needed[kind] for kind in self._kinds):
+            if not self._is_waiting:
+                say(
+                    f"the cluster has {_listed(there)}: too little for a worker; waiting for machines to join, "
+                    "or stop this run: the same command continues"
+                )
+            self._is_waiting = True
+        elif self._is_waiting or any(there[kind] > before[kind] for kind in self._kinds):
+            self._is_waiting = False
+            say(f"machines have joined: the cluster has {_listed(there)}, {_listed(before)} before")
+        elif there != before:
+            say(f"machines are gone: the cluster has {_listed(there)}, {_listed(before)} before; the run goes on")
+
+
+def _listed(resources: Mapping[str, float]) -> str:
+    return " and ".join(f"{amount:g} {kind}" for kind, amount in resources.items())

@@ -2,6 +2,7 @@
 
 import reprlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,12 +54,14 @@ class NodeClock:
         self._types, self._now = types, now
         self._updated = now()
         self.seconds: dict[str, float] = {}
+        self.most: Counter[str] = Counter()  # nodes of a type at once
 
     def update(self) -> None:
         """Count the time since the last update for the nodes that are there now."""
-        now = self._now()
-        for name in self._types():
-            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._updated
+        now, types = self._now(), Counter(self._types())
+        for name, nodes in types.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + nodes * (now - self._updated)
+        self.most |= types
         self._updated = now
 
 
@@ -77,8 +80,6 @@ def _nodes() -> list[dict[str, Any]]:
     return nodes
 
 
-def cost(seconds: Mapping[str, float], prices: Prices) -> float | None:
-    """Multiply node-seconds by prices, in the prices' currency; None where a type of node has no price."""
-    if not seconds.keys() <= prices.keys():
-        return None
-    return sum(prices[name] * spent / 3600 for name, spent in seconds.items())
+def costs(seconds: Mapping[str, float], prices: Prices) -> dict[str, float]:
+    """Multiply node-seconds by prices, in the prices' currency; a type of node without a price is left out."""
+    return {name: prices[name] * spent / 3600 for name, spent in seconds.items() if name in prices}

@@ -43,11 +43,12 @@ class RunMetrics:
     def update(self, to_do: int, plan: Plan, counts: RunCounts, receipts: Sequence[Receipt]) -> None:
         """Export how far the run is: what its stages have done, and what is committed."""
         self._gauge("images_to_do", "images the run has to work on", to_do)
+        segmenters = max(plan.segmenters, counts.workers["segment"])
         workers_of = {
             "fetch": plan.fetchers,
-            "segment": plan.segmenters,
-            "refine": plan.refiners,
-            ON_GPU: plan.segmenters if plan.gpus_refine else 0,
+            "segment": segmenters,
+            "refine": max(plan.refiners, counts.workers["refine"]),
+            ON_GPU: segmenters if plan.gpus_refine else 0,
             "write": WRITES_AT_ONCE,
         }
         for stage, workers in workers_of.items():
