@@ -41,6 +41,7 @@ def train(
     checkpoint: bytes | None = None,
     on_checkpoint: Callable[[bytes], None] | None = None,
     on_step: Callable[[StepResult], None] | None = None,
+    must_save: Callable[[int], bool] | None = None,
 ) -> None:
     """Train `model` in place, on the device it is on, and leave it in evaluation mode.
 
@@ -55,6 +56,8 @@ def train(
         checkpoint: what `on_checkpoint` got from an earlier run of the same recipe, to go on from there.
         on_checkpoint: gets the whole state every `recipe.checkpoint_every` steps and at the end.
         on_step: gets the result of every step.
+        must_save: is asked after steps between, which it is told, whether `on_checkpoint` is to get the state now; all
+            processes must agree.
 
     Raises:
         ConfigError: the checkpoint is of another recipe.
@@ -73,7 +76,8 @@ def train(
             )
         if on_step:
             on_step(StepResult(step=step + 1, loss=loss, learning_rate=recipe.learning_rate(step)))
-        if on_checkpoint and ((step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.iterations):
+        is_due = (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.iterations
+        if on_checkpoint and (is_due or (must_save and must_save(step + 1))):
             share_statistics(model)
             on_checkpoint(snapshot(model, optimizer, recipe, step + 1))
             set_train_mode(model, recipe)  # it may have been evaluated

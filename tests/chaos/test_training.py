@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,25 @@ def test_of_two_that_are_started_at_once_one_trains(parts: Stage, data: str) -> 
     assert steps(f"{output}/streets")[-2:] == [6, 8]
     assert models.load(summary["weights"]).classes == CLASSES
     assert not storage.exists(f"{output}/streets/_lock.json")
+
+
+def test_before_a_machine_goes_its_work_is_saved(parts: Stage, data: str) -> None:
+    """Between two checkpoints that are far apart; another machine takes its place."""
+    output = new_bucket()
+    training = Training(parts, data, output, "--workers=2", "--recipe.iterations=300", "--recipe.checkpoint_every=300")
+    while len(parts.cluster.workers("RayTrainWorker")) < 2:
+        assert training.driver.poll() is None, training.end()
+        time.sleep(0.5)
+    time.sleep(20)
+    parts.cluster.add_node()
+    parts.cluster.drain_node(40)
+    code, summary, messages = training.end()
+    assert code == 0, messages
+    told = re.search(r"a machine of the run goes soon: a checkpoint is put at step (\d+)$", messages, re.MULTILINE)
+    assert told is not None, messages
+    assert int(told[1]) % 300 != 0
+    assert f"continuing streets at step {told[1]}\n" in messages
+    assert summary["best_step"] == 300
 
 
 def test_a_full_disk_ends_it_at_once_and_the_same_command_goes_on(parts: Stage, data: str, tmp_path: Path) -> None:

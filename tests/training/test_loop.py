@@ -144,6 +144,23 @@ def test_checkpoints_come_every_k_steps_and_at_the_end(model):
     train(model, lambda start: small_batches(recipe, start), recipe, checkpoint=kept[-1], on_step=pytest.fail)
 
 
+def test_a_step_between_may_be_saved_and_gone_on_from(model):
+    recipe = Recipe(iterations=3, batch=1, crop=33, checkpoint_every=2)
+    again, kept, seen = copy.deepcopy(model), [], []
+    train(
+        model,
+        lambda start: small_batches(recipe, start),
+        recipe,
+        on_checkpoint=kept.append,
+        must_save=lambda step: step == 1,
+    )
+    assert len(kept) == 3
+    train(again, lambda start: small_batches(recipe, start), recipe, checkpoint=kept[0], on_step=seen.append)
+    assert [result.step for result in seen] == [2, 3]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
 def test_checkpoints_keep_the_names_that_weights_are_stored_under(model):
     """An unfinished run of an earlier version, which called the backbone a trunk, is continued."""
     recipe = Recipe(iterations=1, batch=1, crop=33)

@@ -25,6 +25,9 @@ from pipeline.training.recipe import Recipe
 from pipeline.training.training_log import Report
 from pipeline.training.validation import mean_iou
 
+_NOTICE_STEPS = 5
+"""Steps after which workers ask for a notice again, all together; a spot machine goes two minutes after its own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -89,6 +92,7 @@ def _train(job: Job) -> None:
         checkpoint=_common_state(job.checkpoints, reporter),
         on_step=reporter.on_step,
         on_checkpoint=reporter.on_checkpoint,
+        must_save=reporter.must_save,
     )
 
 
@@ -114,6 +118,8 @@ class _Reporter:
         self._job, self._model, self._rank, self._world = job, model, rank, world
         self._losses: list[float] = []
         self._step = 0
+        self._leaving: list[str] = []  # machines that have got their notice
+        self._is_hasty = False  # whether the next checkpoint is put before one of them goes
 
     def on_start(self, step: int) -> None:
         self._report({"begun_at": step})
@@ -132,11 +138,27 @@ class _Reporter:
         """Have the driver say a line."""
         self._report(line)
 
+    def must_save(self, step: int) -> bool:
+        """Tell whether a machine of the run has got notice that it goes, as a spot machine does: once for each."""
+        if step % _NOTICE_STEPS:
+            return False
+        notice = ray.train.get_preemption_info()
+        leaving = notice.preempted_node_ids if notice else []
+        self._is_hasty = not set(leaving) <= set(self._leaving)
+        self._leaving = leaving
+        if self._is_hasty:
+            self.tell(f"a machine of the run goes soon: a checkpoint is put at step {step}")
+        return self._is_hasty
+
     def on_checkpoint(self, state: bytes) -> None:
-        """Let the first worker put the checkpoint, which the others wait for: at the next step they would time out."""
+        """Let the first worker put the checkpoint, which the others wait for: at the next step they would time out.
+
+        Before a machine goes there is no time for the validation pictures.
+        """
         loss, iou = float(np.mean(self._losses)), None
         self._losses.clear()
-        if self._job.validation is not None:
+        is_hasty, self._is_hasty = self._is_hasty, False
+        if self._job.validation is not None and not is_hasty:
             mine = range(self._rank, len(self._job.validation), self._world)
             iou = mean_iou(self._model, map(self._job.validation.pair, mine))
             self._report({"step": self._step, "mean_iou": iou})
