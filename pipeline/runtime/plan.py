@@ -160,7 +160,12 @@ def plan(
     limits = limits or WorkerLimits()
     if limits.gpus == 0:
         nodes = [replace(node, gpus=0) for node in nodes]
-    gpus = sum(math.floor(node.gpus) for node in nodes) or limits.gpus or 0
+    gpus = _gpus(nodes) or (limits.gpus if grows else 0)
+    if limits.gpus and not gpus:
+        raise RunError(
+            f"workers.gpus is {limits.gpus}, and the run's own cluster, which has no GPU free, cannot grow; name a "
+            "cluster by RAY_ADDRESS, or leave workers.gpus out"
+        )
     if not gpus and refine_on == "cuda":
         raise RunError(
             "refine.device is cuda, and the cluster has no GPU free; start GPU workers, ask for some with "
@@ -176,7 +181,7 @@ def plan(
 def _without_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: bool) -> Plan:
     needed = _SEGMENTER_MEMORY + memory
     fitting = sum(min(math.floor(node.cpus), math.floor(node.memory / needed)) for node in nodes)
-    if fitting == 0 and limits.cpus is None:
+    if fitting == 0 and not (limits.cpus and grows):
         offered = ", ".join(f"{node.cpus:g} CPU / {node.memory / GIB:.1f} GiB" for node in nodes) or "no node"
         raise RunError(
             "the cluster cannot hold an actor that segments and one that refines: "
@@ -229,15 +234,17 @@ def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: 
     fitting = sum(
         max(0, min(math.floor(cpus), math.floor(free / memory))) for cpus, free in zip(left, memory_left, strict=True)
     )
-    if not fitting and gpus_refine and limits.cpus is None:
+    are_asked_for = grows and limits.cpus is not None
+    if not fitting and gpus_refine and not are_asked_for:
         return _gpus_alone(nodes, memory, limits, grows)
-    refiner_cpus = 1.0 if fitting or limits.cpus is not None else _floor2(max(left, default=0.0))
+    refiner_cpus = 1.0 if fitting or are_asked_for else _floor2(max(left, default=0.0))
     if refiner_cpus <= 0:
         raise RunError(
             f"{segmenters} GPUs but no CPU is free for refinement; start CPU workers, ask for some with "
             "--workers.cpus, or wait until other jobs end"
         )
-    rest = None if limits.cpus is None else max(1, math.floor(limits.cpus - segmenter_cpus * segmenters))
+    segmenting = segmenter_cpus * (limits.gpus or segmenters)
+    rest = None if limits.cpus is None else max(1, math.floor(limits.cpus - segmenting))
     refiners, most_refiners = _bounded(fitting, rest, grows)
     return Plan(
         segmenters=segmenters,
@@ -265,15 +272,14 @@ def _cpus_of_a_gpu(nodes: Sequence[Node]) -> list[float]:
 
 def _bounded(fitting: int, limit: int | None, grows: bool) -> tuple[int, int]:
     """Give the actors of a kind at first and at most: one at first at least, though its machine is yet to come."""
-    first = max(1, fitting if limit is None else min(fitting, limit))
-    if limit is not None:
-        return first, max(first, limit)
-    return first, _UNLIMITED if grows else first
+    most = _UNLIMITED if limit is None else limit
+    first = max(1, min(fitting, most))
+    return first, max(first, most) if grows else first
 
 
 def _fed(first: int, most: int, limit: int | None) -> int:
     """Give how many actors are to be fed: as many as there may be, where a limit tells how many that is."""
-    return most if limit is not None else min(most, _GROWTH * first)
+    return min(most, _GROWTH * first) if limit is None else most
 
 
 def _floor2(value: float) -> float:

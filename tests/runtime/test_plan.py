@@ -168,16 +168,24 @@ def sizes(made: Plan) -> tuple[int, int, int, int]:
         ([node(4)], WorkerLimits(cpus=2), (2, 2, 2, 2)),
         ([node(4)], WorkerLimits(cpus=16), (4, 16, 4, 16)),
         ([node(0)], WorkerLimits(cpus=16), (1, 16, 1, 16)),  # a head alone: one of each is asked for first
-        ([node(0)], WorkerLimits(gpus=4, cpus=36), (1, 4, 1, 35)),
+        ([node(0)], WorkerLimits(gpus=4, cpus=36), (1, 4, 1, 32)),
         ([node(16, gpus=2), node(16)], WorkerLimits(gpus=1), (1, 1, 30, 10**6)),
         ([node(16, gpus=2)], WorkerLimits(gpus=0), (16, 10**6, 16, 10**6)),
-        ([node(16, gpus=2)], WorkerLimits(gpus=8, cpus=64), (2, 8, 14, 62)),
+        ([node(16, gpus=2)], WorkerLimits(gpus=8, cpus=64), (2, 8, 14, 56)),
     ],
 )
 def test_limits_bound_what_is_used_and_ask_for_what_is_not_there(
     nodes: list[Node], limits: WorkerLimits, expected: tuple[int, int, int, int]
 ) -> None:
     assert sizes(plan(nodes, MEMORY, "cpu", limits, grows=True)) == expected
+
+
+def test_a_cluster_that_cannot_grow_is_asked_for_nothing() -> None:
+    assert sizes(plan([node(4)], MEMORY, "cpu", WorkerLimits(cpus=16))) == (4, 4, 4, 4)
+    with pytest.raises(RunError, match=r"workers\.gpus is 2, and the run's own cluster, .* cannot grow"):
+        plan([node(4)], MEMORY, "cpu", WorkerLimits(gpus=2))
+    with pytest.raises(RunError, match="the cluster cannot hold"):
+        plan([node(0)], MEMORY, "cpu", WorkerLimits(cpus=16))
 
 
 def test_a_cluster_that_stays_as_it_is_gets_actors_that_stay() -> None:
