@@ -111,9 +111,10 @@ def balance(plan: Plan) -> Balance | None:
 
 
 def _predictor(weights: Any, inference: Inference) -> Predictor:
-    if ray.get_runtime_context().get_accelerator_ids().get("GPU") and not torch.cuda.is_available():
+    has_gpu = bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))
+    if has_gpu and not torch.cuda.is_available():
         raise RunError(
             f"Ray gives a GPU of {socket.gethostname()}, and torch sees none there; see whether its driver is new "
             "enough for this torch, and whether the container may use it"
         )
-    return load_predictor(ray.get(weights), inference)
+    return load_predictor(ray.get(weights), inference, "cuda" if has_gpu else "cpu")  # of others' GPUs it takes none

@@ -168,9 +168,15 @@ class SegmentStage:
         return list(threads.map(work, values) if self._predictor.overlaps else map(work, values))
 
 
-def load_predictor(model: Network, inference: Inference) -> Predictor:
-    """Put the network on this process's device; on a CPU with one thread, since each core has a process."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def load_predictor(model: Network, inference: Inference, device: str | None = None) -> Predictor:
+    """Put the network on a device, by itself on a GPU that is there; on a CPU with one thread: each core has a process.
+
+    Args:
+        model: the network.
+        inference: how it is run.
+        device: cuda or cpu.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":
         torch.set_num_threads(1)
     return Predictor(model, inference, device)
