@@ -324,7 +324,8 @@ def test_a_gpu_refines_what_the_cpus_cannot_take() -> None:
     assert segmented.schema.equals(SEGMENTED)
     assert [row["logits"] is not None for row in segmented.to_pylist()] == [True, *[False] * 5]
     assert [row["mask"] is not None for row in segmented.to_pylist()] == [False, True, True, True, False, False]
-    assert tracker.backlog() == (2, None)  # the image for the CPUs, and the broken one until it leaves the last stage
+    assert tracker.backlog().waiting == 2  # the image for the CPUs, and the broken one until it leaves the last stage
+    assert tracker.backlog().seconds is None
     cpu = DenseCRF(CRFParams(iterations=2))
     done = RefineStage(cpu, CLASSES, PALETTE, aligned(8), 10_000, tracker)(segmented)
     assert done.equals(in_two_stages(pictures_and_more()))
