@@ -52,7 +52,7 @@ def test_a_head_alone_asks_for_the_machines_it_needs(tmp_path: Path, capsys: pyt
         job = Job(parts, COUNT // 3, CRF, size=SIZE, padding=PADDING)
         job.start("--workers.cpus=2")
         assert job.wait(lambda _: segmenting(parts) >= 2)
-        tell({"2 machines, asked for": rate(job)}, capsys)
+        tell({"2 machines, asked for": rate(job, 40)}, capsys)
         messages = ended(job)
         assert "waiting for machines to join" in messages
         deadline = time.monotonic() + 300
@@ -93,7 +93,8 @@ def tell(rates: dict[str, float], capsys: pytest.CaptureFixture[str]) -> None:
 @contextmanager
 def autoscaled(folder: Path, machines: int) -> Iterator[Stage]:
     """The parts, with a head of no CPU whose autoscaler starts, here, up to so many machines of one."""
-    worker = {"resources": {"CPU": 1, "memory": 8 * GIB, "object_store_memory": 200 * 2**20}, "node_config": {}}
+    # more memory than any machine finds here: Ray Data asks for machines like those that it sees
+    worker = {"resources": {"CPU": 1, "memory": 1024 * GIB, "object_store_memory": 200 * 2**20}, "node_config": {}}
     port = free_port()
     empty = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
     lists = (*empty, "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude")
