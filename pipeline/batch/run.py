@@ -144,8 +144,7 @@ class _Run:
 
         tracker, capacity, balance = RemoteTracker(), Capacity(plan), graph.balance(plan)
         to_say, rows, failed = [balance] if balance else [], self.committer.rows, self._failed
-        settings = configured(block_bytes=_block_bytes(self.listing, plan), shares_cpus=plan.shares_cpus)
-        with settings, ProgressBar(todo.manifest.rows) as progress:
+        with configured(block_bytes=_block_bytes(self.listing, plan)), ProgressBar(todo.manifest.rows) as progress:
 
             def show() -> None:
                 with suppress(ray.exceptions.GetTimeoutError):  # the process that counts is away, and comes back

@@ -12,16 +12,11 @@ from ray.data.context import DEFAULT_TARGET_MAX_BLOCK_SIZE, AutoscalingConfig
 from pipeline import storage
 
 _NO_PROGRESS_VARIABLE = "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S"
-_AUTOSCALER_VARIABLE = "RAY_DATA_CLUSTER_AUTOSCALER"
 
 
 @contextmanager
 def configured(
-    *,
-    storage_timeout: float = 0.0,
-    block_bytes: int | None = None,
-    preserve_order: bool = False,
-    shares_cpus: bool = False,
+    *, storage_timeout: float = 0.0, block_bytes: int | None = None, preserve_order: bool = False
 ) -> Iterator[None]:
     """Set up this process for a job, and put back what was, also where the block raises.
 
@@ -35,8 +30,6 @@ def configured(
         storage_timeout: seconds for which a storage that does not answer is asked again.
         block_bytes: about how large Ray Data makes its blocks; without, as large as it does by itself.
         preserve_order: whether Ray Data hands blocks on in the order in which they were asked for.
-        shares_cpus: whether actors hold parts of a CPU. Ray Data then asks its autoscaler for whole machines: where it
-            asks by rates, as by itself, it rounds what is left of a CPU down, and has no room for the next actor.
     """
     logger = logging.getLogger("ray.data")
     level = logger.level
@@ -44,16 +37,11 @@ def configured(
         warnings.filterwarnings("ignore", module=r"ray\.data")  # that a small bucket cannot fill every worker
         logger.setLevel(logging.CRITICAL)
         context = _data_context(block_bytes or DEFAULT_TARGET_MAX_BLOCK_SIZE, preserve_order)
-        chosen = os.environ.get(_AUTOSCALER_VARIABLE)
-        if shares_cpus and chosen is None:
-            os.environ[_AUTOSCALER_VARIABLE] = "V2"
         try:
             with DataContext.current(context):
                 yield
         finally:
             logger.setLevel(level)
-            if shares_cpus and chosen is None:
-                del os.environ[_AUTOSCALER_VARIABLE]
 
 
 def _data_context(block_bytes: int, preserve_order: bool) -> DataContext:

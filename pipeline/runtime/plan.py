@@ -109,11 +109,6 @@ class Plan:
         )
 
     @property
-    def shares_cpus(self) -> bool:
-        """Tell whether an actor holds a part of a CPU."""
-        return any(cpus % 1 for cpus in (self.segmenter_cpus, self.refiner_cpus))
-
-    @property
     def is_elastic(self) -> bool:
         """Tell whether there may be more actors later than at first."""
         return self.most_segmenters > self.segmenters or self.most_refiners > self.refiners

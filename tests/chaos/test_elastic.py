@@ -50,8 +50,8 @@ def test_a_head_alone_asks_for_the_machines_it_needs(tmp_path: Path, capsys: pyt
     """Ray's autoscaler starts two, and ends them when they idle."""
     with autoscaled(tmp_path, machines=2) as parts:
         job = Job(parts, COUNT // 3, CRF, size=SIZE, padding=PADDING)
-        job.start("--workers.cpus=2")
-        assert job.wait(lambda _: segmenting(parts) >= 2)
+        job.start("--workers.cpus=4")
+        assert job.wait(lambda _: parts.cluster.machines() == 3 and segmenting(parts) >= 2)
         tell({"2 machines, asked for": rate(job, 40)}, capsys)
         messages = ended(job)
         assert "waiting for machines to join" in messages
@@ -92,9 +92,8 @@ def tell(rates: dict[str, float], capsys: pytest.CaptureFixture[str]) -> None:
 
 @contextmanager
 def autoscaled(folder: Path, machines: int) -> Iterator[Stage]:
-    """The parts, with a head of no CPU whose autoscaler starts, here, up to so many machines of one."""
-    # more memory than any machine finds here: Ray Data asks for machines like those that it sees
-    worker = {"resources": {"CPU": 1, "memory": 1024 * GIB, "object_store_memory": 200 * 2**20}, "node_config": {}}
+    """The parts, with a head of no CPU whose autoscaler starts, here, up to so many machines of two."""
+    worker = {"resources": {"CPU": 2, "memory": 8 * GIB, "object_store_memory": 200 * 2**20}, "node_config": {}}
     port = free_port()
     empty = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
     lists = (*empty, "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude")
