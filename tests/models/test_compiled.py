@@ -38,20 +38,20 @@ def as_it_is(graph: GraphModule, _: list[Any]) -> Callable[..., Any]:
     return graph.forward
 
 
-def test_hundreds_of_sizes_take_two_compilations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_sizes_take_two_compilations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the light network, whose grids of five strides must fit each other at every size."""
     graphs = compile_by(lambda _graph, _inputs: lambda *_: (torch.empty(0),), monkeypatch)
     with torch.device("meta"):
         model = models.build("light", ["a", "b", "c"]).eval()
     step = model.card.architecture.step
     random = np.random.default_rng(0)
-    sizes = {tuple(pair) for pair in random.integers(1, 66, (300, 2)).tolist()}
+    sizes = {tuple(pair) for pair in random.integers(1, 66, (1300, 2)).tolist()}
     network = Compiled(model.grid)
     with torch.inference_mode():
-        for rows, columns in list(sizes)[:250]:
+        for rows, columns in list(sizes)[:1000]:
             batch = torch.empty(int(random.integers(1, 5)), 3, rows * step + 1, columns * step + 1, device="meta")
             network(batch.contiguous(memory_format=torch.channels_last))
-    assert len(sizes) > 250
+    assert len(sizes) > 1000
     assert len(graphs) == ALONE_AND_SEVERAL
 
 

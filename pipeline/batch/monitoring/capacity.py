@@ -45,7 +45,8 @@ class Capacity:
 
     def check(self) -> None:
         """Say what has changed and stayed so, once."""
-        there = {kind: self._resources().get(kind, 0.0) for kind in self._kinds}
+        resources = self._resources()
+        there = {kind: resources.get(kind, 0.0) for kind in self._kinds}
         if there != self._changed:
             self._changed, self._since = there, self._now()
         is_new = self._told is None
