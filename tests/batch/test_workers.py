@@ -13,6 +13,7 @@ from pipeline.batch.manifest import Manifest
 from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.data.source import open_source
 from tests.helpers.pictures import jpeg, photo
+from tests.helpers.waiting import until
 
 FRESH = {"env_vars": {"FRESH": "yes"}}
 """Gives a process that no other test has used."""
@@ -31,5 +32,5 @@ def test_a_worker_that_fetches_loads_no_torch(tmp_path: Any) -> None:
         return sum(table.num_rows for table in task()), "torch" in sys.modules
 
     assert ray.get(ray.remote(fetched).options(num_cpus=0, runtime_env=FRESH).remote(read)) == (1, False)
-    assert tracker.counts().images == {"fetch": 1}
+    assert until(lambda: tracker.counts().images == {"fetch": 1})  # notes do not wait, so it may come after the rows
     tracker.stop()

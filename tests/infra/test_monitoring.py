@@ -6,9 +6,7 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import yaml
 from pipeline.batch.error_budget import ErrorBudget
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import last_line, run_job
+from tests.helpers.waiting import until
 
 MONITORING = Path(__file__).parents[2] / "infra/monitoring"
 KUBERNETES = Path(__file__).parents[2] / "infra/kubernetes"
@@ -121,14 +120,6 @@ class Scrape(threading.Thread):
                 name = " ".join([line.partition("{")[0], *sorted(labels)])
                 self.samples.setdefault(run[1], {})[name] = float(line.rpartition(" ")[2])
         return now
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    """Whether the condition comes true within two minutes."""
-    deadline = time.monotonic() + 120
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return met
 
 
 def test_a_live_run_exports_all_that_is_asked_for_and_counts_right(cluster: None, tmp_path: Path) -> None:
