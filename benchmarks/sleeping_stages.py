@@ -28,9 +28,11 @@ class SleepingSegmentStage(SegmentStage):
     made: ClassVar[rows.Row]
 
     def __init__(self, _load_predictor: Any, max_pixels: int, tracker: Tracker, refinement: Any = None) -> None:
-        """Take what the SegmentStage takes, and load nothing."""
+        """Take what the SegmentStage takes; load nothing, and open no GPU."""
         nothing: Any = None
-        super().__init__(lambda: nothing, max_pixels, tracker, refinement)
+        super().__init__(lambda: nothing, max_pixels, tracker)
+        self._refinement = refinement
+        self._schema = refinement.schema if refinement else LOGITS
 
     def _segment(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for unit in units:

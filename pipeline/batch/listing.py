@@ -1,8 +1,9 @@
 """The input's listing: ids only, streamed."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -15,14 +16,18 @@ from pipeline.batch.manifest import Ids
 from pipeline.batch.only_keys import OnlyKeys
 from pipeline.data.formats import Format
 from pipeline.data.ignored import Ignored
-from pipeline.data.index import index_objects, index_shard
+from pipeline.data.index import index_objects, kept_index, make_index
 from pipeline.data.source import Source
 from pipeline.errors import NoInputError
+from pipeline.runtime.background import in_order
 from pipeline.runtime.cluster import connect
 from pipeline.runtime.errors import get
 
 _PAGE = 1000
 _SHARDS_AT_ONCE = 32
+
+_SHARDS_HERE = 64
+"""Shards, the first ones, that this process opens itself: a process of the cluster takes seconds of a core to start."""
 
 
 @dataclass(kw_only=True)
@@ -81,23 +86,34 @@ def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> I
             yield entry, reader
 
 
-def _indexed(source: Source, listing: Listing, shards: list[storage.Entry]) -> Iterator[Ids]:
-    """List what shards hold, opened on the cluster: as one is taken the next is begun, and a slow one stops few."""
-    if shards:
-        connect()
+def _indexed(source: Source, listing: Listing, shards: Sequence[storage.Entry]) -> Iterator[Ids]:
+    """List what shards hold. Many are looked into at a time, so that a slow one stops few; their order stays."""
+    looks = (partial(_look, source, entry, number < _SHARDS_HERE) for number, entry in enumerate(shards))
     waiting: deque[tuple[Format, Any]] = deque()
-    for entry in shards:
-        reader = source.reader(entry)
-        waiting.append((reader, _index_shard.remote(entry, reader, source.index, storage.retry_seconds())))
-        if len(waiting) >= _SHARDS_AT_ONCE:
+    for entry, index in zip(shards, in_order(looks, _SHARDS_AT_ONCE), strict=True):
+        waiting.append((source.reader(entry), _begun(source, entry) if index is None else index))
+        while waiting and (len(waiting) >= _SHARDS_AT_ONCE or not isinstance(waiting[0][1], ray.ObjectRef)):
             yield from _taken(listing, *waiting.popleft())
     while waiting:
         yield from _taken(listing, *waiting.popleft())
 
 
-def _taken(listing: Listing, reader: Format, task: Any) -> Iterator[Ids]:
-    """Wait for the index of a shard."""
-    tables = get(task)
+def _look(source: Source, entry: storage.Entry, may_open: bool) -> list[pa.Table] | NoInputError | None:
+    """Give the index of a shard: the one that is kept, or else one made here; None where it is for the cluster."""
+    reader = source.reader(entry)
+    kept = kept_index(entry, reader, source.index)
+    return _made(entry, reader, source.index) if kept is None and may_open else kept
+
+
+def _begun(source: Source, entry: storage.Entry) -> Any:
+    """Have a shard opened somewhere on the cluster; gives a reference to its index."""
+    connect()
+    return _make_index.remote(entry, source.reader(entry), source.index, storage.retry_seconds())
+
+
+def _taken(listing: Listing, reader: Format, index: Any) -> Iterator[Ids]:
+    """Give the ids of an index, or of the one referred to, when it is there."""
+    tables = get(index) if isinstance(index, ray.ObjectRef) else index
     if isinstance(tables, NoInputError):
         listing.ignored.add_no_input(tables)
         return
@@ -105,11 +121,15 @@ def _taken(listing: Listing, reader: Format, task: Any) -> Iterator[Ids]:
 
 
 @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
-def _index_shard(
+def _make_index(
     entry: storage.Entry, reader: Format, kept_at: str, retry_seconds: float
 ) -> list[pa.Table] | NoInputError:
     with storage.retrying(retry_seconds):
-        try:
-            return list(index_shard(entry, reader, kept_at))
-        except NoInputError as error:
-            return error
+        return _made(entry, reader, kept_at)
+
+
+def _made(entry: storage.Entry, reader: Format, kept_at: str) -> list[pa.Table] | NoInputError:
+    try:
+        return list(make_index(entry, reader, kept_at))
+    except NoInputError as error:
+        return error

@@ -38,14 +38,35 @@ def index_shard(entry: storage.Entry, reader: Format, kept_at: str = "") -> Iter
         NoInputError: the file is none that is read.
         StorageError: a storage does not answer, or refuses to.
     """
+    kept = kept_index(entry, reader, kept_at)
+    yield from make_index(entry, reader, kept_at) if kept is None else kept
+
+
+def kept_index(entry: storage.Entry, reader: Format, kept_at: str) -> list[pa.Table] | None:
+    """Read the index of a shard, as index_shard gives it; None where none is kept that can be used.
+
+    Raises:
+        StorageError: as index_shard does.
+    """
+    if not kept_at or rows.name_problem(entry):
+        return None
+    data = storage.read_if_there(storage.join(kept_at, index_name(entry, reader)))
+    if data is None:
+        return None
+    try:
+        file = pq.ParquetFile(io.BytesIO(data))
+        if file.schema_arrow != rows.MANIFEST:
+            return None
+        return [file.read_row_group(group) for group in range(file.num_row_groups)]
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def make_index(entry: storage.Entry, reader: Format, kept_at: str = "") -> Iterator[pa.Table]:
+    """List the images of one shard by opening it, and keep that; see index_shard."""
     problem = _failed_name(entry)
     if problem:
         yield rows.table([rows.listed(entry) | problem], rows.MANIFEST)
-        return
-    kept = storage.join(kept_at, index_name(entry, reader)) if kept_at else ""
-    tables = _read(kept) if kept else None
-    if tables is not None:
-        yield from tables
         return
     tables = []
     keys: set[str] = set()
@@ -59,8 +80,8 @@ def index_shard(entry: storage.Entry, reader: Format, kept_at: str = "") -> Iter
     except (ShardError, ConfigError) as error:
         yield rows.table([rows.listed(entry) | rows.failure("list", error)], rows.MANIFEST)
         return
-    if kept:
-        _write(kept, tables)
+    if kept_at:
+        _write(storage.join(kept_at, index_name(entry, reader)), tables)
 
 
 def index_name(entry: storage.Entry, reader: Format) -> str:
@@ -84,20 +105,6 @@ def _failed_name(entry: storage.Entry) -> dict[str, str]:
     """Fill the failure columns for a name that no manifest can hold; empty for a good one."""
     problem = rows.name_problem(entry)
     return rows.failure("list", problem) if problem else {}
-
-
-def _read(kept: str) -> list[pa.Table] | None:
-    """Read the tables of an index; None where there is none, or none that can be used."""
-    data = storage.read_if_there(kept)
-    if data is None:
-        return None
-    try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        if file.schema_arrow != rows.MANIFEST:
-            return None
-        return [file.read_row_group(group) for group in range(file.num_row_groups)]
-    except (OSError, pa.ArrowException):
-        return None
 
 
 def _write(kept: str, tables: Sequence[pa.Table]) -> None:

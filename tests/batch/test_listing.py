@@ -1,6 +1,7 @@
 """What is listed: every format in one run, each image under a key that depends on nothing but its place."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,16 @@ import pytest
 
 from pipeline import masks, storage
 from pipeline.batch import ledger
+from pipeline.batch import listing as batch_listing
 from pipeline.batch.listing import list_input
 from pipeline.batch.parts import cut
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
 from pipeline.batch.to_do import ToDo
 from pipeline.data.rows import table as as_table
-from pipeline.data.source import open_source
+from pipeline.data.source import Source, open_source
 from tests.helpers.dataset import finished_row, info
 from tests.helpers.shards import parquet_bytes, tar_bytes
-
-pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def listed(folder: Path, input_format: str = "auto") -> list[tuple[str, str, str | None]]:
@@ -120,3 +120,33 @@ def test_odd_names_and_what_is_not_read(tmp_path: Path) -> None:
     rows = {row["key"]: row["stage"] for ids in listed_ids for row in ids.table.to_pylist()}
     assert rows == {"good.tar/x": None, r"caf\udce9.tar": "list"}
     assert listing.ignored.counts == {".txt": 1, "broken links": 1}
+
+
+def test_the_first_shards_and_those_listed_before_need_no_cluster(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are opened there, and the order is that of the names, whoever opens them and however long it takes."""
+    monkeypatch.setattr(batch_listing, "_SHARDS_HERE", 3)
+    monkeypatch.setattr(batch_listing, "_SHARDS_AT_ONCE", 4)
+    begun: list[str] = []
+    whole = batch_listing._begun
+
+    def noted(source: Source, entry: storage.Entry) -> Any:
+        begun.append(entry.key)
+        return whole(source, entry)
+
+    monkeypatch.setattr(batch_listing, "_begun", noted)
+    for number in range(12):
+        storage.put_whole(f"{tmp_path}/in/{number:02d}.tar", tar_bytes({"x.jpg": b"1", "y.jpg": b"2"}))
+    source = replace(open_source(f"{tmp_path}/in", "auto"), index=f"{tmp_path}/index")
+    wanted = [f"{number:02d}.tar/{name}" for number in range(12) for name in "xy"]
+
+    def keys() -> list[str]:
+        return [key for ids in list_input(source, None)[1] for key in ids.table.column("key").to_pylist()]
+
+    assert keys() == wanted
+    assert begun == [f"{number:02d}.tar" for number in range(3, 12)]
+    begun.clear()
+    storage.put_whole(f"{tmp_path}/in/05a.tar", tar_bytes({"z.jpg": b"3"}))
+    assert keys() == [*wanted[:12], "05a.tar/z", *wanted[12:]]
+    assert begun == ["05a.tar"]

@@ -14,10 +14,10 @@ from ray.train.torch import TorchTrainer
 from pipeline import storage
 from pipeline.errors import RunError
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.runtime.background import in_background
 from pipeline.runtime.cluster import fit_when_free
 from pipeline.runtime.labelled import LabelledDataset
 from pipeline.runtime.progress import say
-from pipeline.training.background import in_background
 from pipeline.training.checkpoints import Checkpoint, Checkpoints
 from pipeline.training.distributed.failures import StopForGood, reason
 from pipeline.training.distributed.worker import Job, work
