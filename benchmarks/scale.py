@@ -32,7 +32,7 @@ from benchmarks.job_run import DRIVER, RAY, REFINE, SEGMENT, TASKS, TRACKER, cor
 from benchmarks.scale_simulation import Costs, simulate
 from benchmarks.sleeping_stages import stages
 from benchmarks.table import markdown, number
-from pipeline.batch import graph
+from pipeline.batch import ahead, graph
 from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.run import segment
@@ -206,6 +206,7 @@ def run(config: ScaleBenchmark, folder: Path, plan: str, images: int, answer: Co
     mask = scene(0, (500, 375))[1]
     segmenter, refiner = stages(mask, config.segment_seconds, config.refine_seconds)
     vars(graph).update(SegmentStage=segmenter, RefineStage=refiner)
+    vars(ahead).update(_FIRST_SECONDS=600.0)  # all in one round: each starts its own actors
     ready = check(
         RunConfig(
             input=Uri(f"{folder}/in-{images}"),

@@ -53,12 +53,13 @@ def _fetch_with_retries(
     source: Source, manifest_uri: str, chunk: Chunk, tracker: Tracker, retry_seconds: float
 ) -> Iterator[pa.Table]:
     with carried(), storage.retrying(retry_seconds):
-        tables = fetch_chunk(source, manifest_uri, chunk)
-        began = time.monotonic()
-        for table in tables:
-            tracker.end("fetch", table.column("key").to_pylist(), time.monotonic() - began)
+        keys, seconds, began = list[str](), 0.0, time.monotonic()
+        for table in fetch_chunk(source, manifest_uri, chunk):
+            keys += table.column("key").to_pylist()
+            seconds += time.monotonic() - began
             yield table
-            began = time.monotonic()
+            began = time.monotonic()  # what it has waited until it was asked for more is not its own
+        tracker.end("fetch", keys, seconds)
 
 
 def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk) -> Iterator[pa.Table]:

@@ -16,7 +16,7 @@ from pipeline import storage
 from pipeline.data.rows import MANIFEST
 
 MIN_CHUNK_ROWS = 8
-MAX_CHUNK_ROWS = 512
+MAX_CHUNK_ROWS = 1024
 _ROWS_PER_FILE = 65536
 
 

@@ -36,9 +36,7 @@ from pipeline.runtime.plan import Plan
 from pipeline.runtime.progress import ProgressBar, say
 
 _MIN_BLOCK_BYTES = 256 * 1024
-_MAX_BLOCK_BYTES = 16 * 1024 * 1024
 _BLOCKS_WANTED = 64
-_IMAGES_A_BLOCK, _IMAGES_A_GPUS_BLOCK = 16, 256
 _SHOW_SECONDS = 0.5
 _CLUSTER_SECONDS = 10.0
 _JUDGE_SECONDS = 10.0
@@ -270,11 +268,8 @@ def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
 
 
 def _block_bytes(listing: Listing, fitting: Plan) -> int:
-    """Size blocks: many for a large input, but no more images than are done in a minute or two on a slow machine, since
-    a block is handed on, and committed, as a whole.
-    """
-    images = _IMAGES_A_GPUS_BLOCK if fitting.segmenter_gpus else _IMAGES_A_BLOCK
-    most = min(_MAX_BLOCK_BYTES, images * listing.bytes // max(listing.listed, 1))
+    """Size blocks: as many images as a segmenter takes at once, but enough blocks for all that work."""
+    most = fitting.segmenter_batch * listing.bytes // max(listing.listed, 1)
     return max(min(listing.bytes // _BLOCKS_WANTED, most), _MIN_BLOCK_BYTES)
 
 

@@ -10,8 +10,10 @@ from pipeline.refine import RefineDevice
 GIB = 1024**3
 _SEGMENTER_MEMORY = 2 * GIB
 
-GPU_BATCH, CPU_BATCH = 256, 32
-"""Images that an actor takes at once at most: on a GPU, and on a core. Each call costs the driver milliseconds."""
+GPU_BATCH, LOGITS_BATCH, CPU_BATCH = 1024, 256, 32
+"""Images that an actor takes at once at most: a GPU that makes their masks, a GPU that hands their logits on, which are
+larger than the images, and a core. Each call costs the driver milliseconds.
+"""
 
 _GPU_BATCH_LEAST, _CPU_BATCH_LEAST = 16, 4
 _BATCH_BYTES = 64 * 1024**2
@@ -246,7 +248,7 @@ def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: 
         most_segmenters=most_segmenters,
         segmenter_cpus=segmenter_cpus,
         segmenter_gpus=1,
-        segmenter_batch=GPU_BATCH,
+        segmenter_batch=LOGITS_BATCH,
         gpus_refine=gpus_refine,
         refiners=refiners,
         most_refiners=most_refiners,

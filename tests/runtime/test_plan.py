@@ -133,19 +133,22 @@ def test_nothing_is_started_that_is_not_worth_it(images: int, segmenters: int, r
 
 
 @pytest.mark.parametrize(
-    ("images", "mean_bytes", "batch"),
+    ("images", "mean_bytes", "with_logits", "alone"),
     [
-        (10**6, 100_000, 256),
-        (10**6, 0, 256),
-        (10**6, 4 * 2**20, 16),  # a worker has room for 64 MiB of encoded images
-        (10**6, 2**30, 1),
-        (2000, 100_000, 63),  # an eighth of what each of the four has to do
-        (5, 100_000, 16),
+        (10**6, 0, 256, 1024),
+        (10**6, 100_000, 256, 671),  # a worker has room for 64 MiB of encoded images
+        (10**6, 4 * 2**20, 16, 16),
+        (10**6, 2**30, 1, 1),
+        (2000, 100_000, 63, 63),  # an eighth of what each of the four has to do
+        (5, 100_000, 16, 16),
     ],
 )
-def test_a_gpu_takes_a_second_s_work_at_once_and_less_of_a_small_run(images: int, mean_bytes: int, batch: int) -> None:
-    gpus = plan([node(16, gpus=4)], MEMORY)
-    assert gpus.for_images(images, mean_bytes).segmenter_batch == batch
+def test_a_gpu_takes_a_second_s_work_at_once_and_less_of_a_small_run(
+    images: int, mean_bytes: int, with_logits: int, alone: int
+) -> None:
+    """Less also where it hands on logits, which fill its memory."""
+    plans = [plan([node(16, gpus=4)], MEMORY, refine_on=device) for device in ("cpu", "cuda")]
+    assert [one.for_images(images, mean_bytes).segmenter_batch for one in plans] == [with_logits, alone]
 
 
 @pytest.mark.parametrize(

@@ -22,17 +22,17 @@ def test_the_last_line_is_told_once(
 
 
 @pytest.mark.parametrize(
-    ("listed", "gpus", "wanted"),
-    [(10, 0, MIB // 4), (640, 0, MIB), (10_000, 0, 1_677_720), (10_000, 1, 16_384_000)],
+    ("listed", "batch", "wanted"),
+    [(10, 32, MIB // 4), (640, 32, MIB), (10_000, 32, 3_355_440), (10_000, 256, 16_384_000)],
 )
-def test_a_block_has_few_images_where_each_takes_long(listed: int, gpus: int, wanted: int) -> None:
-    """Of a tenth of a MiB each: a 64th of the input, but no more than 16 without a GPU, and 256 with one."""
+def test_a_block_has_few_images_where_each_takes_long(listed: int, batch: int, wanted: int) -> None:
+    """Of a tenth of a MiB each: a 64th of the input, but no more than a segmenter takes at once."""
     plan = Plan(
         segmenters=1,
         most_segmenters=1,
         segmenter_cpus=1,
-        segmenter_gpus=gpus,
-        segmenter_batch=4,
+        segmenter_gpus=0,
+        segmenter_batch=batch,
         gpus_refine=False,
         refiners=1,
         most_refiners=1,
