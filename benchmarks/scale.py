@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{config.few} and {config.many} images, {config.layout}; {platform.processor() or platform.machine()}\n")
     print(markdown(("core ms an image, refined", *found), table_rows(list(found.values()))))
     print("\nSimulated:\n")
-    print(markdown(("GPUs", *(f"images/s, {plan}" for plan in found)), simulated(list(found.values()))))
+    print(markdown(("GPUs", *(f"images/s, {plan}" for plan in found)), simulated(found)))
     print(json.dumps({plan: steady.figures() for plan, steady in found.items()}))
     return 0
 
@@ -230,9 +230,10 @@ def table_rows(found: Sequence[Steady]) -> list[tuple[str, ...]]:
     ]
 
 
-def simulated(found: Sequence[Steady]) -> list[tuple[str, ...]]:
+def simulated(found: Mapping[str, Steady]) -> list[tuple[str, ...]]:
     """Make the rows of the second table: GPUs that take ten milliseconds an image, cores that keep up with them."""
-    costs = [Costs(0.01, 0.35, 1 / steady.bound) for steady in found]
+    refining = {"on GPUs": 0.0, "on CPUs": 0.35}
+    costs = [Costs(0.01, refining[plan], 1 / steady.bound) for plan, steady in found.items()]
     return [(str(gpus), *(number(simulate(gpus, one).images_per_second) for one in costs)) for gpus in _SIMULATED_GPUS]
 
 

@@ -4,10 +4,12 @@ import heapq
 import random
 from dataclasses import dataclass
 
-BATCH = 16
-"""Images that a GPU segments together."""
+from pipeline.runtime.plan import CPU_BATCH, LOGITS_BATCH
 
-BATCHES_A_GPU = 200
+BATCH = LOGITS_BATCH
+"""Images that a GPU takes at once."""
+
+BATCHES_A_GPU = 400
 SPREAD = 0.3
 """Standard deviation of the logarithm of a batch's time."""
 
@@ -19,7 +21,7 @@ RETURN_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds an image: of a GPU, of a core that refines, of the driver's one thread."""
+    """Seconds an image: of a GPU, of a core that refines, 0 where none does, and of the driver's one thread."""
 
     segment_seconds: float
     refine_seconds: float
@@ -37,8 +39,8 @@ class Simulated:
 def simulate(gpus: int, costs: Costs, seed: int = 0) -> Simulated:
     """A run of BATCHES_A_GPU batches for each GPU, on machines of one GPU that are lost now and then.
 
-    Each GPU has the cores that keep up with it, and two batches waiting; the driver serves whoever asks first. A batch
-    whose machine is lost is done again by another.
+    Each GPU has the cores that keep up with it, if any, and two batches waiting; the driver serves whoever asks first. A
+    batch whose machine is lost is done again by another.
     """
     rng = random.Random(seed)
     cores = gpus * -(-costs.refine_seconds // costs.segment_seconds)
@@ -66,10 +68,10 @@ def simulate(gpus: int, costs: Costs, seed: int = 0) -> Simulated:
 
 
 def _refine(refining: list[float], ready: float, costs: Costs, rng: random.Random) -> float:
-    """Give a batch, image by image, to the cores that are free first; returns when the last image is done."""
+    """Give a GPU's batch, in those of a core, to the cores that are free first; returns when the last of it is done."""
     done = ready
-    for _ in range(BATCH):
-        takes = costs.refine_seconds * rng.lognormvariate(-(SPREAD**2) / 2, SPREAD)
+    for _ in range(BATCH // CPU_BATCH if refining else 0):
+        takes = CPU_BATCH * costs.refine_seconds * rng.lognormvariate(-(SPREAD**2) / 2, SPREAD)
         ended = max(ready, refining[0]) + takes
         heapq.heapreplace(refining, ended)
         done = max(done, ended)
