@@ -39,8 +39,8 @@ class Simulated:
 def simulate(gpus: int, costs: Costs, seed: int = 0) -> Simulated:
     """A run of BATCHES_A_GPU batches for each GPU, on machines of one GPU that are lost now and then.
 
-    Each GPU has the cores that keep up with it, if any, and two batches waiting; the driver serves whoever asks first. A
-    batch whose machine is lost is done again by another.
+    Each GPU has two batches waiting, and the cores that keep up with it, if any; the driver serves whoever asks first.
+    A batch whose machine is lost is done again by another.
     """
     rng = random.Random(seed)
     cores = gpus * -(-costs.refine_seconds // costs.segment_seconds)
