@@ -13,6 +13,7 @@ from pipeline.data.formats.column_flags import ColumnFlags
 from pipeline.errors import ConfigError
 from pipeline.images import DEFAULT_MAX_PIXELS
 from pipeline.models.inference import Inference
+from pipeline.models.smp_config import SmpConfig
 from pipeline.refine import RefineConfig
 from pipeline.runtime.plan import WorkerLimits
 from pipeline.storage import StorageConfig, Uri
@@ -43,6 +44,7 @@ class RunConfig(StorageConfig, ColumnFlags):
         prices: YAML file with the price of an hour by node type, for the summary's cost.
         inference: how the network is run.
         refine: how its logits are refined.
+        smp: what a state dict of segmentation_models_pytorch is of.
         workers: what the run may use of its cluster.
     """
 
@@ -64,6 +66,7 @@ class RunConfig(StorageConfig, ColumnFlags):
     prices: Uri | None = None
     inference: Inference = field(default_factory=Inference)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    smp: SmpConfig = field(default_factory=SmpConfig)
     workers: WorkerLimits = field(default_factory=WorkerLimits)
 
     def __post_init__(self) -> None:

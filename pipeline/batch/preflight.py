@@ -50,7 +50,7 @@ def check(config: RunConfig) -> Preflight:
         say(line)
     if not config.dry_run:
         storage.probe_writable(config.output)
-    model = models.load(name, config.classes)
+    model = models.load(name, config.classes, config.smp)
     config.inference.tiling(model)
     prices = read_prices(config.prices) if config.prices else None
     refiner = make_refiner(config.refine, model.card.crf, len(model.classes))

@@ -8,6 +8,7 @@ from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.evaluation.trimap import Band
 from pipeline.models.inference import Inference
+from pipeline.models.smp_config import SmpConfig
 from pipeline.refine import RefineConfig
 from pipeline.storage import StorageConfig, Uri
 
@@ -28,6 +29,7 @@ class EvaluateConfig(StorageConfig, LabelledColumnFlags):
             between differently labelled pixels, for data that has no void along them.
         inference: how the network is run.
         refine: how its logits are refined.
+        smp: what a state dict of segmentation_models_pytorch is of.
     """
 
     data: Uri
@@ -40,6 +42,7 @@ class EvaluateConfig(StorageConfig, LabelledColumnFlags):
     trimap: Band | None = None
     inference: Inference = field(default_factory=Inference)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    smp: SmpConfig = field(default_factory=SmpConfig)
 
     def __post_init__(self) -> None:
         """Raise ConfigError unless there is one thing to score, in a way that an evaluation knows."""

@@ -9,6 +9,7 @@ from pipeline.data.formats.column_flags import LabelledColumnFlags
 from pipeline.data.labelled import Layout
 from pipeline.errors import ConfigError
 from pipeline.models.inference import Inference
+from pipeline.models.smp_config import SmpConfig
 from pipeline.refine.crf import CRFParams
 from pipeline.storage import StorageConfig, Uri
 
@@ -40,6 +41,7 @@ class SearchConfig(StorageConfig, LabelledColumnFlags):
         gaussian_xy: sigma gamma in pixels, which is not searched.
         label_costs: costs that are tried for one label after another, at the best of the rest; none to search no costs.
         inference: how the network is run.
+        smp: what a state dict of segmentation_models_pytorch is of.
     """
 
     data: Uri
@@ -56,6 +58,7 @@ class SearchConfig(StorageConfig, LabelledColumnFlags):
     gaussian_xy: float = 3.0
     label_costs: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
     inference: Inference = field(default_factory=Inference)
+    smp: SmpConfig = field(default_factory=SmpConfig)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a range that holds nothing, or values that no CRF can have."""

@@ -17,8 +17,10 @@ from pipeline.models.card import Card, ModelCard
 from pipeline.models.checkpoints import native
 from pipeline.models.checkpoints.reading import read
 from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, fill, with_background
+from pipeline.models.class_card import card_beside
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.network import Network
+from pipeline.models.smp_config import SmpConfig
 
 BUILT_IN = Path(__file__).parent / "weights"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -27,19 +29,20 @@ log = logging.getLogger(__name__)
 AnyCard = TypeVar("AnyCard", bound=Card)
 
 
-def load(name_or_uri: str, classes: Sequence[str] | None = None) -> Network:
+def load(name_or_uri: str, classes: Sequence[str] | None = None, smp: SmpConfig | None = None) -> Network:
     """Load a model that can segment, in evaluation mode, on the CPU.
 
     Args:
         name_or_uri: a built-in name, a name of the zoo, the path or URI of a weights file of any known layout, or what
             an adapter of another framework reads.
         classes: names by class index, in place of those of the weights.
+        smp: what a state dict of segmentation_models_pytorch is of, in place of a card beside it.
 
     Raises:
-        ConfigError: `classes` are more or fewer than the weights have.
+        ConfigError: `classes` are more or fewer than the weights have, or `smp` is for what is no state dict.
         WeightsError: an unknown name, a file that cannot be read or is of no known layout, or a backbone alone.
     """
-    if adapter := adapter_for(name_or_uri):
+    if adapter := adapter_for(name_or_uri, smp):
         network = adapter.open(name_or_uri)
         network.card = _with_names(network.card, classes)
         return network
@@ -49,10 +52,12 @@ def load(name_or_uri: str, classes: Sequence[str] | None = None) -> Network:
             f"{storage.redact(name_or_uri)} holds a {weights.backbone} backbone without a head, which cannot segment; "
             "train one on it with pipeline.models.build(..., backbone_weights=...)"
         )
+    if not weights.names_classes:
+        weights = _with_card(weights, name_or_uri)
     if classes is None and not weights.names_classes:
         log.warning(
             "%s does not name its classes: by their number, %d, they are called %s, %s, ...; give them other "
-            "names with --classes",
+            "names with --classes, or in a card beside it",
             storage.redact(name_or_uri),
             len(weights.card.classes),
             *weights.card.classes[:2],
@@ -60,6 +65,19 @@ def load(name_or_uri: str, classes: Sequence[str] | None = None) -> Network:
     model = SegmentationModel(_with_names(weights.card, classes))
     fill(model, with_background(weights.state, model, model.head.classifiers()), name_or_uri)
     return model.eval()
+
+
+def _with_card(weights: Checkpoint, uri: str) -> Checkpoint:
+    """Put on what a card beside the file says, where there is one. Raises WeightsError."""
+    says = card_beside(uri)
+    if says is None:
+        return weights
+    try:
+        card = _with_names(weights.card, says.classes)
+    except ConfigError as error:
+        raise WeightsError(f"the card beside {storage.redact(uri)} is of other weights: {error}") from error
+    card = dataclasses.replace(card, licence=says.licence, training_split=says.training_split)
+    return dataclasses.replace(weights, card=card, names_classes=True)
 
 
 def _with_names(card: AnyCard, classes: Sequence[str] | None) -> AnyCard:

@@ -117,6 +117,26 @@ def test_names_by_number_are_said(keys: State, tmp_path: Path, caplog: pytest.Lo
     assert caplog.text == ""
 
 
+def test_a_card_beside_a_file_names_its_classes(keys: State, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    heads = {key: torch.zeros(()).expand(3, *value.shape[1:]) for key, value in keys.items() if "aspp" in key}
+    torch.save(keys | heads, tmp_path / "roads.pth")
+    card = tmp_path / "roads.json"
+    for content in ("no JSON", "[]", '{"classes": 3, "epochs": 20}'):  # a file of some other kind
+        card.write_text(content)
+        assert models.load(f"{tmp_path}/roads.pth").classes == ("class_0", "class_1", "class_2")
+    caplog.clear()
+    card.write_text('{"classes": ["rest", "road", "sky"], "licence": "CC0-1.0"}')
+    model = models.load(f"{tmp_path}/roads.pth")
+    assert (model.classes, model.card.licence, caplog.text) == (("rest", "road", "sky"), "CC0-1.0", "")
+    assert models.load(f"{tmp_path}/roads.pth", ["a", "b", "c"]).classes == ("a", "b", "c")
+    card.write_text('{"classes": ["rest", "road"]}')
+    with pytest.raises(WeightsError, match=r"the card beside .*roads.pth is of other weights: 2 classes are named"):
+        models.load(f"{tmp_path}/roads.pth")
+    card.write_text('{"classes": ["rest", "road", "sky"], "mean": [0, 0, 0]}')
+    with pytest.raises(WeightsError, match=r"the card .*roads.json cannot be used: card has an unknown field 'mean'"):
+        models.load(f"{tmp_path}/roads.pth")
+
+
 def test_cut_and_garbled_torch_files(keys: State, tmp_path: Path) -> None:
     path = tmp_path / "weights"
     for zipped in (True, False):

@@ -5,7 +5,7 @@ code that a model brings is run. A centre crop is left out: a mask is of the who
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,27 +19,27 @@ from pipeline.geometry import Geometry, Resize, half_pixels
 from pipeline.masks import pascal_palette
 from pipeline.models.adapters.adapter import Adapter
 from pipeline.models.adapters.files import beside, config_has, digest_of, json_object, named_once
+from pipeline.models.adapters.full_resolution import centres_of_squares, kept_stride
+from pipeline.models.adapters.huggingface_processor import (
+    PROCESSOR,
+    preprocessing_of,
+    processor_settings,
+    resize_of,
+    task_tokens,
+)
 from pipeline.models.card import Card
 from pipeline.models.network import Network
-from pipeline.models.preprocessing import Preprocessing
 
 NAME = "hf"
 PREFIX = "hf:"
-CONFIG, WEIGHTS, INDEX, PROCESSOR = (
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "preprocessor_config.json",
-)
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PER_PIXEL = ("segformer", "mobilenet_v2", "mobilevit", "mobilevitv2", "upernet", "beit", "data2vec-vision", "dpt")
 MASK_QUERIES = ("mask2former", "maskformer", "oneformer")
 """What `model_type` says: families that give logits, and families that give masks and a class for each."""
 
 STEP = 32  # that the families' downsampling divides
-_TASK = "the task is semantic"  # as OneFormer's authors have it
 _LEAST_SCORE = 1e-30  # where no mask is
 _UPERNET = "UperNetForSemanticSegmentation"
-_BILINEAR = 2  # as Pillow numbers its filters
 
 
 class HuggingFaceNetwork(Network):
@@ -60,7 +60,9 @@ class HuggingFaceNetwork(Network):
         super().__init__(card)
         self.model: Any = model
         self._resize, self._digest = resize, digest
-        self._stride = _stride_of(self, resize)
+        own = _stride_of(self._logits, resize)
+        self._pooled = kept_stride(len(card.classes)) if own == 1 else 1
+        self._stride = own * self._pooled
 
     def __getstate__(self) -> dict[str, Any]:
         """Give class, config and weights: once it has run, the model itself holds what cannot be sent."""
@@ -96,7 +98,10 @@ class HuggingFaceNetwork(Network):
         return self._digest
 
     def grid(self, batch: Tensor) -> Tensor:
-        """Compute the logits (N, C, h, w)."""
+        """Compute the logits (N, C, h, w); those of every pixel of many classes on a coarser grid."""
+        return centres_of_squares(self._logits(batch), self._pooled)
+
+    def _logits(self, batch: Tensor) -> Tensor:
         if self.network == _UPERNET:
             logits: Tensor = self.model.decode_head(self.model.backbone(batch).feature_maps)  # before it is upsampled
             return logits
@@ -123,7 +128,7 @@ class MaskQueriesNetwork(HuggingFaceNetwork):
         """Return the step of the sizes, to which the family's own processing pads too."""
         return STEP
 
-    def grid(self, batch: Tensor) -> Tensor:
+    def _logits(self, batch: Tensor) -> Tensor:
         """Compute the logarithms of the class scores' shares (N, C, h, w)."""
         given = {} if self._task is None else {"task_inputs": self._task.to(batch.device).expand(len(batch), -1)}
         found = self.model(pixel_values=batch, **given)
@@ -155,7 +160,7 @@ def _load(folder: Path, name: str) -> Network:
     config = json_object(folder / CONFIG)
     family = _family(config)
     files = _weights(folder)
-    how = _processor(folder, family)
+    how = processor_settings(folder, family)
     preprocessing, resize = preprocessing_of(how), resize_of(how)
     if family in MASK_QUERIES and resize is None:
         raise WeightsError(f"{PROCESSOR} resizes nothing, which the family {family} needs")
@@ -167,11 +172,12 @@ def _load(folder: Path, name: str) -> Network:
         preprocessing=preprocessing,
         source=name,
     )
-    settings = json.dumps([NAME, family, repr(preprocessing), repr(resize)]).encode()
+    kept = kept_stride(len(card.classes))
+    settings = json.dumps([NAME, family, repr(preprocessing), repr(resize), kept]).encode()
     digest = digest_of([settings, (folder / CONFIG).read_bytes()], files)
     if family not in MASK_QUERIES:
         return HuggingFaceNetwork(card, model, resize, digest).eval()
-    task = _task_tokens(folder, loaded.task_seq_len) if family == "oneformer" else None
+    task = task_tokens(folder, loaded.task_seq_len) if family == "oneformer" else None
     return MaskQueriesNetwork(card, model, resize, digest, task).eval()
 
 
@@ -269,50 +275,6 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _processor(folder: Path, family: str) -> dict[str, Any]:
-    """Read the image processor's settings, with its family's defaults for what the file does not say."""
-    from transformers import AutoImageProcessor
-
-    json_object(folder / PROCESSOR)
-    without = {"class_info_file": None} if family == "oneformer" else {}  # it would be fetched, and only trains
-    try:
-        processor = AutoImageProcessor.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, backend="pil", **without
-        )
-    except Exception as error:  # as above
-        raise WeightsError(f"transformers cannot read {PROCESSOR}: {' '.join(str(error).split())[:300]}") from error
-    settings: dict[str, Any] = processor.to_dict()
-    return settings
-
-
-def preprocessing_of(how: Mapping[str, Any]) -> Preprocessing:
-    """Say in units of 0-255 what an image processor does to a pixel. Raises ConfigError for what makes no sense."""
-    factor = float(how.get("rescale_factor", 1 / 255)) if how.get("do_rescale", True) else 1.0
-    normalised = how.get("do_normalize") and how.get("image_mean") is not None
-    mean, std = (how["image_mean"], how["image_std"]) if normalised else ([0.0] * 3, [1.0] * 3)
-    return Preprocessing(
-        channels="BGR" if how.get("do_flip_channel_order") else "RGB",
-        mean=tuple(float(value) / factor for value in mean),  # type: ignore[arg-type]  # three are checked there
-        std=tuple(float(value) / factor for value in std),  # type: ignore[arg-type]
-    )
-
-
-def resize_of(how: Mapping[str, Any]) -> Resize | None:
-    """Say to what sides an image processor brings a picture; None where it leaves them. Raises ConfigError."""
-    if not how.get("do_resize"):
-        return None
-    size, resample = how.get("size") or {}, int(how.get("resample", _BILINEAR))
-    if isinstance(size, int):
-        size = {"height": size, "width": size}
-    if "shortest_edge" in size:
-        return Resize(shortest=size["shortest_edge"], longest=size.get("longest_edge"), resample=resample)
-    if "height" in size and "width" in size:
-        if how.get("keep_aspect_ratio"):
-            return Resize(shortest=size["height"], multiple=int(how.get("ensure_multiple_of") or 1), resample=resample)
-        return Resize(sides=(size["height"], size["width"]), resample=resample)
-    raise ConfigError(f"{PROCESSOR} has the size {size!r}; known are height and width, or shortest_edge")
-
-
 def labels_of(id2label: Mapping[Any, str]) -> tuple[str, ...]:
     """Return the class names in the order of their numbers. Raises WeightsError where one is missing."""
     numbered = {int(key): label for key, label in id2label.items()}
@@ -321,24 +283,11 @@ def labels_of(id2label: Mapping[Any, str]) -> tuple[str, ...]:
     return named_once(numbered[index] for index in range(len(numbered)))
 
 
-def _task_tokens(folder: Path, length: int) -> Tensor:
-    """Encode the task that OneFormer is given, by the folder's own tokenizer."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # as above
-        raise WeightsError(f"OneFormer needs its tokenizer's files: {' '.join(str(error).split())[:300]}") from error
-    tokens = tokenizer(_TASK, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    ids: Tensor = tokens["input_ids"] * tokens["attention_mask"]  # zeros behind the text, as its own processing has it
-    return ids
-
-
 @torch.inference_mode()
-def _stride_of(network: Network, resize: Resize | None) -> int:
+def _stride_of(logits: Callable[[Tensor], Tensor], resize: Resize | None) -> int:
     """Find the output stride by running the network once, on nothing, at the smallest size that it takes."""
     height, width = resize.sides if resize and resize.sides else (4 * STEP, 4 * STEP)
-    rows = network.grid(torch.zeros(1, 3, height, width)).shape[-2]
+    rows = logits(torch.zeros(1, 3, height, width)).shape[-2]
     return max(round(height / rows), 1)
 
 

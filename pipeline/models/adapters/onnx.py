@@ -4,6 +4,7 @@ The card says what the file does not: the classes, how colours are scaled, and p
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from pipeline import storage
 from pipeline.errors import ConfigError, ModelError, StorageError, WeightsError
@@ -21,6 +21,7 @@ from pipeline.geometry import Geometry, Origin, Resize, aligned, half_pixels
 from pipeline.masks import pascal_palette
 from pipeline.models.adapters.adapter import Adapter
 from pipeline.models.adapters.files import digest_of
+from pipeline.models.adapters.full_resolution import centres_of_squares, kept_stride
 from pipeline.models.card import Card
 from pipeline.models.network import Network
 from pipeline.models.plain import build, plain_object
@@ -28,8 +29,6 @@ from pipeline.models.preprocessing import Preprocessing
 
 NAME = "onnx"
 SUFFIX = ".onnx"
-FULL_RESOLUTION = 2
-"""Stride in pixels that logits of every pixel are brought to, by the mean of each square: a quarter of their memory."""
 
 EXAMPLE = (
     '{"classes": ["background", "road"], "channels": "RGB", "mean": [123.675, 116.28, 103.53], '
@@ -63,8 +62,8 @@ class OnnxCard:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a step that is none."""
-        if not 1 <= self.step <= 1024 or self.step % FULL_RESOLUTION:
-            raise ConfigError(f"step is {self.step}; it must be even, from 2 to 1024")
+        if not 1 <= self.step <= 1024:
+            raise ConfigError(f"step is {self.step}; it must be from 1 to 1024")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +113,16 @@ class OnnxNetwork(Network):
     @property
     def geometry(self) -> Geometry:
         """Return the grid that the card says; over a resized picture it is stretched."""
-        stride = max(self._stride, FULL_RESOLUTION)
-        if self._says.origin == "aligned" and self._stride > 1:
-            return aligned(stride, self._resize)
-        return half_pixels(stride, self._resize, spans=self._resize is not None)
+        if self._is_full:
+            return half_pixels(kept_stride(len(self.classes)), self._resize, spans=self._resize is not None)
+        if self._says.origin == "aligned":
+            return aligned(self._stride, self._resize)
+        return half_pixels(self._stride, self._resize, spans=self._resize is not None)
 
     @property
     def step(self) -> int:
-        """Return the step of the sizes."""
-        return 1 if self._resize else self._says.step
+        """Return the step of the sizes: the card's, and the stride divides it."""
+        return 1 if self._resize else math.lcm(self._says.step, self.geometry.stride)
 
     @property
     def digest(self) -> str:
@@ -130,11 +130,15 @@ class OnnxNetwork(Network):
         return self._digest
 
     def grid(self, batch: Tensor) -> Tensor:
-        """Compute the logits (N, C, h, w); those of every pixel as means of squares."""
+        """Compute the logits (N, C, h, w); those of every pixel of many classes on a coarser grid."""
         logits = self._run(batch)
         if len(self.classes) == 2 and logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)  # softmax of (0, z) is the sigmoid of z
-        return functional.avg_pool2d(logits, FULL_RESOLUTION, ceil_mode=True) if self._stride == 1 else logits
+        return centres_of_squares(logits, self.geometry.stride) if self._is_full else logits
+
+    @property
+    def _is_full(self) -> bool:
+        return self._stride == 1
 
     def _run(self, batch: Tensor) -> Tensor:
         takes, session = self._takes, self._session(batch.device.type)
@@ -206,7 +210,8 @@ def load(place: str) -> Network:
             training_split=says.training_split,
             source=storage.redact(place),
         )
-        decisive = (NAME, says.classes, says.channels, says.mean, says.std, says.origin, says.step, says.resize)
+        kept = kept_stride(len(says.classes))
+        decisive = (NAME, says.classes, says.channels, says.mean, says.std, says.origin, says.step, says.resize, kept)
         return OnnxNetwork(card, file, says, digest_of([repr(decisive).encode(), file], [])).eval()
     except (ConfigError, ModelError, WeightsError, StorageError) as error:
         raise WeightsError(f"{storage.redact(place)}: {error}") from error

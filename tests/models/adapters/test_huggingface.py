@@ -18,7 +18,7 @@ from pipeline import models
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.logits import softmax
 from pipeline.models import Inference, Predictor
-from pipeline.models.adapters.huggingface import preprocessing_of, resize_of
+from pipeline.models.adapters.huggingface_processor import preprocessing_of, resize_of
 from pipeline.models.ready import folded
 from pipeline.refine import Argmax, refine_in_tiles
 from tests.helpers.hugging_face import FAMILIES, LABELS, own_mask, put

@@ -41,8 +41,18 @@ def test_masks_are_those_of_the_same_operators(channels_last: bool, full: bool, 
     image = picture()
     expected = by_torch(image).argmax(dim=0)[: SIZE[0], : SIZE[1]].numpy()
     place = put(tmp_path, graph(channels_last=channels_last, full=full))
-    assert models.load(place).geometry.stride == (2 if full else 4)
-    assert (mask_of(place, image) == expected).mean() >= (0.99 if full else 0.999)
+    assert models.load(place).geometry.stride == (1 if full else 4)
+    assert (mask_of(place, image) == expected).mean() >= 0.999
+
+
+def test_logits_of_every_pixel_of_many_classes_are_kept_at_a_coarser_stride(tmp_path: Path) -> None:
+    image, names = picture(), [f"class {number}" for number in range(50)]
+    network = models.load(put(tmp_path, graph(full=True, classes=50), classes=names, step=2))
+    assert (network.geometry.stride, network.step) == (4, 4)
+    [grid] = Predictor(network, Inference(precision="float32")).logits([image])
+    mask = refine_in_tiles(image, grid, network.geometry, Argmax()).mask
+    expected = by_torch(image, classes=50).argmax(dim=0)[: SIZE[0], : SIZE[1]].numpy()
+    assert (mask == expected).mean() >= 0.93
 
 
 @pytest.mark.parametrize("fixed", [False, True])
@@ -96,7 +106,7 @@ def test_a_card_that_is_missing_or_says_less_is_told_with_an_example(tmp_path: P
     [
         ({}, {"classes": ["a", "b"]}, "and its card names 2 classes"),
         ({"argmax": True}, {}, "gives tensor(int64); it must take and give floats"),
-        ({}, {"step": 3}, "step is 3"),
+        ({}, {"step": 0}, "step is 0"),
         ({}, {"mean": [1.0]}, "card.mean is [1.0]"),
         ({}, {"origin": "middle"}, "card.origin is 'middle'"),
     ],
