@@ -92,7 +92,7 @@ def normalised(image: Picture) -> torch.Tensor:
     return ((torch.from_numpy(image.copy()) / 255 - MEAN) / STD).permute(2, 0, 1)[None]
 
 
-IN_PASSING = {"upernet", "maskformer", "mask2former", "oneformer", "smp"}
+IN_PASSING = {"upernet", "maskformer", "mask2former", "oneformer"}
 """They interpolate once more than is done here; see the adapters' own tests."""
 
 NETWORKS = [

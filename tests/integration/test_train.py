@@ -22,16 +22,16 @@ from pipeline import models, storage
 from pipeline.commands.train import command as train
 from pipeline.training.distributed import trainer
 from tests.helpers.labelled import CLASSES, palette_png, put_camvid, put_webdataset
+from tests.helpers.segmenting import summary
 from tests.helpers.servers import new_bucket
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
+LIGHT = ("--model=light", "--init=efficientnet-lite0-imagenet")
 SMALL = (
-    "--model=light",
     f"--classes={json.dumps(CLASSES)}",
-    "--init=efficientnet-lite0-imagenet",
     "--recipe.iterations=6",
     "--recipe.checkpoint_every=2",
     "--recipe.batch=4",
@@ -63,7 +63,7 @@ def finished(cluster: None) -> Run:
     bucket = new_bucket()
     put_webdataset(f"{bucket}/data", "train", 6)
     put_webdataset(f"{bucket}/data", "val", 3)
-    flags = ("--data_format=webdataset", "--workers=2", "--name=streets", "--licence=CC0-1.0")
+    flags = (*LIGHT, "--data_format=webdataset", "--workers=2", "--name=streets", "--licence=CC0-1.0")
 
     def again(*more: str) -> tuple[int, dict[str, Any], str]:
         return job(f"{bucket}/data", f"{bucket}/out", *flags, *more)
@@ -170,6 +170,31 @@ def test_lost_workers_and_a_lost_run_leave_no_trace_in_the_weights(
         assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("backbone", ["resnet50", "mobilenet-v2"])
+@pytest.mark.parametrize("stride", ["", "-8"])
+def test_deeplab_v3_plus_is_trained_goes_on_and_segments(
+    backbone: str, stride: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With backbones that begin without weights, at output stride 16 and 8; the first run ends at its third step."""
+    put_camvid(f"{tmp_path}/data", "train", 4)
+    put_camvid(f"{tmp_path}/data", "val", 2)
+    (tmp_path / "marks").mkdir()
+    flags = (f"--model=deeplabv3plus-{backbone}{stride}", "--data_format=camvid", "--name=plus")
+    flags += ("--recipe.iterations=4", "--recipe.batch=2", "--recipe.crop=33")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "work", deadly((3,), tmp_path / "marks"))
+        code, _, messages = job(f"{tmp_path}/data", f"{tmp_path}/out", *flags, "--max_failures=0")
+    assert code == 1, messages
+    code, done, messages = job(f"{tmp_path}/data", f"{tmp_path}/out", *flags, "--max_failures=0")
+    assert code == 0, messages
+    assert "continuing plus at step 2" in messages
+    model = models.load(done["weights"])
+    assert model.network == f"{backbone.replace('-', '_')}, deeplabv3plus{stride.replace('-', '_')}"
+    found = summary(f"--model={done['weights']}", f"--input={tmp_path}/data/val", f"--output={tmp_path}/masks")
+    assert (found["segmented"], found["failed"], found["network"]) == (2, 0, model.network)
+
+
 def test_bad_data_is_named_before_anything_is_trained(tmp_path: Path) -> None:
     put_camvid(f"{tmp_path}/data", "train", 5)
     masks = tmp_path / "data" / "trainannot"
@@ -177,7 +202,7 @@ def test_bad_data_is_named_before_anything_is_trained(tmp_path: Path) -> None:
     (masks / "001.png").write_bytes(palette_png(torch.zeros(20, 30, dtype=torch.uint8).numpy()))
     (masks / "002.png").write_bytes(palette_png(torch.full((48, 64), 7, dtype=torch.uint8).numpy()))
     (tmp_path / "data" / "train" / "003.png").write_bytes(b"no picture")
-    flags = ("--data_format=camvid", "--validation_split=null", "--name=bad")
+    flags = (*LIGHT, "--data_format=camvid", "--validation_split=null", "--name=bad")
     code, _, messages = job(f"{tmp_path}/data", f"{tmp_path}/out", *flags)
     assert code == 2
     first, *others = messages.splitlines()
