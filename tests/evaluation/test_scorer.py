@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 
 from pipeline.batch.isolation import MAX_ATTEMPTS
 from pipeline.batch.rows import LOGITS
@@ -13,14 +15,15 @@ from pipeline.errors import ImageError
 from pipeline.evaluation.labelled import Labelled
 from pipeline.evaluation.mask_counts import COUNTED, Counting, MaskCounts
 from pipeline.evaluation.scorer import NETWORK, REFINED, Scorer, kinds, refine_stages
-from pipeline.geometry import aligned
-from pipeline.logits import grid_size, to_bytes
+from pipeline.geometry import Geometry, aligned, half_pixels
+from pipeline.logits import to_bytes
 from pipeline.refine import Argmax
 from pipeline.refine.crf import CRFParams, DenseCRF
 from tests.helpers.labelled import pair, png
 from tests.helpers.pictures import photo
 
 KEYS = ("a", "b", "c")
+ALIGNED = aligned(8)
 CRF = DenseCRF(CRFParams(bilateral_xy=20, bilateral_rgb=9))
 HOW = Counting(classes=3, band="borders")
 
@@ -29,7 +32,7 @@ HOW = Counting(classes=3, band="borders")
 class Model:
     classes = ("ground", "tree", "sky")
     palette = np.zeros((3, 3), np.uint8)
-    geometry = aligned(8)
+    geometry: Geometry = ALIGNED
 
 
 class Pairs:
@@ -39,26 +42,26 @@ class Pairs:
         return photo(index, 48, 64), pair(index)[1]
 
 
-def logits_of(index):
-    return np.random.default_rng(index).normal(size=(3, grid_size(48, 8), grid_size(64, 8))).astype(np.float16)
+def logits_of(index, geometry=ALIGNED):
+    return np.random.default_rng(index).normal(size=(3, *geometry.grid(48, 64))).astype(np.float16)
 
 
-def batch(failed=()):
+def batch(failed=(), geometry=ALIGNED):
     images = []
     for index, key in enumerate(KEYS):
         identity = {"key": key, "source": key, "version": ""}
         if key in failed:
             images.append(identity | rows.failure("decode", ImageError("broken")))
         else:
-            logits = logits_of(index)
+            logits = logits_of(index, geometry)
             image = png(photo(index, 48, 64))
             images.append(identity | {"image": image, "logits": to_bytes(logits), "shape": logits.shape})
     return rows.table(images, LOGITS)
 
 
-def counted(refiner, batch, tracker=None):
+def counted(refiner, batch, tracker=None, geometry=ALIGNED):
     labelled = Labelled(dataset=Pairs(), keys=KEYS)
-    stages = refine_stages(kinds(refiner), Model(), 10_000, tracker or LocalTracker())
+    stages = refine_stages(kinds(refiner), Model(geometry), 10_000, tracker or LocalTracker())
     table = Scorer(stages, labelled, HOW)(batch)
     assert table.schema.equals(COUNTED)
     return {row["masks"]: row for row in table.to_pylist()}
@@ -68,7 +71,7 @@ def expected(refiner, indices):
     counts = MaskCounts(HOW)
     for index in indices:
         image, truth = Pairs().pair(index)
-        [refinement] = refiner.refine([image], [logits_of(index)], aligned(8))
+        [refinement] = refiner.refine([image], [logits_of(index)], ALIGNED)
         counts.update(KEYS[index], truth, refinement.mask)
     return counts.to_row("")
 
@@ -85,6 +88,17 @@ def test_each_kind_of_mask_is_counted(refiner, names):
         np.testing.assert_array_equal(row["border"], counts["border"])
     if refiner is CRF:
         assert rows_by_kind[NETWORK]["matrix"] != rows_by_kind[REFINED]["matrix"]
+
+
+def test_logits_lie_where_the_network_says():
+    """As the framework upsamples them by itself, of half pixels."""
+    geometry, counts = half_pixels(8), MaskCounts(HOW)
+    for index, key in enumerate(KEYS):
+        logits = torch.from_numpy(logits_of(index, geometry).astype(np.float32))[None]
+        full = functional.interpolate(logits, size=(48, 64), mode="bilinear", align_corners=False)[0]
+        counts.update(key, Pairs().pair(index)[1], full.argmax(dim=0).numpy().astype(np.uint8))
+    row = counted(Argmax(), batch(geometry=geometry), geometry=geometry)[NETWORK]
+    assert row["matrix"] == counts.to_row("")["matrix"].tolist()
 
 
 def test_what_failed_is_named_and_not_counted():

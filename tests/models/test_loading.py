@@ -188,6 +188,14 @@ def test_unknown_name_lists_the_known() -> None:
         models.load("sceens")
 
 
+def test_a_folder_that_no_framework_wrote_is_told_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(
+        WeightsError, match=r"is a folder, and it has no config.json with a model_type, as transformers"
+    ):
+        models.load(str(tmp_path))
+
+
 @pytest.mark.parametrize("uri", ["missing/weights.pth", "memory://missing/weights.safetensors"])
 def test_missing_file(uri: str) -> None:
     with pytest.raises(WeightsError, match=r"missing/weights.*no such"):

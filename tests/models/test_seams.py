@@ -120,8 +120,6 @@ def test_a_new_backbone_and_head_learn(toy: SegmentationModel) -> None:
         "deeplabv3plus-mobilenet-v2",
         "deeplabv3plus-mobilenet-v2-8",
         "deeplabv3plus-mobilenet-v3-large",
-        "deeplabv3plus-resnet50",
-        "deeplabv3plus-resnet50-8",
     ],
 )
 def test_deeplab_v3_plus_learns_and_segments_as_stored(name: str, tmp_path: Path) -> None:

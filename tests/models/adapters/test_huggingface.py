@@ -155,6 +155,20 @@ def test_files_that_are_missing_pickled_or_elsewhere_are_named(segformer: Path, 
         assert message in refusal()
 
 
+def test_a_name_is_found_in_the_cache_where_there_is_no_network(
+    segformer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub's own client lays it out below HF_HOME."""
+    kept = tmp_path / "models--someone--city"
+    shutil.copytree(segformer, kept / "snapshots" / "1f2e")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("1f2e")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    network = models.load("hf:someone/city")
+    assert (network.card.name, network.digest) == ("someone/city", models.load(str(segformer)).digest)
+
+
 def test_a_name_that_is_not_in_the_cache_is_said_where_there_is_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match="hf:nobody/nothing cannot be fetched, and is not in the cache"):
