@@ -59,7 +59,7 @@ class SmpCard:
     std: tuple[float, float, float] = IMAGENET_PREPROCESSING.std
     architecture: str = ""
     encoder_name: str = ""
-    arguments: Mapping[str, float | str] = field(default_factory=dict)
+    arguments: Mapping[str, bool | float | str | tuple[float, ...] | None] = field(default_factory=dict)
     licence: str = "unknown"
     training_split: str = "none"
 

@@ -126,6 +126,19 @@ def test_state_dicts_with_a_card(tmp_path: Path) -> None:
 
 
 @needs_smp
+def test_a_card_says_what_else_the_network_was_made_with(tmp_path: Path) -> None:
+    made = {"decoder_channels": [64, 48, 32, 32, 16], "decoder_attention_type": "scse", "encoder_depth": 5}
+    model = network("Unet", **made)
+    torch.save(model.state_dict(), tmp_path / "net.pth")
+    card = {"architecture": "Unet", "encoder_name": "resnet18", "classes": ["a", "b", "c"]}
+    (tmp_path / "net.json").write_text(json.dumps(card | {"arguments": made | {"decoder_interpolation": "nearest"}}))
+    assert (mask_of(f"{tmp_path}/net.pth") == expected(model)).mean() >= 0.999
+    (tmp_path / "net.json").write_text(json.dumps(card | {"arguments": {"decoder_size": 3}}))
+    with pytest.raises(WeightsError, match=r"do not fit the network|smp cannot build Unet: .*decoder_size"):
+        models.load(f"{tmp_path}/net.pth")
+
+
+@needs_smp
 def test_state_dicts_of_what_flags_name(tmp_path: Path) -> None:
     model = network("FPN", classes=3)
     torch.save(model.state_dict(), tmp_path / "net.pth")
@@ -137,6 +150,9 @@ def test_state_dicts_of_what_flags_name(tmp_path: Path) -> None:
     assert (mask_of(f"{tmp_path}/net.pth", flags) == expected(model)).mean() >= 0.999
     torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=r"has the keys encoder.*segmentation_head.*, and this one conv.weight"):
+        models.load(f"{tmp_path}/net.pth", smp=flags)
+    torch.save({"segmentation_head.0.weight": Path("/")}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"holds an object pathlib\S*, and to read that could run code"):
         models.load(f"{tmp_path}/net.pth", smp=flags)
 
 
