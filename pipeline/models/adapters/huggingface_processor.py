@@ -21,7 +21,8 @@ def processor_settings(folder: Path, family: str) -> dict[str, Any]:
     """Read the image processor's settings, with its family's defaults for what the file does not say."""
     from transformers import AutoImageProcessor
 
-    json_object(folder / PROCESSOR)
+    if "auto_map" in json_object(folder / PROCESSOR):
+        raise WeightsError(f"{PROCESSOR} asks to run code that the model brings (auto_map), which is never done")
     without = {"class_info_file": None} if family == "oneformer" else {}  # it would be fetched, and only trains
     try:
         processor = AutoImageProcessor.from_pretrained(

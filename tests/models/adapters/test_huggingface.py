@@ -111,6 +111,7 @@ def test_one_scale_alone(segformer: Path) -> None:
 
 DAMAGES = {
     "code": ("config.json", {"auto_map": {"AutoModel": "run.py"}}, "asks to run code that the model brings"),
+    "preparing code": ("preprocessor_config.json", {"auto_map": {"AutoImageProcessor": "run.Of"}}, "asks to run code"),
     "family": ("config.json", {"model_type": "bert"}, "model_type 'bert', which is none of the families known: segf"),
     "classifier": ("config.json", {"architectures": ["BeitForImageClassification"]}, "which does not segment"),
     "labels": ("config.json", {"id2label": dict.fromkeys("0124", "a")}, "does not name every class in id2label"),
