@@ -239,7 +239,7 @@ def of_flags(flags: SmpConfig) -> Adapter:
 
 
 ADAPTER = Adapter(
-    reads="a network of segmentation_models_pytorch, a folder or a state dict with its card",
+    reads="a network of segmentation_models_pytorch, a folder, or a state dict with a card or flags",
     example="FOLDER",
     place="in the folder or the file",
     extra="smp",

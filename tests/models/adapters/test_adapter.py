@@ -17,5 +17,5 @@ def test_a_framework_that_is_missing_or_broken_is_said_in_a_line(
         adapter.open("net.pth")
     (tmp_path / "broken_framework.py").write_text("raise RuntimeError('operator nms\\ndoes not exist')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(WeightsError, match=r"card, cannot be imported: operator nms does not exist$"):
+    with pytest.raises(WeightsError, match=r"flags, cannot be imported: operator nms does not exist$"):
         adapter.open("net.pth")
