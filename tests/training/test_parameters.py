@@ -14,6 +14,7 @@ NETWORKS = {
     "deeplabv2-resnet50-aspp": ASPP,
     "deeplabv2-efficientnet-lite0-aspp": ASPP,
     "deeplab-efficientnet-lite0-decoder": ["head.classifier"],
+    "deeplab-efficientnet-lite2-decoder": ["head.classifier"],
     "deeplabv3-resnet50": ["head.classifier"],
 }
 """And the layers of each that give the logits."""

@@ -1,14 +1,15 @@
-"""Build EfficientNet-Lite0 as an atrous backbone: the project's light network.
+"""Build EfficientNet-Lite0, the project's light network, and Lite2 as atrous backbones.
 
-The published network (the EfficientNet-Lite release of TensorFlow's TPU models) has an output stride of 32. Here the
+The published networks (the EfficientNet-Lite release of TensorFlow's TPU models) have an output stride of 32. Here the
 strides of its last blocks are removed and every later depthwise kernel is dilated instead, which leaves the weights
-valid: at output stride 8 every fourth feature of this backbone is a feature of the published one, at 16 every second.
+valid: at output stride 8 every fourth feature of a backbone is a feature of the published one, at 16 every second.
 
 TensorFlow pads "SAME": at the valid sizes 8m+1 every strided layer sees an odd size, where SAME is symmetric padding.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -30,6 +31,10 @@ class Stage:
     stride: int = 1
     first_dilation: int = 1
     dilation: int = 1
+
+    def grown(self, width: float, depth: float) -> "Stage":
+        """Multiply the channels, to the nearest multiple of 8, and the blocks, rounded up (arXiv 1905.11946)."""
+        return replace(self, channels=8 * int(self.channels * width / 8 + 0.5), blocks=math.ceil(self.blocks * depth))
 
 
 STAGES_TO_8 = (
@@ -85,14 +90,22 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-STAGES = {8: STAGES_TO_8, 16: STAGES_TO_16}
+def grown(stages: Sequence[Stage], width: float, depth: float) -> tuple[Stage, ...]:
+    """Make a larger network of Lite0's stages; the first and the last keep their one block, as the Lite networks do."""
+    first, *middle, last = stages
+    return (first.grown(width, 1), *(stage.grown(width, depth) for stage in middle), last.grown(width, 1))
+
+
 FINEST_STRIDE = 2  # the stem's
 
 
-class EfficientNetLite0(Backbone):
-    """Map (N, 3, H, W) -> (N, 320, h, w) at output stride 8 or 16, and the finer levels on the way."""
+class EfficientNetLite(Backbone):
+    """Map (N, 3, H, W) -> (N, C, h, w) at output stride 8 or 16, and to the finer levels on the way.
 
-    levels: ClassVar = {8: {2: 16, 4: 24, 8: 320}, 16: {2: 16, 4: 24, 8: 40, 16: 320}}
+    A subclass sets its `levels`, and `plans`: its stages for each output stride.
+    """
+
+    plans: ClassVar[Mapping[int, Sequence[Stage]]]
 
     def __init__(self, request: FeatureRequest, options: None = None) -> None:
         super().__init__(request, options)
@@ -100,7 +113,7 @@ class EfficientNetLite0(Backbone):
         blocks: list[nn.Module] = []
         channels, stride = 32, FINEST_STRIDE
         self._ends: dict[int, int] = {}  # of each level, by its stride: one past its last block
-        for stage in STAGES[request.strides[-1]]:
+        for stage in self.plans[request.strides[-1]]:
             stride *= stage.stride
             for index in range(stage.blocks):
                 block = InvertedResidual(
@@ -122,3 +135,17 @@ class EfficientNetLite0(Backbone):
         for stride, end in self._ends.items():
             yield stride, [*([self.stem] if begin == 0 else []), *list(self.blocks)[begin:end]]
             begin = end
+
+
+class EfficientNetLite0(EfficientNetLite):
+    """Build the smallest network: 75.1% top-1 on ImageNet."""
+
+    levels: ClassVar = {8: {2: 16, 4: 24, 8: 320}, 16: {2: 16, 4: 24, 8: 40, 16: 320}}
+    plans: ClassVar = {8: STAGES_TO_8, 16: STAGES_TO_16}
+
+
+class EfficientNetLite2(EfficientNetLite):
+    """Build the network of width 1.1 and depth 1.2: 77.6% top-1 on ImageNet."""
+
+    levels: ClassVar = {8: {2: 16, 4: 24, 8: 352}, 16: {2: 16, 4: 24, 8: 48, 16: 352}}
+    plans: ClassVar = {stride: grown(stages, 1.1, 1.2) for stride, stages in EfficientNetLite0.plans.items()}

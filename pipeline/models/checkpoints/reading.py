@@ -64,7 +64,7 @@ _EXPECTED = (
     "backbone.low_level_features.0.0.weight, classifier.project.0.weight)",
     "smp's DeepLab v3+ on ResNet-50 or 101 (encoder.conv1.weight, decoder.block2.0.0.weight)",
     "a backbone of torchvision (conv1.weight, layer1.0.conv1.weight; features.0.weight; features.0.0.weight)",
-    "EfficientNet-Lite0 (_conv_stem.weight)",
+    "EfficientNet-Lite0 or Lite2 (_conv_stem.weight)",
     "any other network of smp, which a card beside the file or smp.architecture and smp.encoder_name must name "
     "(encoder...., decoder...., segmentation_head....)",
 )
