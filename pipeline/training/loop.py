@@ -15,9 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.errors import ConfigError, RunError
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.stored_names import network_state, stored_state
+from pipeline.training.average import WeightAverage
 from pipeline.training.loss import Losses
 from pipeline.training.parameters import batch_norms, parameter_groups
 from pipeline.training.recipe import Recipe
+
+_AVERAGE = "average"  # of the weights, in a snapshot
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 """From a first step to the batches of that step and all later ones: pictures (N, 3, H, W), labels (N, H, W)."""
@@ -45,6 +48,8 @@ def train(
 ) -> None:
     """Train `model` in place, on the device it is on, and leave it in evaluation mode.
 
+    Where the recipe averages the weights, the model has the averaged ones in `on_checkpoint` and at the end.
+
     Where torch.distributed is initialised, every process of the group calls this with its share of each batch, and all
     take the step that one process would take with the whole batch.
 
@@ -64,7 +69,8 @@ def train(
         RunError: the loss is no longer a number; of several processes every one raises it, at the same step.
     """
     optimizer = torch.optim.SGD(parameter_groups(model, recipe), lr=recipe.base_lr, momentum=recipe.momentum)
-    start = restore(checkpoint, model, optimizer, recipe) if checkpoint else 0
+    average = WeightAverage(model, recipe.ema_decay)
+    start = restore(checkpoint, model, optimizer, average, recipe) if checkpoint else 0
     set_train_mode(model, recipe)
     losses = parallel(Losses(model, recipe, class_weights))
     for step, (images, labels) in enumerate(batches(start), start):
@@ -74,13 +80,18 @@ def train(
                 f"the loss of step {step + 1} is {loss}: the training has diverged. Start anew with a recipe.base_lr "
                 f"below {recipe.base_lr:g}, or with a recipe.clip_norm, such as 10"
             )
+        average.update(step)
         if on_step:
             on_step(StepResult(step=step + 1, loss=loss, learning_rate=recipe.learning_rate(step)))
         is_due = (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.iterations
         if on_checkpoint and (is_due or (must_save and must_save(step + 1))):
-            share_statistics(model)
-            on_checkpoint(snapshot(model, optimizer, recipe, step + 1))
+            state = snapshot(model, optimizer, average, recipe, step + 1)
+            with average.in_place():
+                share_statistics(model)
+                on_checkpoint(state)
             set_train_mode(model, recipe)  # it may have been evaluated
+    average.put()
+    share_statistics(model)
     model.eval()
 
 
@@ -154,21 +165,39 @@ def set_train_mode(model: SegmentationModel, recipe: Recipe) -> None:
         norm.requires_grad_(not recipe.freeze_bn)
 
 
-def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> bytes:
+def snapshot(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, recipe: Recipe, step: int
+) -> bytes:
     """Serialise the whole state of a run after `step` steps."""
     buffer = io.BytesIO()
-    state = {"model": stored_state(model.state_dict()), "optimizer": optimizer.state_dict(), "step": step}
-    torch.save({**state, "recipe": dataclasses.asdict(recipe)}, buffer)
+    weights = {"model": stored_state(model.state_dict()), _AVERAGE: stored_state(average.state)}
+    rest = {"optimizer": optimizer.state_dict(), "step": step, "recipe": dataclasses.asdict(recipe)}
+    torch.save(weights | rest, buffer)
     return buffer.getvalue()
 
 
-def restore(checkpoint: bytes, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
+def restore(
+    checkpoint: bytes, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, recipe: Recipe
+) -> int:
     """Put a snapshot back and return the steps done. Raises ConfigError when it belongs to another recipe."""
-    state = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
+    state = _read(checkpoint)
+    then = dataclasses.asdict(Recipe()) | state["recipe"]  # what a field did not yet say was its default
     now = dataclasses.asdict(recipe)
-    changed = [f"{name} {old} -> {now.get(name)}" for name, old in state["recipe"].items() if now.get(name) != old]
+    changed = [f"{name} {old} -> {now.get(name)}" for name, old in then.items() if now.get(name) != old]
     if changed:
         raise ConfigError(f"the checkpoint is of another recipe ({', '.join(changed)}); start anew at another output")
     model.load_state_dict(network_state(state["model"]))
     optimizer.load_state_dict(state["optimizer"])
+    average.load(network_state(state.get(_AVERAGE, {})))
     return int(state["step"])
+
+
+def put_result(checkpoint: bytes, model: nn.Module) -> None:
+    """Give the network the weights that a snapshot was scored with: the averaged ones, where the recipe has them."""
+    state = _read(checkpoint)
+    model.load_state_dict(network_state(state.get(_AVERAGE) or state["model"]))
+
+
+def _read(checkpoint: bytes) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
+    return state

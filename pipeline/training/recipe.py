@@ -31,6 +31,8 @@ class Recipe:
             that give the logits: a ResNet's ASPP, VGG-16's fc8.
         head_bias_lr: learning rate of the classifier's biases, likewise.
         clip_norm: longest gradient, over all parameters together; a longer one is shortened. 0 leaves it as it is.
+        ema_decay: the share that an exponential moving average of the weights keeps at each step; its weights are
+            validated and exported. 0 averages nothing.
         scale_min: smallest random scale of a picture.
         scale_max: largest random scale of a picture.
         mirror: probability that a picture is mirrored.
@@ -54,6 +56,7 @@ class Recipe:
     head_weight_lr: float = 10.0
     head_bias_lr: float = 20.0
     clip_norm: float = 0.0
+    ema_decay: float = 0.0
     scale_min: float = 0.5
     scale_max: float = 1.5
     mirror: float = 0.5
@@ -85,6 +88,8 @@ class Recipe:
             raise ConfigError(f"recipe.scale_min..scale_max is {self.scale_min}..{self.scale_max}; give 0 < min <= max")
         if not 0 <= self.mirror <= 1:
             raise ConfigError(f"recipe.mirror is {self.mirror}; it is a probability, from 0 to 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"recipe.ema_decay is {self.ema_decay}; it must be from 0 to below 1")
         if not 0 <= self.colour_jitter < 1:
             raise ConfigError(f"recipe.colour_jitter is {self.colour_jitter}; it must be from 0 to below 1")
 

@@ -26,8 +26,8 @@ from pipeline.training.batch_statistics import check_statistics
 from pipeline.training.checkpoints import Checkpoints, Note
 from pipeline.training.config import TrainConfig
 from pipeline.training.distributed.trainer import fit
-from pipeline.training.loop import restore
-from pipeline.training.parameters import batch_norms, parameter_groups
+from pipeline.training.loop import put_result
+from pipeline.training.parameters import batch_norms
 from pipeline.training.settings import SETTINGS_FILE, SUMMARY_FILE, agree_with_earlier, settings
 
 
@@ -126,7 +126,7 @@ def _run(ready: TrainingInputs, lock: Lock) -> dict[str, Any]:
         max_failures=config.max_failures,
     )
     best = trained.best.note
-    restore(trained.best.state, model, torch.optim.SGD(parameter_groups(model, config.recipe)), config.recipe)
+    put_result(trained.best.state, model)
     lock.check()
     weights = _export(model, config, best)
     summary = {

@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.training.checkpoints import LAYOUT
 from pipeline.training.config import TrainConfig
+from pipeline.training.recipe import Recipe
 
 SETTINGS_FILE, SUMMARY_FILE = "settings.json", "summary.json"
 
@@ -69,5 +70,5 @@ def _described(pairs: Sequence[Pair]) -> str:
 
 def _flat(written: bytes) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(written)
-    values |= values.pop("recipe")
+    values |= asdict(Recipe()) | values.pop("recipe")  # what a field did not yet say was its default
     return values

@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, RunError
 from pipeline.metrics import SegmentationScore
 from pipeline.models.preprocessing import CAFFE_PREPROCESSING, LITE_PREPROCESSING
 from pipeline.scenes import CLASSES, scene
+from pipeline.training.average import WeightAverage
 from pipeline.training.examples import batches, mean_colour
 from pipeline.training.loop import restore, set_train_mode, train, train_step
 from pipeline.training.loss import Losses
@@ -113,23 +114,24 @@ def test_frozen_batch_norm_keeps_its_numbers(model):
     assert not model.training
 
 
-@pytest.mark.parametrize("network", ["light", "with dropout"])
+@pytest.mark.parametrize("network", ["light", "with dropout", "averaged"])
 def test_a_resumed_run_equals_an_uninterrupted_one(model, network):
     """Also where dropout draws: of the random numbers that a process has used before, nothing may depend on them."""
+    recipe = dataclasses.replace(SMALL, ema_decay=0.9 if network == "averaged" else 0.0)
     if network == "with dropout":
         model = models.build("deeplabv2-vgg16-largefov", CLASSES)
         assert any(isinstance(module, nn.Dropout) for module in model.modules())
     whole, first, second = model, copy.deepcopy(model), copy.deepcopy(model)
     kept, losses = [], []
-    train(whole, lambda start: small_batches(SMALL, start), SMALL, on_step=lambda p: losses.append(p.loss))
+    train(whole, lambda start: small_batches(recipe, start), recipe, on_step=lambda p: losses.append(p.loss))
 
     def interrupted(start):
-        return itertools.islice(small_batches(SMALL, start), 3)
+        return itertools.islice(small_batches(recipe, start), 3)
 
-    train(first, interrupted, SMALL, on_checkpoint=kept.append)
+    train(first, interrupted, recipe, on_checkpoint=kept.append)
     torch.manual_seed(17)  # as in a process of its own
     seen = []
-    train(second, lambda start: small_batches(SMALL, start), SMALL, checkpoint=kept[-1], on_step=seen.append)
+    train(second, lambda start: small_batches(recipe, start), recipe, checkpoint=kept[-1], on_step=seen.append)
     assert [p.step for p in seen] == [3, 4]
     assert [p.loss for p in seen] == losses[2:]
     for name, value in whole.state_dict().items():
@@ -169,7 +171,7 @@ def test_checkpoints_keep_the_names_that_weights_are_stored_under(model):
     state = torch.load(io.BytesIO(kept[0]), weights_only=True)["model"]
     assert {key.partition(".")[0] for key in state} == {"trunk", "head"}
     fresh = models.build(LIGHT, CLASSES)
-    assert restore(kept[0], fresh, sgd(fresh, recipe), recipe) == 1
+    assert restore(kept[0], fresh, sgd(fresh, recipe), WeightAverage(fresh, 0), recipe) == 1
     for name, value in model.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[name]), name
 
@@ -181,6 +183,20 @@ def test_a_checkpoint_of_another_recipe_is_refused(model):
     other = Recipe(iterations=1, batch=1, crop=41)
     with pytest.raises(ConfigError, match="crop 33 -> 41"):
         train(model, lambda start: small_batches(other, start), other, checkpoint=kept[-1])
+
+
+def test_a_checkpoint_from_before_weights_were_averaged_is_gone_on_from_without_averaging(model):
+    recipe = Recipe(iterations=1, batch=1, crop=33)
+    kept = []
+    train(model, lambda start: small_batches(recipe, start), recipe, on_checkpoint=kept.append)
+    state = torch.load(io.BytesIO(kept[-1]), weights_only=True)
+    del state["average"], state["recipe"]["ema_decay"]
+    earlier = io.BytesIO()
+    torch.save(state, earlier)
+    train(model, lambda start: small_batches(recipe, start), recipe, checkpoint=earlier.getvalue(), on_step=pytest.fail)
+    averaged = dataclasses.replace(recipe, ema_decay=0.9)
+    with pytest.raises(ConfigError, match=r"ema_decay 0\.0 -> 0\.9"):
+        train(model, lambda start: small_batches(averaged, start), averaged, checkpoint=earlier.getvalue())
 
 
 def test_a_loss_that_is_no_number_ends_training_at_once(model):

@@ -16,8 +16,10 @@ RECIPES = {
     "plain": RECIPE,
     "accumulated": dataclasses.replace(RECIPE, accumulate=2, clip_norm=1.0),
     "scales": dataclasses.replace(RECIPE, scales=(1.0, 0.5)),
+    "averaged": dataclasses.replace(RECIPE, ema_decay=0.5),
 }
 TRAINED_NORMS = dataclasses.replace(RECIPE, batch=4, freeze_bn=False)
+NORMS = {"norms": TRAINED_NORMS, "averaged norms": dataclasses.replace(TRAINED_NORMS, ema_decay=0.5)}
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +28,14 @@ def learned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("learned")
     learn(0, 1, RECIPES, "", folder)
     address = f"tcp://127.0.0.1:{free_port()}"
-    recipes = RECIPES | {"norms": TRAINED_NORMS}
+    recipes = RECIPES | NORMS
     torch.multiprocessing.spawn(learn, args=(2, recipes, address, str(folder)), nprocs=2)
     return folder
 
 
-def test_a_checkpoint_holds_what_every_process_goes_on_with(learned):
-    first, second = (torch.load(learned / f"norms-2-{rank}.pt")["model"] for rank in range(2))
+@pytest.mark.parametrize("recipe", NORMS)
+def test_a_checkpoint_holds_what_every_process_goes_on_with(learned, recipe):
+    first, second = (torch.load(learned / f"{recipe}-2-{rank}.pt")["model"] for rank in range(2))
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
 

@@ -139,6 +139,16 @@ def test_a_run_with_checkpoints_of_an_older_layout_is_not_begun_anew(begun):
         run.prepare(begun)
 
 
+def test_a_run_of_before_a_field_of_the_recipe_had_that_fields_default(begun):
+    uri = f"{begun.output}/model/settings.json"
+    older = json.loads(storage.read_bytes(uri))
+    del older["recipe"]["ema_decay"]
+    storage.put_whole(uri, json.dumps(older).encode())
+    run.prepare(begun)
+    with pytest.raises(ConfigError, match=r"ema_decay 0\.0 -> 0\.5"):
+        run.prepare(replace(begun, recipe=replace(SMALL, ema_decay=0.5)))
+
+
 def test_a_run_that_ended_since_this_one_looked_is_not_trained_again(begun):
     ready = run.prepare(begun)
     storage.put_whole(f"{begun.output}/model/summary.json", b"{}")
