@@ -137,7 +137,7 @@ def test_every_second_feature_of_the_pyramid_is_the_published_networks(
 @pytest.mark.parametrize(
     ("photograph", "imagenet_class"),
     [("chelsea", {281, 282, 285}), ("coffee", {967}), ("rocket", {540, 657, 744})],
-    ids=["a tabby, tiger or Egyptian cat", "espresso", "a missile or projectile, and to Lite2 the rig that it stands on"],
+    ids=["a tabby, tiger or Egyptian cat", "espresso", "a missile, or to Lite2 the rig that it stands on"],
 )
 def test_photographs(model: SegmentationModel, network: Published, photograph: str, imagenet_class: set[int]) -> None:
     """The atrous backbone recognises what is in a picture."""
