@@ -29,6 +29,9 @@ _SHARDS_AT_ONCE = 32
 _SHARDS_HERE = 64
 """Shards, the first ones, that this process opens itself: a process of the cluster takes seconds of a core to start."""
 
+_LIST_BYTES = 4 * 1024**2
+"""Of a list that this process reads itself: its rows are small, so a large one fills memory."""
+
 
 @dataclass(kw_only=True)
 class Listing:
@@ -88,7 +91,7 @@ def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> I
 
 def _indexed(source: Source, listing: Listing, shards: Sequence[storage.Entry]) -> Iterator[Ids]:
     """List what shards hold. Many are looked into at a time, so that a slow one stops few; their order stays."""
-    looks = (partial(_look, source, entry, number < _SHARDS_HERE) for number, entry in enumerate(shards))
+    looks = (partial(_look, source, entry, _is_for_here(source, number, entry)) for number, entry in enumerate(shards))
     waiting: deque[tuple[Format, Any]] = deque()
     for entry, index in zip(shards, in_order(looks, _SHARDS_AT_ONCE), strict=True):
         waiting.append((source.reader(entry), _begun(source, entry) if index is None else index))
@@ -96,6 +99,10 @@ def _indexed(source: Source, listing: Listing, shards: Sequence[storage.Entry]) 
             yield from _taken(listing, *waiting.popleft())
     while waiting:
         yield from _taken(listing, *waiting.popleft())
+
+
+def _is_for_here(source: Source, number: int, entry: storage.Entry) -> bool:
+    return number < _SHARDS_HERE and not (source.reader(entry).is_list and entry.size > _LIST_BYTES)
 
 
 def _look(source: Source, entry: storage.Entry, may_open: bool) -> list[pa.Table] | NoInputError | None:
