@@ -1,6 +1,7 @@
 """Parity of the native core with pydensecrf: the same lattices, the same mean field, the same labels."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator
 
 import dense_crf_core
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipeline.errors import CRFError
 from pipeline.refine.crf import CRFParams, DenseCRF
 from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, SMOOTHER, crop, picture, probabilities_for
 
@@ -131,3 +133,10 @@ def test_anything_small(
     # near a tie mean field amplifies the last bits, so that the bound is wider than for photographs: where more than
     # 5e-5 was seen, at most 9e-4 in 4000 draws, pydensecrf moved as far for one unit in a probability's last place
     np.testing.assert_allclose(posterior(params, image, probabilities), expected, rtol=0, atol=1e-3)
+
+
+def test_without_pydensecrf_its_backend_says_what_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Python 3.13, for which it cannot be built."""
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    with pytest.raises(CRFError, match=r"not installed; up to Python 3\.12 .* 'native' gives the same"):
+        DenseCRF(backend="pydensecrf")

@@ -25,7 +25,10 @@ class ReferenceCRF(Backend):
         try:
             import pydensecrf.densecrf  # noqa: F401
         except ImportError as error:
-            raise CRFError("the CRF backend 'pydensecrf' is not installed; run: pip install pydensecrf2") from error
+            raise CRFError(
+                "the CRF backend 'pydensecrf' is not installed; up to Python 3.12 run: pip install pydensecrf2. It "
+                "cannot be built for later ones, where the backend 'native' gives the same"
+            ) from error
         self._params = params
 
     def posterior(self, image: NDArray[np.uint8], probabilities: Floats) -> NDArray[np.float32]:
