@@ -149,7 +149,8 @@ def test_another_file_than_the_voc_network_is_refused() -> None:
 def test_a_simulated_cluster_is_as_fast_as_its_gpus_or_its_driver(driver_seconds: float, bound: float) -> None:
     simulated = simulate(10, Costs(segment_seconds=0.01, refine_seconds=0.3, driver_seconds=driver_seconds))
     assert 0.85 * bound < simulated.images_per_second < 1.02 * bound
-    assert simulated.driver_busy == pytest.approx(simulated.images_per_second * driver_seconds)
+    handed_out = simulated.driver_busy / driver_seconds if driver_seconds else simulated.images_per_second
+    assert 1 <= handed_out / simulated.images_per_second < 1.01  # some batches again, after a loss
 
 
 @pytest.mark.long

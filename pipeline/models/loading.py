@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os.path
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -162,7 +163,7 @@ def _read(name_or_uri: str) -> Checkpoint | BackboneWeights:
     if _NAME.fullmatch(name_or_uri) and not storage.exists(name_or_uri):
         names = ", ".join([*built_in_names(), *zoo.ZOO])
         raise WeightsError(f"no model is called {name_or_uri!r} and there is no such file; known names: {names}")
-    if Path(name_or_uri).is_dir():
+    if os.path.isdir(name_or_uri):  # Path's own raises for a name that is too long
         raise WeightsError(
             f"{name_or_uri} is a folder, and it has no config.json with a model_type, as transformers writes it, or an "
             "encoder_name, as segmentation_models_pytorch does; for weights of another kind give the file itself"

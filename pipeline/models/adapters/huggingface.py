@@ -5,6 +5,7 @@ code that a model brings is run. A centre crop is left out: a mask is of the who
 """
 
 import json
+import os.path
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -220,7 +221,7 @@ def _weights(folder: Path) -> list[Path]:
         parts = json_object(folder / INDEX).get("weight_map")
         names = sorted({str(name) for name in parts.values()}) if isinstance(parts, dict) else []
         files = [beside(folder, name) for name in names]
-        missing = [path.name for path in files if not path.is_file()]
+        missing = [path.name for path in files if not os.path.isfile(path)]  # Path's own raises for too long a name
         if missing or not files:
             raise WeightsError(f"{INDEX} names {missing[0] if missing else 'no file'}, which is not there")
         return files
