@@ -151,7 +151,11 @@ def test_files_that_are_missing_pickled_or_elsewhere_are_named(segformer: Path, 
     assert "it has no model.safetensors" in refusal()
     torch.save({}, folder / "pytorch_model.bin")
     assert "a pickle can run code and is not read" in refusal()
-    for name, message in (("../other.safetensors", "outside it"), ("part.safetensors", "which is not there")):
+    for name, message in (
+        ("../other.safetensors", "outside it"),
+        ("part.safetensors", "which is not there"),
+        ("x" * 300, "which is not there"),
+    ):
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
         assert message in refusal()
 
