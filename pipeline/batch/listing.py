@@ -30,12 +30,12 @@ _SHARDS_HERE = 64
 """Shards, the first ones, that this process opens itself: a process of the cluster takes seconds of a core to start."""
 
 _LIST_BYTES = 4 * 1024**2
-"""Of a list that this process reads itself: its rows are small, so a large one fills memory."""
+"""Most of a list that this process reads itself: its rows are small, so a large one fills memory."""
 
 
 @dataclass(kw_only=True)
 class Listing:
-    """What was listed: images, how many of them are done already, the bytes of the listed objects, what is no input."""
+    """What was listed: images, how many are done already, the bytes of the objects that hold them, what is no input."""
 
     listed: int = 0
     skipped: int = 0
@@ -81,8 +81,9 @@ def _listed(source: Source, listing: Listing) -> Iterator[Ids]:
 def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> Iterator[tuple[storage.Entry, Format]]:
     """List what are images themselves; shards are kept in `shards`."""
     for entry in source.entries(listing.ignored):
-        listing.bytes += entry.size
         reader = source.reader(entry)
+        if not reader.is_list:  # whose own size says nothing of the images
+            listing.bytes += entry.size
         if reader.is_shard:
             shards.append(entry)
         else:
@@ -91,7 +92,7 @@ def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> I
 
 def _indexed(source: Source, listing: Listing, shards: Sequence[storage.Entry]) -> Iterator[Ids]:
     """List what shards hold. Many are looked into at a time, so that a slow one stops few; their order stays."""
-    looks = (partial(_look, source, entry, _is_for_here(source, number, entry)) for number, entry in enumerate(shards))
+    looks = (partial(_look, source, number, entry) for number, entry in enumerate(shards))
     waiting: deque[tuple[Format, Any]] = deque()
     for entry, index in zip(shards, in_order(looks, _SHARDS_AT_ONCE), strict=True):
         waiting.append((source.reader(entry), _begun(source, entry) if index is None else index))
@@ -101,15 +102,15 @@ def _indexed(source: Source, listing: Listing, shards: Sequence[storage.Entry]) 
         yield from _taken(listing, *waiting.popleft())
 
 
-def _is_for_here(source: Source, number: int, entry: storage.Entry) -> bool:
-    return number < _SHARDS_HERE and not (source.reader(entry).is_list and entry.size > _LIST_BYTES)
-
-
-def _look(source: Source, entry: storage.Entry, may_open: bool) -> list[pa.Table] | NoInputError | None:
+def _look(source: Source, number: int, entry: storage.Entry) -> list[pa.Table] | NoInputError | None:
     """Give the index of a shard: the one that is kept, or else one made here; None where it is for the cluster."""
     reader = source.reader(entry)
     kept = kept_index(entry, reader, source.index)
-    return _made(entry, reader, source.index) if kept is None and may_open else kept
+    return _made(entry, reader, source.index) if kept is None and _is_for_here(reader, number, entry.size) else kept
+
+
+def _is_for_here(reader: Format, number: int, size: int) -> bool:
+    return number < _SHARDS_HERE and not (reader.is_list and size > _LIST_BYTES)
 
 
 def _begun(source: Source, entry: storage.Entry) -> Any:

@@ -17,6 +17,9 @@ larger than the images, and a core. Each call costs the driver milliseconds.
 
 _GPU_BATCH_LEAST, _CPU_BATCH_LEAST = 16, 4
 _BATCH_BYTES = 64 * 1024**2
+_ASSUMED_BYTES = 1024**2
+"""Of an image, encoded, where nothing tells: a photograph has a few of them."""
+
 _BATCHES = 8
 """Batches that each worker has of a small run: the first masks come early, and all workers end together."""
 
@@ -97,7 +100,7 @@ class Plan:
         segmenters, refiners = min(self.segmenters, worth), min(self.refiners, worth)
         most_segmenters, most_refiners = min(self.most_segmenters, worth), min(self.most_refiners, worth)
         segmenting, refining = min(most_segmenters, _GROWTH * segmenters), min(most_refiners, _GROWTH * refiners)
-        fitting = max(1, _BATCH_BYTES // max(mean_bytes, 1))
+        fitting = max(1, _BATCH_BYTES // (mean_bytes or _ASSUMED_BYTES))
         least = _GPU_BATCH_LEAST if self.segmenter_gpus else _CPU_BATCH_LEAST
         return replace(
             self,

@@ -16,7 +16,7 @@ from pipeline.batch.parts import cut
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
 from pipeline.batch.to_do import ToDo
-from pipeline.data.ignored import Ignored
+from pipeline.data.formats import FORMATS
 from pipeline.data.rows import table as as_table
 from pipeline.data.source import Source, open_source
 from tests.helpers.dataset import finished_row, info
@@ -153,13 +153,18 @@ def test_the_first_shards_and_those_listed_before_need_no_cluster(
     assert begun == ["05a.tar"]
 
 
-def test_a_large_list_is_left_to_the_cluster(tmp_path: Path) -> None:
+def test_a_large_list_is_left_to_the_cluster() -> None:
     """A shard of that size is not: its rows are images, and few."""
+    for name, is_for_here in (("list", False), ("webdataset", True)):
+        assert batch_listing._is_for_here(FORMATS[name], 0, 2**20)
+        assert batch_listing._is_for_here(FORMATS[name], 0, 2**30) is is_for_here
+        assert not batch_listing._is_for_here(FORMATS[name], 64, 2**20)
+
+
+def test_the_size_of_a_list_is_not_that_of_its_images(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/list.csv", b"uri\ns3://bucket/a.jpg\n")
-    storage.put_whole(f"{tmp_path}/a.tar", tar_bytes({"x.jpg": b"1"}))
-    for place, input_format, is_for_here in ((f"{tmp_path}/list.csv", "list", False), (f"{tmp_path}", "auto", True)):
-        source = open_source(place, input_format)
-        [entry] = [entry for entry in source.entries(Ignored()) if entry.key.endswith((".csv", ".tar"))]
-        assert batch_listing._is_for_here(source, 0, entry)
-        assert batch_listing._is_for_here(source, 0, replace(entry, size=2**30)) is is_for_here
-        assert not batch_listing._is_for_here(source, 64, entry)
+    storage.put_whole(f"{tmp_path}/in/a.jpg", b"1234")
+    for place, input_format, size in ((f"{tmp_path}/list.csv", "list", 0), (f"{tmp_path}/in", "auto", 4)):
+        listing, listed_ids = list_input(open_source(place, input_format), limit=None)
+        assert sum(ids.table.num_rows for ids in listed_ids) == 1
+        assert listing.bytes == size

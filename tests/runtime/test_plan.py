@@ -135,7 +135,8 @@ def test_nothing_is_started_that_is_not_worth_it(images: int, segmenters: int, r
 @pytest.mark.parametrize(
     ("images", "mean_bytes", "with_logits", "alone"),
     [
-        (10**6, 0, 256, 1024),
+        (10**6, 50_000, 256, 1024),
+        (10**6, 0, 64, 64),  # as of photographs, where nothing tells
         (10**6, 100_000, 256, 671),  # a worker has room for 64 MiB of encoded images
         (10**6, 4 * 2**20, 16, 16),
         (10**6, 2**30, 1, 1),
