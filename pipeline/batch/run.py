@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from pipeline.masks import DatasetInfo
 from pipeline.refine import RefineDevice, noted
 from pipeline.runtime.cluster import connect, plan_when_free
 from pipeline.runtime.connection import connection
-from pipeline.runtime.lock import Lock, held, new_run_id
+from pipeline.runtime.lock import Lock, claimed, new_run_id
 from pipeline.runtime.periodic import every
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.progress import ProgressBar, say
@@ -57,10 +57,10 @@ def segment(ready: Preflight) -> Summary:
     folder = storage.join(config.output, masks.RUNS_FOLDER, info.run_id)
     storage.put_whole(storage.join(folder, "config.yaml"), yaml.safe_dump(config.redacted(), sort_keys=False).encode())
     lock = Lock(output=config.output, place=_LOCK, run_id=info.run_id)
-    with held(lock), storage.retrying(config.storage_timeout), connection():
-        adopt(config.output, lock.check)
+    with claimed(lock), storage.retrying(config.storage_timeout), connection():
+        adopt(config.output, lock.confirm)
         listing, ids = list_input(ready.source, config.limit, ready.only)
-        to_do = _to_do(ready, info, listing, Notes(output=config.output, info=info, check=lock.check))
+        to_do = _to_do(ready, info, listing, Notes(output=config.output, info=info, check=lock.confirm))
         metrics = RunMetrics(info.run_id, config.budget)
         listed = every(_SHOW_SECONDS, lambda: metrics.listed(listing.listed))
         with listed, listing_ahead(storage.join(folder, "manifest"), ids, to_do.of) as ahead:
@@ -74,6 +74,7 @@ def segment(ready: Preflight) -> Summary:
                 clock=NodeClock(node_types),
                 metrics=metrics,
                 started=started,
+                confirm=lock.confirm,
             )
             run.do()
         summary = run.summary()
@@ -86,6 +87,7 @@ class _Run:
     """A run at work.
 
     Attributes:
+        confirm: called before the work; raises where another run has come at the same time.
         plan: of the last round; None before there is something to do.
         first_done: when the first image was done; 0 before.
         stopped: whether it has stopped early.
@@ -102,6 +104,7 @@ class _Run:
     clock: NodeClock
     metrics: RunMetrics
     started: float
+    confirm: Callable[[], None]
     plan: Plan | None = None
     first_done: float = 0.0
     stopped: bool = False
@@ -114,6 +117,7 @@ class _Run:
         while not self.stopped and (todo := self.ahead.take(self.committer.rows)):
             self._tell_listed()
             if fitting is None:  # later, the workers of the round before may not be gone yet
+                self.confirm()
                 connect()
                 memory = self.ready.refiner.memory(len(self.ready.model.classes))
                 fitting = plan_when_free(memory, _refine_device(self.ready), self.ready.config.workers)

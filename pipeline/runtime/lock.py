@@ -38,9 +38,15 @@ class Lock:
     settle: float = 1.0
     _beats: int = 0
     _late: bool = False
+    _claimed: float = 0.0
 
     def take(self) -> None:
-        """Wait until the lock is free, at most a lease.
+        """Claim the lock and confirm it. Raises as these do."""
+        self.claim()
+        self.confirm()
+
+    def claim(self) -> None:
+        """Wait until the lock is free, at most a lease, and write it. It is this run's once it is confirmed.
 
         Raises:
             RunError: another run holds it; the message names it.
@@ -56,7 +62,14 @@ class Lock:
                 raise RunError(self._taken(newer))
             note = newer
         self.renew()
-        time.sleep(self.settle)  # of two runs that came at once, the later has now written over the earlier
+        self._claimed = time.monotonic()
+
+    def confirm(self) -> None:
+        """Check the lock once `settle` seconds have gone since it was claimed; called again, check it at once.
+
+        Of two runs that came at once, the later has then written over the earlier. Raises as `check` does.
+        """
+        time.sleep(max(0.0, self._claimed + self.settle - time.monotonic()))
         self.check()
 
     def check(self) -> None:
@@ -105,7 +118,15 @@ class Lock:
 @contextmanager
 def held(lock: Lock) -> Iterator[Lock]:
     """Hold `lock` for a block, renewing it on a thread. Raises as Lock.take does."""
-    lock.take()
+    with claimed(lock):
+        lock.confirm()
+        yield lock
+
+
+@contextmanager
+def claimed(lock: Lock) -> Iterator[Lock]:
+    """Claim `lock` for a block, and renew it on a thread; the block confirms it before it writes. Raises as it does."""
+    lock.claim()
 
     def keep() -> None:
         with suppress(StorageError):  # an outage that lasts ends the run elsewhere

@@ -49,7 +49,7 @@ def test_a_run_stops_by_what_it_has_committed_but_not_where_it_tries_errors_agai
 ) -> None:
     """It would try the same errors first whenever it is started again, and never come to the others."""
     config = RunConfig(input=Uri("/in"), output=Uri("/out"), retry_errors=retry_errors)
-    parts: dict[str, Any] = dict.fromkeys(("info", "listing", "to_do", "clock", "metrics"))
+    parts: dict[str, Any] = dict.fromkeys(("info", "listing", "to_do", "clock", "metrics", "confirm"))
     receipts = [Receipt(segmented=5), Receipt(segmented=0, causes=Counter({("decode", "ImageError"): failed}))]
     run = _Run(
         ready=SimpleNamespace(config=config),

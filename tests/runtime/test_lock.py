@@ -67,6 +67,16 @@ def test_of_two_that_come_at_once_one_works(output: str) -> None:
     assert working[0] in refused[0]
 
 
+def test_a_claim_that_another_overwrites_is_not_confirmed(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other saw no lock either, and writes while the first waits for such a one."""
+    first, second = lock(output, "first", settle=60.0), lock(output, "second")
+    first.claim()
+    first.check()
+    monkeypatch.setattr(time, "sleep", lambda seconds: second.renew() if seconds > 0 else None)
+    with pytest.raises(RunError, match="run second"):
+        first.confirm()
+
+
 def test_a_renewal_that_came_late_ends_the_run(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first run's write hangs for longer than its lease, and arrives when another has taken over."""
     first, second = lock(output, "first"), lock(output, "second")
