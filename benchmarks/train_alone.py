@@ -1,0 +1,224 @@
+"""Train by a recipe in one process, without Ray, for a limited time: `python -m benchmarks.train_alone RECIPE`.
+
+For a GPU that is there for minutes. It begins with a few steps that are thrown away, to see how many fit into the time,
+and shortens the recipe to these; the same command goes on with what is below OUTPUT. Every --save-seconds there are a
+checkpoint and the weights as they are by then, averaged where the recipe says so. The last line is a JSON object.
+
+It needs PyTorch, NumPy, Pillow, pyarrow, fsspec, PyYAML and safetensors.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from pipeline import models, storage
+from pipeline.data.labelled import labels, list_pairs
+from pipeline.data.labelled.pairs import Pixels, decode, fetch
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.labels import Labels
+from pipeline.models.checkpoints import native
+from pipeline.models.deeplab import SegmentationModel
+from pipeline.models.preprocessing import Preprocessing
+from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.examples import collate, example, share, shuffled
+from pipeline.training.loop import StepResult, put_result, train
+from pipeline.training.loss import class_weights
+from pipeline.training.recipe import Recipe
+from pipeline.training.validation import mean_iou
+
+TRIED = 25
+"""Steps that tell how long one takes; the first few, which compile and choose kernels, do not count."""
+
+_UNCOUNTED = 5
+_SPARE = 0.92
+"""Share of the time that is left which steps may take: checkpoints and scoring take some as well."""
+
+_AHEAD = 4  # batches
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pairs of a split, decoded, in memory; the pixels of each class."""
+
+    pairs: list[tuple[Pixels, Pixels]]
+    pixels: list[int]
+
+    @classmethod
+    def read(cls, data: str, layout: str, splits: Sequence[str], what: Labels) -> "Pictures":
+        """Read splits one after the other. Raises ConfigError for a pair that cannot be used, by name."""
+        rows = [row for split in splits for row in fetch(list_pairs(data, layout, split), what).to_pylist()]
+        for row in rows:
+            if row["problem"]:
+                raise ConfigError(f"{row['key']}: {row['problem']}")
+        pairs = [decode(row["image"], row["mask"], what) for row in rows]
+        return cls(pairs, [sum(counts) for counts in zip(*(row["pixels"] for row in rows), strict=True)])
+
+    def batches(self, how: Preprocessing, recipe: Recipe, start: int, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the recipe's batches from step `start` on, made on threads, some of them ahead."""
+
+        def sample(draw: int) -> tuple[Pixels, Pixels]:
+            return self.pairs[shuffled(draw, len(self.pairs), recipe.seed)]
+
+        with ThreadPoolExecutor(threads) as makers:
+            ahead: deque[list[Future[tuple[Pixels, Pixels]]]] = deque()
+            for step in range(start, recipe.iterations):
+                ahead.append([makers.submit(example, sample, draw, how, recipe) for draw in share(step, recipe)])
+                if len(ahead) > _AHEAD:
+                    yield collate([made.result() for made in ahead.popleft()], how)
+            while ahead:
+                yield collate([made.result() for made in ahead.popleft()], how)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train and print; returns the exit code."""
+    began = time.monotonic()
+    options = _parser().parse_args(argv)
+    try:
+        print(json.dumps(run(options, began)))
+    except PipelineError as error:
+        print(f"train_alone: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(options: argparse.Namespace, began: float) -> dict[str, Any]:
+    """Train, export the weights with the best score, and give the figures. Raises PipelineError."""
+    settings = yaml.safe_load(Path(options.recipe).read_text())
+    torch.backends.cudnn.benchmark = True
+    torch.set_num_threads(options.threads)
+    what = labels(settings["data_format"], None)
+    layout = options.data_format or settings["data_format"]
+    training = Pictures.read(options.data, layout, options.train, what)
+    scored = Pictures.read(options.data, layout, options.score, what) if options.score else None
+    recipe = Recipe(**settings["recipe"])
+    torch.manual_seed(recipe.seed)  # a new head is random
+    model = models.build(
+        settings["model"], what.classes, name=settings["name"], palette=what.palette, backbone_weights=settings["init"]
+    )
+    model.card = dataclasses.replace(
+        model.card, licence=settings["licence"], training_split=f"{' and '.join(options.train)} of the data"
+    )
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(options.device)
+    weights = class_weights(training.pixels, recipe.class_balance).to(options.device)
+    recipe = _shortened(recipe, options, began, model, training, weights)
+    checkpoints = Checkpoints(folder=options.output, check=lambda: None)
+    newest = checkpoints.newest(_tell)
+    uri = storage.join(options.output, f"{settings['name']}{native.SUFFIX}")
+    losses: list[float] = []
+    saved = steps_began = time.monotonic()
+
+    def on_step(done: StepResult) -> None:
+        losses.append(done.loss)
+        if done.step % 50 == 0:
+            _tell(f"step {done.step} of {recipe.iterations}: loss {sum(losses) / len(losses):.4f}")
+
+    def must_save(_: int) -> bool:
+        return bool(time.monotonic() - saved > options.save_seconds)
+
+    def on_checkpoint(state: bytes) -> None:
+        nonlocal saved
+        step = len(losses) + first
+        score = mean_iou(model, scored.pairs) if scored and _is_due(step, recipe) else None
+        checkpoints.put(state, step=step, loss=sum(losses) / len(losses), mean_iou=score)
+        native.save(model, uri, half=True)
+        _tell(f"step {step}: checkpoint" + ("" if score is None else f", mean IoU {100 * score:.2f}"))
+        saved = time.monotonic()
+
+    first = newest.note.step if newest else 0
+    if newest:
+        _tell(f"continuing at step {first}")
+    train(
+        model,
+        lambda start: training.batches(model.card.preprocessing, recipe, start, options.loaders),
+        recipe,
+        class_weights=weights,
+        checkpoint=newest.state if newest else None,
+        on_checkpoint=on_checkpoint,
+        on_step=on_step,
+        must_save=must_save,
+    )
+    seconds = time.monotonic() - steps_began
+    best = checkpoints.best(_tell) if scored else checkpoints.newest(_tell)
+    assert best is not None  # the last step is followed by one
+    put_result(best.state, model)
+    native.save(model, uri, half=True)
+    return {
+        "weights": storage.redact(uri),
+        "iterations": recipe.iterations,
+        "best_step": best.note.step,
+        "mean_iou": None if best.note.mean_iou is None else round(100 * best.note.mean_iou, 2),
+        "steps_per_second": round(len(losses) / seconds, 3) if losses else None,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _shortened(
+    recipe: Recipe,
+    options: argparse.Namespace,
+    began: float,
+    model: SegmentationModel,
+    training: Pictures,
+    weights: Tensor,
+) -> Recipe:
+    """Give the recipe with as many steps as fit into the time, or with those that an earlier call has chosen."""
+    noted = storage.join(options.output, "iterations")
+    if storage.exists(noted):
+        return dataclasses.replace(recipe, iterations=int(storage.read_bytes(noted)))
+    ends: list[float] = []
+    tried = dataclasses.replace(recipe, iterations=TRIED, checkpoint_every=TRIED)
+    train(
+        deepcopy(model),
+        lambda start: training.batches(model.card.preprocessing, tried, start, options.loaders),
+        tried,
+        class_weights=weights,
+        on_step=lambda _: ends.append(time.monotonic()),
+    )
+    seconds = (ends[-1] - ends[_UNCOUNTED]) / (TRIED - 1 - _UNCOUNTED)
+    left = options.seconds - (time.monotonic() - began)
+    fitting = max(1, min(recipe.iterations, int(_SPARE * left / seconds)))
+    _tell(f"a step takes {seconds:.3f} s: {fitting} of the recipe's {recipe.iterations} steps in {left:.0f} s")
+    storage.put_whole(noted, str(fitting).encode())
+    return dataclasses.replace(recipe, iterations=fitting)
+
+
+def _is_due(step: int, recipe: Recipe) -> bool:
+    """Tell whether the recipe has a checkpoint there: these are scored, and those of the clock are not."""
+    return step % recipe.checkpoint_every == 0 or step == recipe.iterations
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="train_alone", description=__doc__.split("\n")[0])
+    parser.add_argument("recipe", help="a YAML file as jobs/train.py takes it")
+    parser.add_argument("--data", required=True, help="folder of the labelled pictures")
+    parser.add_argument("--data-format", help="how they lie there; without, as the recipe says")
+    parser.add_argument("--train", nargs="+", default=["train"], help="splits to train on")
+    parser.add_argument("--score", nargs="*", default=["val"], help="splits to score on; none to score nothing")
+    parser.add_argument("--output", required=True, help="folder for checkpoints and weights")
+    parser.add_argument("--seconds", type=float, default=540, help="for all of it")
+    parser.add_argument("--save-seconds", type=float, default=120, help="between checkpoints")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--loaders", type=int, default=12, help="threads that decode and augment")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch, on a CPU")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

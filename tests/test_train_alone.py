@@ -1,0 +1,74 @@
+"""Training in one process and in a limited time, as on a machine with a GPU and none of the larger dependencies."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import models
+from tests.helpers.labelled import put_camvid
+
+ROOT = Path(__file__).parents[1]
+
+BARE_MACHINE = """
+import runpy, sys
+from importlib.machinery import PathFinder
+
+MISSING = ("ray", "pydensecrf", "s3fs", "aiohttp", "botocore", "jsonargparse", "tensorboardX", "skimage", "sklearn")
+find_spec = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *place: None if name in MISSING else find_spec(name, *place)
+sys.argv = ["train_alone", *sys.argv[1:]]
+runpy.run_module("benchmarks.train_alone", run_name="__main__")
+"""
+
+RECIPE: dict[str, Any] = {
+    "name": "small",
+    "data_format": "camvid",
+    "model": "light",
+    "init": None,
+    "licence": "CC0-1.0",
+    "recipe": {"iterations": 40, "batch": 2, "crop": 49, "freeze_bn": False, "ema_decay": 0.9, "checkpoint_every": 20},
+}
+
+
+@pytest.mark.long
+def test_it_goes_on_after_a_kill_and_ends_with_weights(tmp_path: Path) -> None:
+    put_camvid(f"{tmp_path}/data", "train", 3)
+    put_camvid(f"{tmp_path}/data", "val", 2)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE))
+    command = [sys.executable, "-c", BARE_MACHINE, str(recipe), f"--data={tmp_path}/data", f"--output={tmp_path}/out"]
+    command += ["--device=cpu", "--loaders=2", "--save-seconds=0.1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as first:
+        assert first.stderr is not None
+        lines = iter(first.stderr.readline, "")
+        assert any(line.startswith("step ") and "checkpoint" in line for line in lines)
+        first.kill()
+    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "continuing at step " in again.stderr
+    summary = json.loads(again.stdout)
+    assert summary["iterations"] == 40  # there is time enough for all
+    assert summary["best_step"] in {20, 40}
+    assert 0 < summary["mean_iou"] <= 100
+    assert models.load(summary["weights"]).card.licence == "CC0-1.0"
+
+
+@pytest.mark.long
+def test_it_takes_as_many_steps_as_fit(tmp_path: Path) -> None:
+    put_camvid(f"{tmp_path}/data", "train", 3)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE | {"recipe": RECIPE["recipe"] | {"iterations": 100_000}}))
+    command = [sys.executable, "-m", "benchmarks.train_alone", str(recipe), f"--data={tmp_path}/data", "--score"]
+    command += [f"--output={tmp_path}/out", "--device=cpu", "--loaders=2", "--seconds=1"]  # of which nothing is left
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["iterations"], summary["best_step"], summary["mean_iou"]) == (1, 1, None)
+    assert "1 of the recipe's 100000 steps" in done.stderr
