@@ -1,4 +1,5 @@
 # make demo: install, segment generated scenes, show what the CRF gains.  make test: install, lint, type-check, test.
+# make slow: the tests that each start whole runs of the jobs.
 # make sanitize: the CRF's compiled core under AddressSanitizer and UBSan; its kernels for GPUs, compiled for one.
 # make chaos: break what can break, for an hour or more.  make fuzz: read a hundred thousand damaged files and odd inputs.
 # make exports: read exports with Label Studio's SDK, FiftyOne and Datumaro, which takes 2 GB in .tools/.
@@ -10,18 +11,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := setup.py $(wildcard pipeline/refine/crf/core/*)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
+# threads of two processes that wait for the same two cores spin, and take several times as long; a test that hangs
+# fails after its time, in seconds, and shows where each of its threads is
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --timeout 900
 
-.PHONY: install demo test sanitize chaos fuzz benchmarks exports docs wheel lint clean
+.PHONY: install demo test slow sanitize chaos fuzz benchmarks exports docs wheel lint clean
 
 install: $(VENV)/.installed
 
 demo: install
 	$(BIN)/deeplab-buckets demo
 
-# threads of two processes that wait for the same two cores spin, and take several times as long; a test that hangs
-# fails after its time, in seconds, and shows where each of its threads is
 test: $(VENV)/.installed-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --timeout 900
+	$(PYTEST)
+
+slow: $(VENV)/.installed-test
+	$(PYTEST) -m "slow and not long"
 
 sanitize: $(VENV)/.installed-test
 	$(BIN)/python tests/refine/sanitize.py

@@ -53,7 +53,8 @@ def cluster(s3_endpoint: str) -> Iterator[None]:
 
     # metrics every other second, so that a short run exports them too; processes of one run's tasks serve the next run
     kept = {"RAY_num_workers_soft_limit": "6", "RAY_idle_worker_killing_time_threshold_ms": "3600000"}
-    os.environ.update({"RAY_AUTH_MODE": "disabled", "RAY_metrics_report_interval_ms": "2000"} | kept)
+    alike = {"RAY_worker_niceness": "0"}  # by itself Ray lets every other process go before its workers
+    os.environ.update({"RAY_AUTH_MODE": "disabled", "RAY_metrics_report_interval_ms": "2000"} | kept | alike)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Node, "start_log_monitor", lambda _: None)  # it takes a 15th of a core, and nobody reads logs
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline import storage
+from pipeline.commands.command import Command
 from pipeline.commands.compare import command as compare
 from pipeline.commands.export import command as export
 from pipeline.commands.report import command as report
@@ -15,7 +16,7 @@ from pipeline.exports.export import ExportConfig
 from pipeline.exports.selection import SelectConfig
 from pipeline.reports.compare import CompareConfig
 from pipeline.reports.report import ReportConfig
-from tests.helpers.hostile import CONTENTS, EVERYWHERE, ODD, Job, flags_of, told
+from tests.helpers.hostile import CONTENTS, EVERYWHERE, ODD, Job, flags_of, kept_parser, told
 from tests.helpers.outputs import blocks, failure, note, put_rows, row
 from tests.helpers.pictures import jpeg, photo
 
@@ -37,6 +38,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         storage.put_whole(f"{tmp_path}/in/{key}", jpeg(photo(run)))
         put_rows(f"{tmp_path}/out", info, [row(key, blocks(run), info, jpeg(photo(run)))], [failure("c", info)])
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Command, "parser", kept_parser)
     return tmp_path
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from pipeline import models, storage
 from pipeline.batch.config import RunConfig
+from pipeline.commands.command import Command
 from pipeline.commands.demo import command as demo
 from pipeline.commands.evaluate import command as evaluate
 from pipeline.commands.search_crf import command as search_crf
@@ -29,10 +30,11 @@ from pipeline.evaluation.demo_config import DemoConfig
 from pipeline.evaluation.search_config import SearchConfig
 from pipeline.models.loading import BUILT_IN
 from pipeline.runtime import cluster
+from pipeline.runtime.lock import Lock
 from pipeline.training import scenes
 from pipeline.training.config import TrainConfig
 from pipeline.training.scenes_config import ScenesConfig
-from tests.helpers.hostile import CONTENTS, EVERYWHERE, ODD, Job, flags_of, told
+from tests.helpers.hostile import CONTENTS, EVERYWHERE, ODD, Job, flags_of, kept_parser, told
 from tests.helpers.labelled import put_camvid, put_voc
 from tests.helpers.pictures import jpeg, photo
 
@@ -57,6 +59,8 @@ def before_the_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.chdir(place)
+    monkeypatch.setattr(Command, "parser", kept_parser)
+    monkeypatch.setattr(Lock, "confirm", Lock.check)  # no other run comes at the same time
     monkeypatch.setattr(cluster, "ray", SimpleNamespace(is_initialized=interrupted))  # what `connect` asks first
     monkeypatch.setattr(scenes, "run", lambda config: {})
     monkeypatch.setattr(models, "load", LOAD)

@@ -154,6 +154,7 @@ def test_a_failure_of_one_pager_is_raised_once() -> None:
         listed(ask)
 
 
+@pytest.mark.slow
 def test_a_real_server_gives_the_same_by_many_pagers_and_by_its_client(bucket: str) -> None:
     """Names that need escaping in XML or in an address are among them."""
     fs, path = storage.filesystem(bucket)

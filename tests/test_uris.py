@@ -1,5 +1,6 @@
 """Paths and URIs that a person gives: taken as they stand, or refused with a line that says what to write."""
 
+import functools
 import pickle
 from contextlib import suppress
 from dataclasses import fields
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline import storage
 from pipeline.batch.config import RunConfig
-from pipeline.cli import parse
+from pipeline.cli import Parser, parser_of, read
 from pipeline.commands.evaluate import command as evaluate
 from pipeline.commands.search_crf import command as search_crf
 from pipeline.commands.segment import command as segment_bucket
@@ -62,9 +63,14 @@ LIKE_YAML = [
 ]
 
 
+@functools.cache
+def parser(config: type) -> Parser:
+    return parser_of(config, "")
+
+
 def parsed(config: type, name: str, *flags: str) -> Any:
     others = [f"--{flag}={value}" for flag, value in REQUIRED[config].items() if flag != name]
-    return getattr(parse(config, "", [*others, *flags]), name)
+    return getattr(read(parser(config), config, [*others, *flags]), name)
 
 
 @pytest.mark.parametrize(("config", "name"), FLAGS)

@@ -25,7 +25,7 @@ class Scenario:
         code: of the run; one that ends with 1 is followed by another, which must end with 0.
         message: of the run.
         flags: of the run.
-        in_ci: whether it is part of `make test`, and not of `make chaos` alone.
+        in_ci: whether it is part of `make slow`, and not of `make chaos` alone.
     """
 
     name: str
@@ -132,7 +132,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.mark.parametrize(
     "scenario",
-    [pytest.param(s, id=s.name, marks=() if s.in_ci else pytest.mark.long) for s in SCENARIOS],
+    [pytest.param(s, id=s.name, marks=pytest.mark.slow if s.in_ci else pytest.mark.long) for s in SCENARIOS],
 )
 def test_nothing_is_lost_and_nothing_twice(parts: Stage, scenario: Scenario) -> None:
     job = Job(parts, COUNT)

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from pipeline.cli import Parser
+from pipeline.commands.command import Command
+
 Job = Callable[[list[str]], int]
 
 EVERYWHERE = (".nan", "-1", "null")
@@ -23,6 +26,17 @@ ODD = (
     *("$$", "a|b", "s3://", "file:", "https://[", "memory://x", "nofs::x://y", "zip://a::b", "x" * 5000),
 )
 """For one flag of each kind."""
+
+
+_PARSERS: dict[str, Parser] = {}
+_MADE = Command.parser
+
+
+def kept_parser(command: Command[Any, Any, Any]) -> Parser:
+    """Make the parser of a command once, in place of Command.parser: that takes longer than to read the flags."""
+    if command.name not in _PARSERS:
+        _PARSERS[command.name] = _MADE(command)
+    return _PARSERS[command.name]
 
 
 def told(job: Job, *flags: str) -> str:

@@ -122,6 +122,7 @@ class Scrape(threading.Thread):
         return now
 
 
+@pytest.mark.slow
 def test_a_live_run_exports_all_that_is_asked_for_and_counts_right(cluster: None, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for i in range(12):

@@ -23,6 +23,8 @@ from tests.helpers.s3_proxy import s3_proxy
 
 ROOT = Path(__file__).parents[2]
 NIGHTLY = ROOT / "infra/nightly"
+pytestmark = pytest.mark.slow
+
 SUMMARY = {"run_id": "r", "listed": 9, "skipped": 1, "segmented": 6, "failed": 2}
 
 

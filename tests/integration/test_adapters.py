@@ -107,6 +107,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("adapter", "family", "put"), NETWORKS)
 @pytest.mark.usefixtures("cluster")
 def test_masks_are_those_of_the_framework(

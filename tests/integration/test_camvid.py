@@ -27,6 +27,7 @@ FRAMES = Path(__file__).parents[3] / "shared" / "data" / "camvid" / "val"
 CLASSES = 11
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("cluster"),
     pytest.mark.skipif(not FRAMES.is_dir(), reason=f"no CamVid frames at {FRAMES}"),
 ]

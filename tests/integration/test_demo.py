@@ -9,7 +9,7 @@ from PIL import Image
 from pipeline import masks
 from pipeline.commands.demo import command as demo
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 
 def test_it_shows_what_the_crf_gains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

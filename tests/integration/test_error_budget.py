@@ -7,7 +7,7 @@ from pipeline.batch import run
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import last_line, run_job
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 BROKEN, GOOD = 60, 20
 

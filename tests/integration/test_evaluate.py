@@ -73,6 +73,7 @@ def of_model(scenes: str) -> dict[str, Any]:
     return scores
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_a_plain_loop(of_model: dict[str, Any]) -> None:
     model = models.load("scenes")
     predictor = Predictor(model, Inference(precision="float32"))
@@ -95,6 +96,7 @@ def test_scores_are_those_of_a_plain_loop(of_model: dict[str, Any]) -> None:
     assert (of_model["images"], of_model["model"], of_model["trimap_band"]) == (4, "scenes", "void")
 
 
+@pytest.mark.slow
 def test_the_output_holds_scores_table_and_plots(scenes: str, of_model: dict[str, Any]) -> None:
     assert json.loads(storage.read_bytes(f"{scenes}/scores/scores.json")) == of_model
     assert f"| **mean IoU** | {of_model['mean_iou']:.2f} |" in storage.read_bytes(f"{scenes}/scores/scores.md").decode()
@@ -102,6 +104,7 @@ def test_the_output_holds_scores_table_and_plots(scenes: str, of_model: dict[str
         assert storage.read_bytes(f"{scenes}/scores/{name}").startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_masks_of_the_main_job_score_as_the_model_does(scenes: str, of_model: dict[str, Any]) -> None:
     """And of other data: what has no counterpart is named."""
     run = RunConfig(
@@ -153,6 +156,7 @@ def searched(scenes: str) -> tuple[dict[str, Any], str]:
     return scores, messages
 
 
+@pytest.mark.slow
 def test_a_planted_optimum_is_found(scenes: str, searched: tuple[dict[str, Any], str]) -> None:
     scores, messages = searched
     assert scores["params"] == json.loads(json.dumps(asdict(PLANTED)))
@@ -164,6 +168,7 @@ def test_a_planted_optimum_is_found(scenes: str, searched: tuple[dict[str, Any],
     assert yaml.safe_load(storage.read_bytes(scores["config"]))["refine"]["params"] == scores["params"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "flags"),
     [
@@ -179,6 +184,7 @@ def test_what_was_found_is_a_config_of_the_other_jobs(
     assert parse(config, "", [f"--config={path}", *flags]).refine == RefineConfig(params=PLANTED)
 
 
+@pytest.mark.slow
 def test_without_the_crf_only_the_network_is_scored(bucket: str) -> None:
     put_parquet(f"{bucket}/data", "val", 1)
     flags = (f"--data={bucket}/data", "--data-format=parquet", "--model=scenes", "--refine.backend=none")

@@ -16,7 +16,7 @@ from tests.helpers.s3_proxy import s3_proxy
 from tests.helpers.segmenting import summary
 from tests.helpers.shards import parquet_bytes, tar_bytes
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 
 def test_a_second_run_over_a_thousand_objects_gets_none(

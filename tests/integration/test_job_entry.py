@@ -149,6 +149,7 @@ def test_unusable_storage_ends_with_one_message(
     assert SECRET not in err
 
 
+@pytest.mark.slow
 def test_broken_files_cost_themselves_alone_and_above_the_budget_the_run_ends_with_3(
     cluster: None, bucket: str
 ) -> None:

@@ -10,7 +10,7 @@ from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import rows, summary
 from tests.helpers.shards import parquet_bytes
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 
 def test_a_list_is_a_run_and_a_slice_of_it_is_done_again(tmp_path: Path) -> None:

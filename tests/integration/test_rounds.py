@@ -15,7 +15,7 @@ from pipeline.errors import StorageError
 from tests.helpers.pictures import jpeg, photo
 from tests.helpers.segmenting import run_job, summary
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 COUNT = 24
 

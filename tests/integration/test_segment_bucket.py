@@ -120,30 +120,24 @@ def test_one_commit_makes_one_file(outputs: dict[str, tuple[Summary, str]]) -> N
         assert len(list(storage.list_files(f"{output}/masks"))) == 1
 
 
-def test_a_rerun_does_what_is_new_or_changed(bucket: str) -> None:
-    source = put(bucket, "images", pictures(6) | {"bad": b"broken"})
-    first = run(source, f"{bucket}/out")
-    assert (first.segmented, first.failed) == (6, 1)
-    again = run(source, f"{bucket}/out")
+def test_a_rerun_does_what_is_new_or_changed_or_was_beyond_the_limit(bucket: str) -> None:
+    source = put(bucket, "images", pictures(7) | {"bad": b"broken"})
+    first = run(source, f"{bucket}/out", limit=7)
+    assert (first.listed, first.segmented, first.failed) == (7, 7, 0)
+    again = run(source, f"{bucket}/out", limit=7)
     assert (again.listed, again.skipped, again.segmented, again.failed) == (7, 7, 0, 0)
     storage.put_whole(f"{source}/new.jpg", jpeg(photo(77)))
     storage.put_whole(f"{source}/000.jpg", jpeg(photo(78)))
     third = run(source, f"{bucket}/out")
-    assert (third.listed, third.skipped, third.segmented) == (8, 6, 2)
+    assert (third.listed, third.skipped, third.segmented, third.failed) == (9, 6, 2, 1)
+    last = run(source, f"{bucket}/out")
+    assert (last.listed, last.skipped, last.segmented, last.failed) == (9, 9, 0, 0)
     assert sorted(key for key, _ in masks.read(f"{bucket}/out")) == sorted(
-        [f"{i:03d}.jpg" for i in range(6)] + ["new.jpg"]
+        [f"{i:03d}.jpg" for i in range(7)] + ["new.jpg"]
     )
 
 
-def test_without_the_crf_and_with_a_limit(bucket: str) -> None:
-    source = put(bucket, "images", pictures(5))
-    summary = run(source, f"{bucket}/out", limit=3, refine=RefineConfig(backend="none"))
-    assert (summary.listed, summary.segmented) == (3, 3)
-    [info] = masks.generations(f"{bucket}/out")
-    assert info.crf is None
-
-
-def test_what_lies_beside_the_images_is_said_and_counted(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_crf_and_with_what_lies_beside_the_images(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     source = put(bucket, "images", pictures(2))
     for name in ("notes.txt", "more.tar.gz", "_temporary/0.jpg", "_temporary/1.jpg"):
         storage.put_whole(f"{source}/{name}", b"")
@@ -154,8 +148,11 @@ def test_what_lies_beside_the_images_is_said_and_counted(bucket: str, capsys: py
     assert f"ignored: {source}/more.tar.gz: a compressed tar cannot be read in parts; unpack it to .tar" in lines
     [counted] = [line for line in lines if line.startswith("ignored: 1 ")]
     assert sorted(counted.removeprefix("ignored: ").split(", ")) == ["1 .tar.gz", "1 .txt", "1 hidden name"]
+    [info] = masks.generations(f"{bucket}/out")
+    assert info.crf is None
 
 
+@pytest.mark.slow
 def test_an_image_that_kills_its_worker_becomes_an_error_row(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SegmentStage's process really dies, by a signal, whenever it decodes the poison image."""
     from pipeline.batch import graph, segment_stage
@@ -178,6 +175,7 @@ def test_an_image_that_kills_its_worker_becomes_an_error_row(bucket: str, monkey
     assert (error["key"], error["stage"], error["error"]) == ("poison.jpg", "segment", "WorkerError")
 
 
+@pytest.mark.slow
 def test_a_worker_that_refines_what_the_cpus_cannot_take_makes_the_same_masks(
     bucket: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,7 @@ def finished(cluster: None) -> Run:
     return Run(f"{bucket}/out/streets", summary, messages, again)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_becomes_a_model(finished: Run) -> None:
     summary = finished.summary
     assert summary["weights"] == f"{finished.folder}/streets.safetensors"
@@ -86,6 +87,7 @@ def test_the_best_checkpoint_becomes_a_model(finished: Run) -> None:
     assert {int(name.removesuffix(".pt")) for name in kept} == {4, 6, summary["best_step"]}
 
 
+@pytest.mark.slow
 def test_progress_is_shown(finished: Run) -> None:
     assert "step 6 of 6: loss" in finished.messages
     assert "continuing" not in finished.messages
@@ -93,6 +95,7 @@ def test_progress_is_shown(finished: Run) -> None:
         assert f"step {step}: mean IoU 0." in finished.messages
 
 
+@pytest.mark.slow
 def test_tensorboard_files_hold_every_step(finished: Run) -> None:
     found = scalars(f"{finished.folder}/tensorboard")
     assert [step for step, _ in found["loss"]] == [1, 2, 3, 4, 5, 6]
@@ -102,6 +105,7 @@ def test_tensorboard_files_hold_every_step(finished: Run) -> None:
     assert max(value for _, value in found["mean_iou"]) == pytest.approx(finished.summary["mean_iou"] / 100, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_name_of_a_finished_run_is_refused(finished: Run) -> None:
     code, _, messages = finished.again()
     assert code == 2

@@ -1,5 +1,7 @@
 """Parameter counts, key counts and sizes that the paper, the prototxts and the published files imply."""
 
+import functools
+
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ STRIDES = {
 }
 
 
+@functools.cache
 def weightless(name: str | Architecture, classes: int) -> SegmentationModel:
     with torch.device("meta"):
         return build(name, [f"class {index}" for index in range(classes)])

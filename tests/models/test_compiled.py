@@ -38,6 +38,7 @@ def as_it_is(graph: GraphModule, _: list[Any]) -> Callable[..., Any]:
     return graph.forward
 
 
+@pytest.mark.slow
 def test_a_thousand_sizes_take_two_compilations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the light network, whose grids of five strides must fit each other at every size."""
     graphs = compile_by(lambda _graph, _inputs: lambda *_: (torch.empty(0),), monkeypatch)

@@ -225,6 +225,7 @@ def test_padding_is_about_zero_after_preprocessing():
     assert mean_colour(CAFFE_PREPROCESSING) == (123, 117, 104)
 
 
+@pytest.mark.slow
 def test_one_small_batch_is_learned_by_heart():
     torch.manual_seed(0)
     model = models.build(LIGHT, CLASSES, backbone_weights="efficientnet-lite0-imagenet")

@@ -33,6 +33,7 @@ def learned(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", NORMS)
 def test_a_checkpoint_holds_what_every_process_goes_on_with(learned, recipe):
     first, second = (torch.load(learned / f"{recipe}-2-{rank}.pt")["model"] for rank in range(2))
@@ -40,6 +41,7 @@ def test_a_checkpoint_holds_what_every_process_goes_on_with(learned, recipe):
         assert torch.equal(value, second[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_two_processes_learn_what_one_learns(learned, recipe):
     alone, first, second = (torch.load(learned / f"{recipe}-{name}.pt") for name in ("1-0", "2-0", "2-1"))
