@@ -28,7 +28,7 @@ from pipeline.commands.verify import command as verify_output
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.demo_config import DemoConfig
 from pipeline.evaluation.search_config import SearchConfig
-from pipeline.models.loading import BUILT_IN
+from pipeline.models.built_in import BUILT_IN
 from pipeline.runtime import cluster
 from pipeline.runtime.lock import Lock
 from pipeline.training import scenes

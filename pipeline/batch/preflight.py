@@ -1,15 +1,19 @@
 """Everything that can go wrong before the work starts, tried in seconds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from pipeline import masks, models, storage
+from pipeline.batch import known_models
 from pipeline.batch.config import RunConfig
 from pipeline.batch.monitoring.cost import Prices, read_prices
 from pipeline.batch.only_keys import OnlyKeys, read_keys
 from pipeline.data.source import Source, open_source
 from pipeline.errors import ConfigError
 from pipeline.images import max_encoded_bytes
+from pipeline.models.facts import ModelFacts
 from pipeline.refine import Refiner, make_refiner
 from pipeline.runtime.progress import say
 
@@ -19,18 +23,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """What was opened and loaded: input listed, output written to and read back, weights, keys and prices read."""
+    """What was opened and loaded: input listed, output written to and read back, weights, keys and prices read.
+
+    Attributes:
+        load: loads the network, whose weights were not read where the output has facts on it.
+    """
 
     config: RunConfig
     source: Source
-    model: "Network"
+    facts: ModelFacts
+    load: "Callable[[], Network]"
     refiner: Refiner
     only: OnlyKeys | None = None
     prices: Prices | None = None
 
+    @cached_property
+    def model(self) -> "Network":
+        """Load the network, once. Raises PipelineError."""
+        return self.load()
+
 
 def check(config: RunConfig) -> Preflight:
-    """Open the input, write to the output and load the model.
+    """Open the input, write to the output and load the model, unless an earlier run has left the facts on it.
 
     Raises:
         PipelineError: whatever makes the run impossible.
@@ -39,7 +53,7 @@ def check(config: RunConfig) -> Preflight:
         raise ConfigError(
             f"a run names its model: give --model one of these, or weights of yours:\n{models.overview()}"
         )
-    name, config = config.model, config.resolved()
+    config = config.resolved()
     opened = open_source(config.input, config.input_format, config.output, config.columns)
     only = read_keys(config.only_keys) if config.only_keys else None
     source = replace(
@@ -50,8 +64,27 @@ def check(config: RunConfig) -> Preflight:
         say(line)
     if not config.dry_run:
         storage.probe_writable(config.output)
-    model = models.load(name, config.classes, config.smp)
-    config.inference.tiling(model)
+    facts, load = _model(config)
     prices = read_prices(config.prices) if config.prices else None
-    refiner = make_refiner(config.refine, model.card.crf, len(model.classes))
-    return Preflight(config=config, source=source, model=model, refiner=refiner, only=only, prices=prices)
+    refiner = make_refiner(config.refine, facts.crf, len(facts.classes))
+    return Preflight(config=config, source=source, facts=facts, load=load, refiner=refiner, only=only, prices=prices)
+
+
+def _model(config: RunConfig) -> "tuple[ModelFacts, Callable[[], Network]]":
+    """Give the facts on the model and what loads it; it is loaded here where no earlier run has left the facts."""
+    place = known_models.place(config)
+    known = known_models.recall(place) if place else None
+    if known is not None:
+        return known, partial(_load, config)
+    model = _load(config)
+    facts = ModelFacts.of(model)
+    if place and not config.dry_run:
+        known_models.keep(place, facts)
+    return facts, lambda: model
+
+
+def _load(config: RunConfig) -> "Network":
+    """Load the model that a configuration names, whose inference settings must go with it. Raises PipelineError."""
+    model = models.load(str(config.model), config.classes, config.smp)
+    config.inference.tiling(model)
+    return model

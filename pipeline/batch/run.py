@@ -28,6 +28,7 @@ from pipeline.batch.summary import Forecast, Summary
 from pipeline.batch.to_do import ToDo
 from pipeline.masks import DatasetInfo
 from pipeline.refine import RefineDevice, noted
+from pipeline.runtime.background import in_background
 from pipeline.runtime.cluster import connect, plan_when_free
 from pipeline.runtime.connection import connection
 from pipeline.runtime.lock import Lock, claimed, new_run_id
@@ -118,8 +119,10 @@ class _Run:
             self._tell_listed()
             if fitting is None:  # later, the workers of the round before may not be gone yet
                 self.confirm()
+                loading = in_background(lambda: self.ready.model)
                 connect()
-                memory = self.ready.refiner.memory(len(self.ready.model.classes))
+                loading.result()
+                memory = self.ready.refiner.memory(len(self.ready.facts.classes))
                 fitting = plan_when_free(memory, _refine_device(self.ready), self.ready.config.workers)
             self.plan = fitting.for_images(todo.manifest.rows, self.listing.bytes // self.listing.listed)
             say(f"plan: {self.plan}")
@@ -284,11 +287,11 @@ def _refine_device(ready: Preflight) -> RefineDevice:
 
 def dataset_info(ready: Preflight) -> DatasetInfo:
     """Make the note in the files of a run that begins now; its name is new."""
-    model = ready.model
+    model = ready.facts
     return DatasetInfo(
         classes=model.classes,
-        palette=tuple((int(r), int(g), int(b)) for r, g, b in model.palette),
-        model=model.card.name,
+        palette=model.palette,
+        model=model.name,
         model_digest=model.digest,
         network=model.network,
         adapter=model.adapter,

@@ -11,9 +11,10 @@ import pyarrow as pa
 from pipeline.errors import ConfigError, LostNoteError, OutputError
 
 MASKS_FOLDER, ERRORS_FOLDER = "masks", "errors"
-RUNS_FOLDER, INDEX_FOLDER, PARTS_FOLDER = "_runs", "_index", "_parts"
+RUNS_FOLDER, INDEX_FOLDER, PARTS_FOLDER, MODELS_FOLDER = "_runs", "_index", "_parts", "_models"
 STAGED_FOLDER, QUARANTINE_FOLDER = "_staged", "_quarantine"
-FOLDERS = (MASKS_FOLDER, ERRORS_FOLDER, RUNS_FOLDER, INDEX_FOLDER, PARTS_FOLDER, STAGED_FOLDER, QUARANTINE_FOLDER)
+_NOTED = (INDEX_FOLDER, PARTS_FOLDER, MODELS_FOLDER)
+FOLDERS = (MASKS_FOLDER, ERRORS_FOLDER, RUNS_FOLDER, *_NOTED, STAGED_FOLDER, QUARANTINE_FOLDER)
 """All that a run writes lies in these, below its OUTPUT."""
 
 SCHEMA_VERSION = 4

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pipeline.errors import WeightsError
 from pipeline.models import zoo
 from pipeline.models.adapters import ADAPTERS
+from pipeline.models.built_in import BUILT_IN, built_in_names
 from pipeline.models.card import ModelCard
 from pipeline.models.checkpoints import native
-from pipeline.models.loading import BUILT_IN, built_in_names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import logging
 import os.path
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 from pipeline import storage
@@ -14,6 +14,7 @@ from pipeline.masks import pascal_palette
 from pipeline.models import zoo
 from pipeline.models.adapters import adapter_for
 from pipeline.models.architecture import ARCHITECTURES, Architecture, full_name
+from pipeline.models.built_in import BUILT_IN, built_in_names
 from pipeline.models.card import Card, ModelCard
 from pipeline.models.checkpoints import native
 from pipeline.models.checkpoints.reading import read
@@ -23,7 +24,6 @@ from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.network import Network
 from pipeline.models.smp_config import SmpConfig
 
-BUILT_IN = Path(__file__).parent / "weights"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 log = logging.getLogger(__name__)
@@ -132,11 +132,6 @@ def build(
     if weights is not None and backbone_weights is not None:
         fill(model.backbone, weights.state, backbone_weights)
     return model
-
-
-def built_in_names() -> list[str]:
-    """List the names of the models that are shipped with the package."""
-    return sorted(path.stem for path in BUILT_IN.glob(f"*{native.SUFFIX}"))
 
 
 def _backbone(name_or_uri: str, architecture: Architecture) -> BackboneWeights:

@@ -1,4 +1,4 @@
-"""A run whose output has everything already needs no cluster."""
+"""A run whose output has everything already needs no cluster, and no network."""
 
 import json
 import os
@@ -27,11 +27,19 @@ def done(source: str, output: str) -> None:
     write_files(output, f"{note.run_id}-00000.parquet", note, rows.table(found, FINISHED))
 
 
-def test_a_rerun_with_nothing_to_do_asks_for_no_cluster(tmp_path: Path) -> None:
+WITHOUT_TORCH = """
+import runpy, sys
+sys.modules["torch"] = None  # to import it raises
+sys.argv = ["jobs/segment_bucket.py", *sys.argv[1:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_rerun_with_nothing_to_do_asks_for_no_cluster_and_loads_no_torch(tmp_path: Path) -> None:
     for number in range(3):
         storage.put_whole(f"{tmp_path}/in/{number}.jpg", jpeg(photo(number)))
     done(f"{tmp_path}/in", f"{tmp_path}/out")
-    command = [sys.executable, "jobs/segment_bucket.py", "--model=scenes", f"--input={tmp_path}/in"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, "--model=scenes", f"--input={tmp_path}/in"]
     nowhere = os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}  # a job that asks for Ray fails
     job = subprocess.run(
         [*command, f"--output={tmp_path}/out"], cwd=ROOT, env=nowhere, capture_output=True, text=True, timeout=300

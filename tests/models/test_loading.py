@@ -14,7 +14,7 @@ from pipeline import models
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import Architecture
 from pipeline.models.backbones.resnet import TORCHVISION_RESNET
-from pipeline.models.loading import BUILT_IN, built_in_names
+from pipeline.models.built_in import BUILT_IN, built_in_names
 from tests.helpers.random_weights import kazuto_state, torchvision_resnet_state
 
 State = dict[str, Tensor]

@@ -12,8 +12,8 @@ import torch
 from pipeline import models
 from pipeline.errors import WeightsError
 from pipeline.models import SegmentationModel
+from pipeline.models.built_in import BUILT_IN
 from pipeline.models.checkpoints import native
-from pipeline.models.loading import BUILT_IN
 
 
 @pytest.mark.parametrize("uri", ["{}/coast.safetensors", "memory://weights/coast.safetensors"])

@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline import models
 from pipeline.models import ARCHITECTURES, Inference, Predictor, SegmentationModel
-from pipeline.models.loading import built_in_names
+from pipeline.models.built_in import built_in_names
 from pipeline.models.ready import folded
 from tests.helpers.same_logits import assert_same_logits
 

@@ -4,7 +4,7 @@ import json
 
 from pipeline import models
 from pipeline.commands.train_scenes import command as train_scenes
-from pipeline.models.loading import BUILT_IN
+from pipeline.models.built_in import BUILT_IN
 from pipeline.refine.crf import CRFParams
 from pipeline.scenes import CLASSES
 from pipeline.training.scenes import validate

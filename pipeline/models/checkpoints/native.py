@@ -12,12 +12,12 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import StorageError, WeightsError
+from pipeline.models.built_in import SUFFIX as SUFFIX
 from pipeline.models.card import ModelCard
 from pipeline.models.checkpoints.state import Checkpoint, State
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.stored_names import STORED_PREFIX, network_state, stored_state
 
-SUFFIX = ".safetensors"
 _DIGEST = "weights_sha256"
 
 
