@@ -146,13 +146,13 @@ def _fetch(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Se
 
 
 def _segment(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
-    predictor = partial(load_predictor, ready.model, task.config.inference)
+    predictor = partial(load_predictor, ready.load(), task.config.inference)
     segmenter = SegmentStage(predictor, task.config.max_pixels, LocalTracker())
     return _batches(task, "fetch", task.segment_batch)[index::processes], segmenter
 
 
 def _refine(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
-    model = ready.model
+    model = ready.load()
     refiner = RefineStage(
         ready.refiner, model.classes, model.palette, model.geometry, task.config.max_pixels, LocalTracker()
     )

@@ -27,7 +27,7 @@ def finished_blocks(
     ready: Preflight, manifest: Manifest, plan: Plan, tracker: RemoteTracker
 ) -> Generator[Any, None, None]:
     """Run the graph until it ends or is closed; yields references to blocks of schema FINISHED as they are done."""
-    config, model = ready.config, ready.model
+    config, model = ready.config, ready.load()
     images = ray.data.read_datasource(
         ManifestDatasource(ready.source, manifest.uri, manifest.chunks, tracker),
         num_cpus=0,
@@ -96,7 +96,7 @@ def pool(first: int, most: int) -> ActorPoolStrategy:
 
 def _refinement(ready: Preflight, plan: Plan) -> GpuRefinement | None:
     """Give what GPUs refine with, where the plan has them do it."""
-    on_gpu, model = ready.refiner.on_gpu() if plan.gpus_refine else None, ready.model
+    on_gpu, model = ready.refiner.on_gpu() if plan.gpus_refine else None, ready.load()
     if on_gpu is None:
         return None
     wanted = ready.config.confidence_map

@@ -6,16 +6,17 @@ with it, and this package's own code. So they are never wrong, and all may be de
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import pipeline
 from pipeline import masks, storage
 from pipeline.batch.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.models.built_in import BUILT_IN, SUFFIX, built_in_names
 from pipeline.models.facts import ModelFacts
 from pipeline.models.plain import build
+from pipeline.runtime.lock import put_checked
 
 _SUFFIXES = (SUFFIX, ".pth")
 """Of files that hold all there is to know, but for the card."""
@@ -49,11 +50,11 @@ def recall(uri: str) -> ModelFacts | None:
         return None
 
 
-def keep(uri: str, facts: ModelFacts) -> None:
-    """Put facts. Raises StorageError."""
-    storage.put_whole(uri, json.dumps(asdict(facts)).encode())
+def keep(uri: str, facts: ModelFacts, check: Callable[[], None]) -> None:
+    """Put facts; `check` as in put_checked. Raises as that does."""
+    put_checked(uri, json.dumps(asdict(facts)).encode(), check)
 
 
 def _code() -> bytes:
-    folder = Path(pipeline.__file__).parent
-    return b"\0".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))
+    package = Path(__file__).parents[1]
+    return b"\0".join(path.read_bytes() for path in sorted(package.rglob("*.py")))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from pipeline import masks, models, storage
@@ -26,21 +26,19 @@ class Preflight:
     """What was opened and loaded: input listed, output written to and read back, weights, keys and prices read.
 
     Attributes:
-        load: loads the network, whose weights were not read where the output has facts on it.
+        facts: on the model; from the output, where an earlier run has left them, and its weights were not read.
+        facts_place: where they are to be kept; None where they are, or cannot be.
+        load: loads the network, once.
     """
 
     config: RunConfig
     source: Source
     facts: ModelFacts
+    facts_place: str | None
     load: "Callable[[], Network]"
     refiner: Refiner
     only: OnlyKeys | None = None
     prices: Prices | None = None
-
-    @cached_property
-    def model(self) -> "Network":
-        """Load the network, once. Raises PipelineError."""
-        return self.load()
 
 
 def check(config: RunConfig) -> Preflight:
@@ -64,23 +62,19 @@ def check(config: RunConfig) -> Preflight:
         say(line)
     if not config.dry_run:
         storage.probe_writable(config.output)
-    facts, load = _model(config)
-    prices = read_prices(config.prices) if config.prices else None
-    refiner = make_refiner(config.refine, facts.crf, len(facts.classes))
-    return Preflight(config=config, source=source, facts=facts, load=load, refiner=refiner, only=only, prices=prices)
-
-
-def _model(config: RunConfig) -> "tuple[ModelFacts, Callable[[], Network]]":
-    """Give the facts on the model and what loads it; it is loaded here where no earlier run has left the facts."""
-    place = known_models.place(config)
+    place, load = known_models.place(config), cache(partial(_load, config))
     known = known_models.recall(place) if place else None
-    if known is not None:
-        return known, partial(_load, config)
-    model = _load(config)
-    facts = ModelFacts.of(model)
-    if place and not config.dry_run:
-        known_models.keep(place, facts)
-    return facts, lambda: model
+    facts = known or ModelFacts.of(load())
+    return Preflight(
+        config=config,
+        source=source,
+        facts=facts,
+        facts_place=None if known else place,
+        load=load,
+        refiner=make_refiner(config.refine, facts.crf, len(facts.classes)),
+        only=only,
+        prices=read_prices(config.prices) if config.prices else None,
+    )
 
 
 def _load(config: RunConfig) -> "Network":

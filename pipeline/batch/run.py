@@ -11,7 +11,7 @@ import ray
 import yaml
 
 from pipeline import masks, storage
-from pipeline.batch import ledger
+from pipeline.batch import known_models, ledger
 from pipeline.batch.ahead import Ahead, Round, listing_ahead
 from pipeline.batch.config import generation
 from pipeline.batch.listing import Listing, list_input
@@ -78,6 +78,8 @@ def segment(ready: Preflight) -> Summary:
                 confirm=lock.confirm,
             )
             run.do()
+        if ready.facts_place:
+            known_models.keep(ready.facts_place, ready.facts, lock.confirm)
         summary = run.summary()
         storage.put_whole(storage.join(folder, "summary.json"), summary.to_json().encode())
     return summary
@@ -119,7 +121,7 @@ class _Run:
             self._tell_listed()
             if fitting is None:  # later, the workers of the round before may not be gone yet
                 self.confirm()
-                loading = in_background(lambda: self.ready.model)
+                loading = in_background(self.ready.load)
                 connect()
                 loading.result()
                 memory = self.ready.refiner.memory(len(self.ready.facts.classes))

@@ -44,27 +44,35 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return loaded
 
 
+def kept(config: RunConfig) -> Preflight:
+    """Check a run, and keep what it has read, as a run does."""
+    ready = check(config)
+    if ready.facts_place:
+        known_models.keep(ready.facts_place, ready.facts, lambda: None)
+    return ready
+
+
 def note(ready: Preflight) -> dict[str, Any]:
     """What decides which rows answer for which, and is written beside them."""
     return {name: value for name, value in vars(dataset_info(ready)).items() if name not in {"run_id", "created"}}
 
 
 def test_the_second_run_knows_what_the_first_has_read(config: RunConfig, loads: list[str]) -> None:
-    first = check(config)
-    assert first.facts == ModelFacts.of(first.model)
+    first = kept(config)
+    assert first.facts == ModelFacts.of(first.load())
     assert len(loads) == 1
-    second = check(config)
+    second = kept(config)
     assert second.facts == first.facts
     assert note(second) == note(first)
     assert second.refiner.fingerprint() == first.refiner.fingerprint()
     assert len(loads) == 1
-    assert second.model.digest == second.model.digest == first.facts.digest
+    assert second.load().digest == second.load().digest == first.facts.digest
     assert len(loads) == 2  # once it is asked for, and then no more
 
 
 def test_a_built_in_model_is_known_by_its_name(config: RunConfig, loads: list[str]) -> None:
     config = dataclasses.replace(config, model="scenes")
-    assert note(check(config)) == note(check(config))
+    assert note(kept(config)) == note(kept(config))
     assert loads == ["scenes"]
 
 
@@ -89,36 +97,31 @@ def changed_weights(config: RunConfig) -> RunConfig:
 def test_what_has_changed_is_read_anew(
     config: RunConfig, loads: list[str], change: Callable[[RunConfig], RunConfig]
 ) -> None:
-    before = note(check(config))
+    before = note(kept(config))
     config = change(config)
     loads.clear()
-    after = check(config)
+    after = kept(config)
     assert loads == [str(config.model)]
-    assert after.facts == ModelFacts.of(after.model)
+    assert after.facts == ModelFacts.of(after.load())
     assert note(after) != before
 
 
 def test_other_code_reads_it_anew(config: RunConfig, loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    check(config)
+    kept(config)
     monkeypatch.setattr(known_models, "_code", lambda: b"another")
-    check(config)
+    kept(config)
     assert len(loads) == 2
 
 
-@pytest.mark.parametrize("kept", [b"", b"{}", b"[1]", b"\xff", b"[" * 5000])
-def test_facts_that_are_damaged_are_read_anew(config: RunConfig, loads: list[str], kept: bytes) -> None:
-    first = check(config)
+@pytest.mark.parametrize("damaged", [b"", b"{}", b"[1]", b"\xff", b"[" * 5000])
+def test_facts_that_are_damaged_are_read_anew(config: RunConfig, loads: list[str], damaged: bytes) -> None:
+    first = kept(config)
     place = known_models.place(config)
     assert place is not None
-    storage.put_whole(place, kept)
-    assert check(config).facts == first.facts
-    assert check(config).facts == first.facts
+    storage.put_whole(place, damaged)
+    assert kept(config).facts == first.facts
+    assert kept(config).facts == first.facts
     assert len(loads) == 2
-
-
-def test_a_dry_run_keeps_nothing(config: RunConfig) -> None:
-    check(dataclasses.replace(config, dry_run=True))
-    assert not storage.exists(f"{config.output}/_models")
 
 
 def test_weights_that_are_no_file_here_are_read_each_time(config: RunConfig) -> None:

@@ -39,11 +39,11 @@ def test_a_rerun_with_nothing_to_do_asks_for_no_cluster_and_loads_no_torch(tmp_p
     for number in range(3):
         storage.put_whole(f"{tmp_path}/in/{number}.jpg", jpeg(photo(number)))
     done(f"{tmp_path}/in", f"{tmp_path}/out")
-    command = [sys.executable, "-c", WITHOUT_TORCH, "--model=scenes", f"--input={tmp_path}/in"]
+    flags = ["--model=scenes", f"--input={tmp_path}/in", f"--output={tmp_path}/out"]
     nowhere = os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}  # a job that asks for Ray fails
-    job = subprocess.run(
-        [*command, f"--output={tmp_path}/out"], cwd=ROOT, env=nowhere, capture_output=True, text=True, timeout=300
-    )
-    assert job.returncode == 0, job.stderr
-    summary = json.loads(job.stdout.splitlines()[-1])
-    assert (summary["listed"], summary["skipped"], summary["plan"]) == (3, 3, None)
+    for program in (["jobs/segment_bucket.py"], ["-c", WITHOUT_TORCH]):
+        command = [sys.executable, *program, *flags]
+        job = subprocess.run(command, cwd=ROOT, env=nowhere, capture_output=True, text=True, timeout=300)
+        assert job.returncode == 0, job.stderr
+        summary = json.loads(job.stdout.splitlines()[-1])
+        assert (summary["listed"], summary["skipped"], summary["plan"]) == (3, 3, None)
