@@ -44,7 +44,7 @@ fuzz: $(VENV)/.installed-test
 
 benchmarks: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "long or not long" tests/test_benchmarks.py tests/integration/test_train.py \
-		tests/test_gpu_benchmark.py -k "benchmark"
+		tests/test_gpu_benchmark.py tests/test_train_alone_benchmark.py -k "benchmark"
 
 exports: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m long tests/exports/test_tools.py

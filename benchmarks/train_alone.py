@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,99 @@ def run(options: argparse.Namespace, began: float) -> dict[str, Any]:
     training = Pictures.read(options.data, layout, options.train, what)
     scored = Pictures.read(options.data, layout, options.score, what) if options.score else None
     recipe = Recipe(**settings["recipe"])
+    model = _untrained(settings, what, recipe, options)
+    weights = class_weights(training.pixels, recipe.class_balance).to(options.device)
+    recipe = _shortened(recipe, options, began, model, training, weights)
+    checkpoints = Checkpoints(folder=options.output, check=lambda: None)
+    newest = checkpoints.newest(_tell)
+    saver = Saver(
+        model=model,
+        recipe=recipe,
+        scored=scored,
+        checkpoints=checkpoints,
+        uri=storage.join(options.output, f"{settings['name']}{native.SUFFIX}"),
+        every=options.save_seconds,
+        first=newest.note.step if newest else 0,
+    )
+    if newest:
+        _tell(f"continuing at step {newest.note.step}")
+    train(
+        model,
+        lambda start: training.batches(model.card.preprocessing, recipe, start, options.loaders),
+        recipe,
+        class_weights=weights,
+        checkpoint=newest.state if newest else None,
+        on_checkpoint=saver.on_checkpoint,
+        on_step=saver.on_step,
+        must_save=saver.must_save,
+    )
+    return saver.finish() | {"iterations": recipe.iterations, "seconds": round(time.monotonic() - began, 1)}
+
+
+@dataclass(kw_only=True)
+class Saver:
+    """Put checkpoints and weights while a model is trained.
+
+    Attributes:
+        scored: what checkpoints of the recipe are scored on; None to score none.
+        uri: of the weights.
+        every: seconds between checkpoints.
+        first: the step that the training began with.
+    """
+
+    model: SegmentationModel
+    recipe: Recipe
+    scored: Pictures | None
+    checkpoints: Checkpoints
+    uri: str
+    every: float
+    first: int
+    _losses: list[float] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
+    _saved: float = field(default_factory=time.monotonic)
+
+    def on_step(self, done: StepResult) -> None:
+        """Note a step's loss."""
+        self._losses.append(done.loss)
+        if done.step % 50 == 0:
+            _tell(f"step {done.step} of {self.recipe.iterations}: loss {self._loss:.4f}")
+
+    def must_save(self, _: int) -> bool:
+        """Tell whether the last checkpoint is long ago."""
+        return time.monotonic() - self._saved > self.every
+
+    def on_checkpoint(self, state: bytes) -> None:
+        """Score the network where the recipe has a checkpoint, and put the state and the weights."""
+        step = self.first + len(self._losses)
+        is_due = step % self.recipe.checkpoint_every == 0 or step == self.recipe.iterations
+        score = mean_iou(self.model, self.scored.pairs) if self.scored and is_due else None
+        self.checkpoints.put(state, step=step, loss=self._loss, mean_iou=score)
+        native.save(self.model, self.uri, half=True)
+        _tell(f"step {step}: checkpoint" + ("" if score is None else f", mean IoU {100 * score:.2f}"))
+        self._saved = time.monotonic()
+
+    def finish(self) -> dict[str, Any]:
+        """Put the weights of the best checkpoint, or of the newest where none is scored; give figures."""
+        seconds = time.monotonic() - self._began
+        best = self.checkpoints.best(_tell) if self.scored else self.checkpoints.newest(_tell)
+        assert best is not None  # the last step is followed by one
+        put_result(best.state, self.model)
+        native.save(self.model, self.uri, half=True)
+        return {
+            "weights": storage.redact(self.uri),
+            "best_step": best.note.step,
+            "mean_iou": None if best.note.mean_iou is None else round(100 * best.note.mean_iou, 2),
+            "steps_per_second": round(len(self._losses) / seconds, 3),
+        }
+
+    @property
+    def _loss(self) -> float:
+        return sum(self._losses) / len(self._losses)
+
+
+def _untrained(
+    settings: dict[str, Any], what: Labels, recipe: Recipe, options: argparse.Namespace
+) -> SegmentationModel:
     torch.manual_seed(recipe.seed)  # a new head is random
     model = models.build(
         settings["model"], what.classes, name=settings["name"], palette=what.palette, backbone_weights=settings["init"]
@@ -112,58 +205,7 @@ def run(options: argparse.Namespace, began: float) -> dict[str, Any]:
         model.card, licence=settings["licence"], training_split=f"{' and '.join(options.train)} of the data"
     )
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.to(options.device)
-    weights = class_weights(training.pixels, recipe.class_balance).to(options.device)
-    recipe = _shortened(recipe, options, began, model, training, weights)
-    checkpoints = Checkpoints(folder=options.output, check=lambda: None)
-    newest = checkpoints.newest(_tell)
-    uri = storage.join(options.output, f"{settings['name']}{native.SUFFIX}")
-    losses: list[float] = []
-    saved = steps_began = time.monotonic()
-
-    def on_step(done: StepResult) -> None:
-        losses.append(done.loss)
-        if done.step % 50 == 0:
-            _tell(f"step {done.step} of {recipe.iterations}: loss {sum(losses) / len(losses):.4f}")
-
-    def must_save(_: int) -> bool:
-        return bool(time.monotonic() - saved > options.save_seconds)
-
-    def on_checkpoint(state: bytes) -> None:
-        nonlocal saved
-        step = len(losses) + first
-        score = mean_iou(model, scored.pairs) if scored and _is_due(step, recipe) else None
-        checkpoints.put(state, step=step, loss=sum(losses) / len(losses), mean_iou=score)
-        native.save(model, uri, half=True)
-        _tell(f"step {step}: checkpoint" + ("" if score is None else f", mean IoU {100 * score:.2f}"))
-        saved = time.monotonic()
-
-    first = newest.note.step if newest else 0
-    if newest:
-        _tell(f"continuing at step {first}")
-    train(
-        model,
-        lambda start: training.batches(model.card.preprocessing, recipe, start, options.loaders),
-        recipe,
-        class_weights=weights,
-        checkpoint=newest.state if newest else None,
-        on_checkpoint=on_checkpoint,
-        on_step=on_step,
-        must_save=must_save,
-    )
-    seconds = time.monotonic() - steps_began
-    best = checkpoints.best(_tell) if scored else checkpoints.newest(_tell)
-    assert best is not None  # the last step is followed by one
-    put_result(best.state, model)
-    native.save(model, uri, half=True)
-    return {
-        "weights": storage.redact(uri),
-        "iterations": recipe.iterations,
-        "best_step": best.note.step,
-        "mean_iou": None if best.note.mean_iou is None else round(100 * best.note.mean_iou, 2),
-        "steps_per_second": round(len(losses) / seconds, 3) if losses else None,
-        "seconds": round(time.monotonic() - began, 1),
-    }
+    return model.to(options.device)
 
 
 def _shortened(
@@ -193,11 +235,6 @@ def _shortened(
     _tell(f"a step takes {seconds:.3f} s: {fitting} of the recipe's {recipe.iterations} steps in {left:.0f} s")
     storage.put_whole(noted, str(fitting).encode())
     return dataclasses.replace(recipe, iterations=fitting)
-
-
-def _is_due(step: int, recipe: Recipe) -> bool:
-    """Tell whether the recipe has a checkpoint there: these are scored, and those of the clock are not."""
-    return step % recipe.checkpoint_every == 0 or step == recipe.iterations
 
 
 def _tell(line: str) -> None:
