@@ -50,9 +50,10 @@ def recall(uri: str) -> ModelFacts | None:
         return None
 
 
-def keep(uri: str, facts: ModelFacts, check: Callable[[], None]) -> None:
-    """Put facts; `check` as in put_checked. Raises as that does."""
-    put_checked(uri, json.dumps(asdict(facts)).encode(), check)
+def keep(config: RunConfig, uri: str, facts: ModelFacts, check: Callable[[], None]) -> None:
+    """Put facts, unless their file has changed since they were read; `check` as in put_checked. Raises as that does."""
+    if place(config) == uri:
+        put_checked(uri, json.dumps(asdict(facts)).encode(), check)
 
 
 def _code() -> bytes:

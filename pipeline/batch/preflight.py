@@ -11,7 +11,7 @@ from pipeline.batch.config import RunConfig
 from pipeline.batch.monitoring.cost import Prices, read_prices
 from pipeline.batch.only_keys import OnlyKeys, read_keys
 from pipeline.data.source import Source, open_source
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, WeightsError
 from pipeline.images import max_encoded_bytes
 from pipeline.models.facts import ModelFacts
 from pipeline.refine import Refiner, make_refiner
@@ -62,8 +62,9 @@ def check(config: RunConfig) -> Preflight:
         say(line)
     if not config.dry_run:
         storage.probe_writable(config.output)
-    place, load = known_models.place(config), cache(partial(_load, config))
+    place = known_models.place(config)
     known = known_models.recall(place) if place else None
+    load = cache(partial(_load, config, known))
     facts = known or ModelFacts.of(load())
     return Preflight(
         config=config,
@@ -77,8 +78,17 @@ def check(config: RunConfig) -> Preflight:
     )
 
 
-def _load(config: RunConfig) -> "Network":
-    """Load the model that a configuration names, whose inference settings must go with it. Raises PipelineError."""
+def _load(config: RunConfig, known: ModelFacts | None) -> "Network":
+    """Load the model that a configuration names, whose inference settings must go with it.
+
+    Raises:
+        WeightsError: it is another than was `known` when the run began.
+        PipelineError: as `check` does.
+    """
     model = models.load(str(config.model), config.classes, config.smp)
     config.inference.tiling(model)
+    if known and model.digest != known.digest:
+        raise WeightsError(
+            f"{storage.redact(str(config.model))} is not what it was when the run began; run the same command again"
+        )
     return model

@@ -79,7 +79,7 @@ def segment(ready: Preflight) -> Summary:
             )
             run.do()
         if ready.facts_place:
-            known_models.keep(ready.facts_place, ready.facts, lock.confirm)
+            known_models.keep(config, ready.facts_place, ready.facts, lock.confirm)
         summary = run.summary()
         storage.put_whole(storage.join(folder, "summary.json"), summary.to_json().encode())
     return summary

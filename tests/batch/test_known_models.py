@@ -14,6 +14,7 @@ from pipeline.batch import known_models
 from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import Preflight, check
 from pipeline.batch.run import dataset_info
+from pipeline.errors import WeightsError
 from pipeline.models import Inference
 from pipeline.models.built_in import BUILT_IN
 from pipeline.models.checkpoints import native
@@ -48,7 +49,7 @@ def kept(config: RunConfig) -> Preflight:
     """Check a run, and keep what it has read, as a run does."""
     ready = check(config)
     if ready.facts_place:
-        known_models.keep(ready.facts_place, ready.facts, lambda: None)
+        known_models.keep(ready.config, ready.facts_place, ready.facts, lambda: None)
     return ready
 
 
@@ -111,6 +112,19 @@ def test_other_code_reads_it_anew(config: RunConfig, loads: list[str], monkeypat
     monkeypatch.setattr(known_models, "_code", lambda: b"another")
     kept(config)
     assert len(loads) == 2
+
+
+def test_weights_that_change_while_a_run_lists_are_not_taken_for_those_it_began_with(config: RunConfig) -> None:
+    kept(config)
+    ready = check(config)
+    changed_weights(config)
+    with pytest.raises(WeightsError, match="is not what it was when the run began"):
+        ready.load()
+    first = check(config)
+    changed_weights(config)
+    assert first.facts_place is not None
+    known_models.keep(config, first.facts_place, first.facts, lambda: None)
+    assert not storage.exists(first.facts_place)
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{}", b"[1]", b"\xff", b"[" * 5000])
