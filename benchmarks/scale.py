@@ -40,6 +40,7 @@ from pipeline.batch.summary import Summary
 from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError, RunError
 from pipeline.refine import RefineConfig, RefineDevice
+from pipeline.runtime.connection import connection
 from pipeline.scenes import scene
 from pipeline.storage import Uri
 
@@ -200,9 +201,6 @@ def run_apart(config: ScaleBenchmark, folder: Path, plan: str, images: int) -> O
 
 def run(config: ScaleBenchmark, folder: Path, plan: str, images: int, answer: Connection) -> None:
     """Run the job in this process, its driver, with sleeping stages on a pretended cluster."""
-    ray.init(
-        "local", num_cpus=config.cpus, num_gpus=config.gpus, _memory=2**44, include_dashboard=False, log_to_driver=False
-    )
     mask = scene(0, (500, 375))[1]
     segmenter, refiner = stages(mask, config.segment_seconds, config.refine_seconds)
     vars(graph).update(SegmentStage=segmenter, RefineStage=refiner)
@@ -216,8 +214,16 @@ def run(config: ScaleBenchmark, folder: Path, plan: str, images: int, answer: Co
             refine=RefineConfig(device=PLANS[plan]),
         )
     )
-    answer.send(segment(ready))
-    ray.shutdown()
+    with connection():
+        ray.init(
+            "local",
+            num_cpus=config.cpus,
+            num_gpus=config.gpus,
+            _memory=2**44,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
+        answer.send(segment(ready))
 
 
 def table_rows(found: Sequence[Steady]) -> list[tuple[str, ...]]:

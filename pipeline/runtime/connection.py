@@ -6,6 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+_CORE_SETTINGS = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # errors are raised as well
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
+}
+"""How Ray's core is to run, by environment variable.
+
+By itself it ends a process that is idle for a second where actors hold all CPUs, as they do in a run. The next task
+that fetches or writes then starts another, for three seconds of a core.
+"""
+
 _is_open: ContextVar[bool] = ContextVar("is_open", default=False)
 """Whether a block of `connection` is open here."""
 
@@ -20,7 +30,7 @@ def connection() -> Iterator[None]:
         yield
         return
     opened = _is_open.set(True)
-    with _quiet_core():
+    with _core_settings():
         try:
             yield
         finally:
@@ -30,13 +40,12 @@ def connection() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_core() -> Iterator[None]:
-    """Let Ray's core keep no log in the block, unless a person has asked for one: its errors are raised as well."""
-    if "RAY_BACKEND_LOG_LEVEL" in os.environ:
-        yield
-        return
-    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+def _core_settings() -> Iterator[None]:
+    """Set for the block what Ray's core reads where this process starts it, unless a person has set it otherwise."""
+    missing = {name: value for name, value in _CORE_SETTINGS.items() if name not in os.environ}
+    os.environ.update(missing)
     try:
         yield
     finally:
-        del os.environ["RAY_BACKEND_LOG_LEVEL"]
+        for name in missing:
+            del os.environ[name]

@@ -38,20 +38,53 @@ def test_a_variable_that_is_empty_is_unset(monkeypatch, value, named):
     assert asked == [named or "local"]
 
 
-@pytest.mark.parametrize(("before", "within"), [(None, "fatal"), ("info", "info"), ("fatal", "fatal")])
-def test_the_cores_log_is_off_meanwhile_unless_a_person_wants_it(monkeypatch, before, within):
+@pytest.mark.parametrize(
+    ("name", "by_itself", "of_a_person"),
+    [("RAY_BACKEND_LOG_LEVEL", "fatal", "info"), ("RAY_idle_worker_killing_time_threshold_ms", "600000", "1000")],
+)
+@pytest.mark.parametrize("before", ["nothing", "by itself", "of a person"])
+def test_the_core_is_set_up_meanwhile_unless_a_person_has_done_it(monkeypatch, name, by_itself, of_a_person, before):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.delenv("RAY_BACKEND_LOG_LEVEL", raising=False)
-    if before:
-        monkeypatch.setenv("RAY_BACKEND_LOG_LEVEL", before)
-    levels = []
+    monkeypatch.delenv(name, raising=False)
+    set_before = {"nothing": None, "by itself": by_itself, "of a person": of_a_person}[before]
+    if set_before:
+        monkeypatch.setenv(name, set_before)
+    found = []
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", lambda **_: levels.append(os.environ["RAY_BACKEND_LOG_LEVEL"]))
-    monkeypatch.setattr(ray, "shutdown", lambda: levels.append(os.environ["RAY_BACKEND_LOG_LEVEL"]))
+    monkeypatch.setattr(ray, "init", lambda **_: found.append(os.environ[name]))
+    monkeypatch.setattr(ray, "shutdown", lambda: found.append(os.environ[name]))
     with connected():
         pass
-    assert levels == [within, within]
-    assert os.environ.get("RAY_BACKEND_LOG_LEVEL") == before
+    assert found == [set_before or by_itself] * 2
+    assert os.environ.get(name) == set_before
+
+
+PROCESSES_OF_TWO_TASKS = """
+import os, time
+import ray
+from pipeline.runtime.cluster import connect
+from pipeline.runtime.connection import connection
+
+with connection():
+    connect()
+
+    @ray.remote
+    class Busy:
+        def there(self):
+            return True
+
+    actors = [Busy.options(num_cpus=1).remote() for _ in range(int(ray.cluster_resources()["CPU"]))]
+    ray.get([actor.there.remote() for actor in actors])
+    task = ray.remote(num_cpus=0)(lambda: os.getpid())
+    first = ray.get(task.remote())
+    time.sleep(4)
+    print(first == ray.get(task.remote()))
+"""
+
+
+def test_a_process_of_a_task_serves_the_next_task_beside_actors_that_hold_all_cpus():
+    done = _run(PROCESSES_OF_TWO_TASKS)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 def test_ray_is_started_once_and_only_where_it_is_asked_for(monkeypatch):
@@ -85,9 +118,7 @@ with connection():
 
 
 def test_a_cluster_that_a_thread_has_started_outlives_the_thread():
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    command = [sys.executable, "-c", START_ON_A_THREAD]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = _run(START_ON_A_THREAD)
     assert (done.returncode, done.stdout) == (0, "there\n"), done.stderr
 
 
@@ -119,3 +150,10 @@ def test_every_job_refuses_it_before_it_opens_anything(monkeypatch, capsys, comm
     out, err = capsys.readouterr()
     assert out == ""
     assert ": RAY_ADDRESS is ray://10.0.0.1:10001, through which no job of this project can run; " in err
+
+
+def _run(script: str) -> subprocess.CompletedProcess[str]:
+    set_by_tests = {"RAY_ADDRESS", "RAY_num_workers_soft_limit", "RAY_idle_worker_killing_time_threshold_ms"}
+    environment = {name: value for name, value in os.environ.items() if name not in set_by_tests}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
