@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.data.rows import MANIFEST
 
-MIN_CHUNK_ROWS = 8
+MIN_CHUNK_ROWS = 4
 MAX_CHUNK_ROWS = 1024
 _ROWS_PER_FILE = 65536
 
