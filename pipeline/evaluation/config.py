@@ -20,7 +20,7 @@ class EvaluateConfig(StorageConfig, LabelledColumnFlags):
     Args:
         data: folder or prefix of the labelled pictures; a path or URI.
         data_format: how they lie there.
-        split: the pictures to score on.
+        split: the pictures to score on; of two splits, train+val.
         classes: names by class id; without, those of the data set that the format is named after, else the model's.
         model: a built-in name, a name of the zoo, or the path or URI of a weights file.
         masks: instead of a model: an output of the main job.

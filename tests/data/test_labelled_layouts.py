@@ -49,6 +49,33 @@ def test_a_split_that_is_not_there_is_refused(tmp_path, layout):
         list_pairs(str(tmp_path), layout, "test")
 
 
+@pytest.mark.parametrize("layout", [layout for layout in PUT if layout != "voc"])
+def test_two_splits_are_taken_as_one(tmp_path, layout):
+    PUT[layout](str(tmp_path), "train", 3)
+    PUT[layout](str(tmp_path), "val", 2)
+    both = list_pairs(str(tmp_path), layout, "train+val")
+    apart = list_pairs(str(tmp_path), layout, "train") + list_pairs(str(tmp_path), layout, "val")
+    assert both == sorted(apart, key=lambda pair: pair.key)
+    assert (len(both), {pair.problem for pair in both}) == (5, {None})
+
+
+def test_a_picture_of_two_splits_is_told(tmp_path):
+    PUT["voc"](str(tmp_path), "val", 1)
+    PUT["voc"](str(tmp_path), "trainval", 2)
+    assert [pair.problem for pair in list_pairs(str(tmp_path), "voc", "trainval+val")] == [
+        "2 samples have this name",
+        "2 samples have this name",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("split", ["train+test", "test+train", "train+", "+"])
+def test_one_of_two_splits_that_is_not_there_is_refused(tmp_path, split):
+    PUT["parquet"](str(tmp_path), "train", 1)
+    with pytest.raises(StorageError, match=r"no pictures of the split '(test|)'"):
+        list_pairs(str(tmp_path), "parquet", split)
+
+
 def test_trainaug_has_its_masks_in_a_folder_of_its_own(tmp_path):
     PUT["voc"](str(tmp_path), "trainaug", 2)
     [first, _] = list_pairs(str(tmp_path), "voc", "trainaug")

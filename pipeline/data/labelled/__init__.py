@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from pipeline import storage
 from pipeline.data.formats import BY_RULE, FORMATS, ColumnNames, with_columns
-from pipeline.data.formats.format import LabelledFormat, Pair
+from pipeline.data.formats.format import Format, LabelledFormat, Pair
 from pipeline.data.ignored import Ignored
 from pipeline.data.labelled import camvid, shards, voc
 from pipeline.errors import ConfigError, StorageError
@@ -29,27 +30,36 @@ def list_pairs(
     columns: ColumnNames = BY_RULE,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[Pair]:
-    """List the pairs of one split, in the order of their keys; pairs of one key have a problem each.
+    """List the pairs of a split, in the order of their keys; pairs of one key have a problem each.
 
     Args:
         root: folder or prefix of the data.
         layout: how it lies there: a data set's own, or the name of an input format.
-        split: which pictures.
+        split: which pictures; those of two or more are named as in train+val.
         columns: of tables, that are chosen already.
         tell: is given a line on how the first shard is read, and lines on what is left out.
 
     Raises:
-        StorageError: the data cannot be read, or there is no picture in that split.
+        StorageError: the data cannot be read, or there is no picture in a split.
         ShardError: a shard is damaged.
         ConfigError: a shard has no masks, or several columns that could be either.
     """
     [reader] = with_columns([FORMATS["images" if layout in _FOLDERS else layout]], columns)
+    listed = (_pairs_of_one(root, layout, one, reader, tell) for one in split.split("+"))
+    pairs = sorted(chain.from_iterable(listed), key=lambda pair: pair.key)
+    counts = Counter(pair.key for pair in pairs)
+    return [
+        pair if counts[pair.key] == 1 else replace(pair, problem=f"{counts[pair.key]} samples have this name")
+        for pair in pairs
+    ]
+
+
+def _pairs_of_one(root: str, layout: Layout, split: str, reader: Format, tell: Callable[[str], None]) -> list[Pair]:
     ignored = Ignored()
     if layout in _FOLDERS:
-        listed = _FOLDERS[layout](root, split, ignored)
+        pairs = list(_FOLDERS[layout](root, split, ignored))
     else:
-        listed = shards.pairs(reader, root, split, ignored, tell)
-    pairs = sorted(listed, key=lambda pair: pair.key)
+        pairs = list(shards.pairs(reader, root, split, ignored, tell))
     for line in ignored.lines():
         tell(line)
     if not pairs:
@@ -57,11 +67,7 @@ def list_pairs(
         raise StorageError(
             f"no pictures of the split {split!r} at {storage.redact(root)} in the layout {layout}{passed}"
         )
-    counts = Counter(pair.key for pair in pairs)
-    return [
-        pair if counts[pair.key] == 1 else replace(pair, problem=f"{counts[pair.key]} samples have this name")
-        for pair in pairs
-    ]
+    return pairs
 
 
 def has_classes(layout: Layout) -> bool:
