@@ -50,6 +50,16 @@ def test_end_to_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_allocator() -> None:
+    rows = dict(table("allocator", "--turns", "1", "--rounds", "1"))
+    for sizes in ("one size", "many sizes"):
+        given_back, kept = rows[f"{sizes}, given back"], rows[f"{sizes}, kept"]
+        assert len(given_back) == len(kept) == 7
+        assert kept[4] < given_back[4]  # page faults
+        assert all(0 < values[6] <= values[5] for values in (given_back, kept))
+
+
+@pytest.mark.long
 def test_listing(bucket: str) -> None:
     rows = table("listing", "--input", f"{bucket}/listing", "--images", "[50]")
     assert [(what, values[0]) for what, values in rows] == [

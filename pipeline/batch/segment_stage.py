@@ -26,6 +26,7 @@ from pipeline.data.rows import Row
 from pipeline.errors import ImageError
 from pipeline.logits import to_bytes
 from pipeline.models import Inference, Network, Predictor
+from pipeline.runtime.allocator import keep_freed_memory
 
 _THREADS = 8
 """Threads that decode beside a GPU, and that encode: a core decodes some 600 pictures of 500x375 in a second."""
@@ -171,6 +172,8 @@ class SegmentStage:
 def load_predictor(model: Network, inference: Inference, device: str | None = None) -> Predictor:
     """Put the network on a device, by itself on a GPU that is there; on a CPU with one thread: each core has a process.
 
+    On a CPU this process keeps from then on the memory that it frees.
+
     Args:
         model: the network.
         inference: how it is run.
@@ -179,6 +182,7 @@ def load_predictor(model: Network, inference: Inference, device: str | None = No
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":
         torch.set_num_threads(1)
+        keep_freed_memory()
     return Predictor(model, inference, device)
 
 
