@@ -66,6 +66,7 @@ def prepare(config: TrainConfig) -> TrainingInputs:
     storage.probe_writable(config.output)
     chosen = settings(config, labels, training, validation)
     agree_with_earlier(config, chosen)
+    _check_apart(config, training, validation)
     return TrainingInputs(
         config=config,
         labels=labels,
@@ -74,6 +75,17 @@ def prepare(config: TrainConfig) -> TrainingInputs:
         model=_untrained(config, labels),
         settings=chosen,
     )
+
+
+def _check_apart(config: TrainConfig, training: list[Pair], validation: list[Pair]) -> None:
+    """Raise ConfigError where pictures would be scored on that were trained on."""
+    both = {pair.key for pair in training} & {pair.key for pair in validation}
+    if both:
+        raise ConfigError(
+            f"the split {config.split} and the validation split {config.validation_split} share {len(both)} pictures, "
+            f"such as {min(both)}; a score on what was trained on tells nothing: give another --validation_split, or "
+            "null for none"
+        )
 
 
 def _untrained(config: TrainConfig, labels: Labels) -> SegmentationModel:

@@ -131,6 +131,13 @@ def test_a_run_goes_on_with_the_settings_it_was_begun_with(begun, change, messag
         run.prepare(replace(begun, **change))
 
 
+@pytest.mark.parametrize("split", ["val", "train+val"])
+def test_pictures_that_are_trained_on_are_not_scored_on(config, split):
+    with pytest.raises(ConfigError, match=r"the validation split val share 1 pictures, such as val/.*null for none"):
+        run.prepare(replace(config, split=split))
+    assert run.prepare(replace(config, split=split, validation_split=None)).validation == []
+
+
 def test_a_run_with_checkpoints_of_an_older_layout_is_not_begun_anew(begun):
     uri = f"{begun.output}/model/settings.json"
     older = {name: value for name, value in json.loads(storage.read_bytes(uri)).items() if name != "checkpoints"}
