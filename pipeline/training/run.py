@@ -83,7 +83,7 @@ def _check_apart(config: TrainConfig, training: list[Pair], validation: list[Pai
     if both:
         raise ConfigError(
             f"the split {config.split} and the validation split {config.validation_split} share {len(both)} pictures, "
-            f"such as {min(both)}; a score on what was trained on tells nothing: give another --validation_split, or "
+            f"such as {min(both)}; a score on what was trained on tells nothing: give another --validation-split, or "
             "null for none"
         )
 
