@@ -176,9 +176,9 @@ class Saver:
         self._saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
-        """Put the weights of the best checkpoint, or of the newest where none is scored; give figures."""
+        """Put the weights of the best checkpoint; give figures."""
         seconds = time.monotonic() - self._began
-        best = self.checkpoints.best(_tell) if self.scored else self.checkpoints.newest(_tell)
+        best = self.checkpoints.best(_tell)
         assert best is not None  # the last step is followed by one
         put_result(best.state, self.model)
         native.save(self.model, self.uri, half=True)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 
 from pipeline import storage
 from pipeline.errors import MissingError, WeightsError
@@ -41,9 +42,12 @@ class Note:
     digest: str
 
     @property
-    def score(self) -> float:
-        """Return what the best checkpoint has most of."""
-        return -self.loss if self.mean_iou is None else self.mean_iou
+    def rank(self) -> tuple[float, int]:
+        """Return what the best checkpoint has most of: mean IoU, and then steps, as the rate falls to the end.
+
+        Losses choose none: some are means over few steps.
+        """
+        return -1.0 if self.mean_iou is None else self.mean_iou, self.step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +86,11 @@ class Checkpoints:
         return self._first_whole(reversed(self._steps()), tell)
 
     def best(self, tell: Tell) -> Checkpoint | None:
-        """Read the checkpoint with the highest score, of several the newest, as `newest` does."""
-        return self._first_whole((note.step for note in reversed(self._by_score())), tell)
+        """Read the checkpoint with the highest mean IoU, and of several, or where none has one, the newest of them.
+
+        Damaged ones are told of as `newest` does.
+        """
+        return self._first_whole((note.step for note in reversed(self._by_rank())), tell)
 
     def read(self, step: int) -> Checkpoint:
         """Read a checkpoint.
@@ -118,17 +125,17 @@ class Checkpoints:
         """List the steps that have a note, in order."""
         return sorted(int(name) for name in map(_step_of_note, self._files()) if name)
 
-    def _by_score(self) -> list[Note]:
+    def _by_rank(self) -> list[Note]:
         """List the notes that can be read, the best last."""
         notes = []
         for step in self._steps():
             with suppress(WeightsError):
                 notes.append(self._note(step))
-        return sorted(notes, key=lambda note: (note.score, note.step))
+        return sorted(notes, key=attrgetter("rank"))
 
     def _remove_others(self, newest: int) -> None:
         steps = [step for step in self._steps() if step <= newest]
-        best = [note.step for note in self._by_score() if note.step <= newest][-1:]
+        best = [note.step for note in self._by_rank() if note.step <= newest][-1:]
         kept = {f"{step:08d}" for step in (*steps[-_NEWEST_KEPT:], *best)}
         for name in self._files():  # in order, so that a note goes before its state
             if name.partition(".")[0] not in kept:

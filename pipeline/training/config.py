@@ -23,7 +23,7 @@ class TrainConfig(StorageConfig, LabelledColumnFlags):
         init: weights that the backbone begins with: a name of the zoo, or the path or URI of a file; random without.
         classes: names by class id; without, those of the data set that the format is named after.
         split: the pictures to train on; of two splits, train+val.
-        validation_split: the pictures that choose the best checkpoint; without, it is the one with the lowest loss.
+        validation_split: the pictures that choose the best checkpoint; without, it is the last one.
         workers: processes that share each batch, or [min, max] to use as many as fit.
         max_failures: how often a run that loses a worker goes on from its last checkpoint by itself.
         recipe: how the network is trained.

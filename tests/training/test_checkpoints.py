@@ -39,10 +39,16 @@ def test_the_newest_two_and_the_best_are_kept(checkpoints):
     assert (best.note.step, best.note.mean_iou, best.state) == (8, 0.7, bytes([8]) * 100)
 
 
-def test_without_validation_the_best_has_the_lowest_loss(checkpoints):
-    for step, loss in ((2, 3.0), (4, 0.5), (6, 2.0), (8, 1.0)):
+def test_without_validation_the_best_is_the_newest_whatever_a_few_steps_lost(checkpoints):
+    for step, loss in ((2, 3.0), (4, 0.5), (5, 0.1), (6, 2.0)):
         put(checkpoints, step, loss=loss)
-    assert checkpoints.best(pytest.fail).note.step == 4
+    assert checkpoints.best(pytest.fail).note.step == 6
+
+
+def test_a_checkpoint_that_nobody_scored_is_never_the_best_of_a_scored_run(checkpoints):
+    for step, mean_iou in ((2, 0.1), (3, None), (4, 0.0), (5, None)):
+        put(checkpoints, step, mean_iou=mean_iou, loss=0.01)
+    assert checkpoints.best(pytest.fail).note.step == 2
 
 
 DAMAGE = {
