@@ -19,9 +19,9 @@ class _Picture(NamedTuple):
 class PictureNames:
     """Find the labelled pictures of masks.
 
-    A mask is of the picture in the file that its row names. Where that file is not in the data, this may be a copy: the
-    mask is of the picture whose file has the same path below the input. Within a shard both have the same name; of
-    pictures with one name the job has segmented the first.
+    A mask is of the picture in the file that its row names; where the input was a list, whatever the key. Where that
+    file is not in the data, this may be a copy: the mask is of the picture whose file has the same path below the
+    input. Within a shard both have the same name; of pictures with one name the job has segmented the first.
     """
 
     def __init__(self, pairs: Sequence[Pair], data: str, job_input: str) -> None:
@@ -29,10 +29,13 @@ class PictureNames:
         self._pairs = pairs
         self._data, self._input = printable(redact(data)), job_input
         self._pictures: dict[tuple[str, str], list[_Picture]] = {}
+        self._files: dict[str, int] = {}  # of pictures that are files by themselves
         located = [(pair.image, index) for index, pair in enumerate(pairs) if pair.image is not None]
         located.sort(key=lambda item: (item[0].uri, item[0].offset or 0, item[0].row or 0))
         for image, index in located:
             uri = printable(redact(image.uri))
+            if image.key == image.path:
+                self._files.setdefault(uri, index)
             same_name = self._pictures.setdefault((_file_name(uri), _key_in_file(image.key, image.path)), [])
             if not any(picture.uri == uri for picture in same_name):
                 same_name.append(_Picture(uri, index))
@@ -47,6 +50,8 @@ class PictureNames:
         Raises:
             ConfigError: it could be of several.
         """
+        if not self._input and source in self._files:
+            return self._files[source]
         path = source[len(self._input) + 1 :] if _is_below(source, self._input) else key
         pictures = self._pictures.get((_file_name(path), _key_in_file(key, path)), [])
         if _is_below(source, self._data):

@@ -57,6 +57,12 @@ def test_a_mask_is_of_the_picture_in_its_file(pair, job_input, key, source, move
     assert PictureNames([OTHER, pair], "/data", job_input).find(key, source) == 1
 
 
+def test_an_image_of_a_list_may_have_any_key():
+    names = PictureNames([OTHER, image("val/a.png")], "/data", "")
+    assert names.find("frame 17", "/data/val/a.png") == 1
+    assert names.find("val/a.png", "/data/val/other.png") == 0
+
+
 def test_the_input_may_begin_above_the_data():
     names = PictureNames([image("val/a.png", root="/set/data")], "/set/data", "/set")
     assert names.find("data/val/a.png", "/set/data/val/a.png") == 0
