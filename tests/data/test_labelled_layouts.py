@@ -76,6 +76,12 @@ def test_one_of_two_splits_that_is_not_there_is_refused(tmp_path, split):
         list_pairs(str(tmp_path), "parquet", split)
 
 
+def test_a_name_in_a_list_of_voc_may_have_blanks(tmp_path):
+    PUT["voc"](str(tmp_path), "val", 1)
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_bytes(b"IMG 001 \r\n\n2007_000000")
+    assert [pair.key for pair in list_pairs(str(tmp_path), "voc", "val")] == ["2007_000000", "IMG 001"]
+
+
 def test_trainaug_has_its_masks_in_a_folder_of_its_own(tmp_path):
     PUT["voc"](str(tmp_path), "trainaug", 2)
     [first, _] = list_pairs(str(tmp_path), "voc", "trainaug")

@@ -1,5 +1,7 @@
 """The layout of PASCAL VOC: ImageSets/Segmentation/SPLIT.txt, JPEGImages/ID.jpg and SegmentationClass/ID.png.
 
+A list has an ID a line.
+
 The split `trainaug` (VOC with the annotations of Hariharan et al.) has its masks in SegmentationClassAug.
 """
 
@@ -21,7 +23,8 @@ def pairs(root: str, split: str, ignored: Ignored) -> Iterator[Pair]:  # noqa: A
         ConfigError: the list is no text.
     """
     listed = storage.join(root, "ImageSets", "Segmentation", f"{split}.txt")
-    names = text.decode(storage.read_bytes(listed), storage.redact(listed)).split()
+    lines = text.decode(storage.read_bytes(listed), storage.redact(listed)).splitlines()
+    names = [name for line in lines if (name := line.strip())]
     masks = "SegmentationClassAug" if split.endswith("aug") else "SegmentationClass"
     for name in names:
         yield Pair(
