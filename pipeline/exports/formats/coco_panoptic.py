@@ -31,16 +31,17 @@ class CocoPanoptic(ExportFormat):
         described, annotations = [], []
         for image in images:
             name = f"{self.name_of(image.key)}.png"
-            ids = np.zeros(256, np.uint8)
+            ids = np.zeros(256, np.uint16)
             segments = []
             for label in image.classes:
-                ids[label] = label + 1  # class 255 there is none: a mask's palette has 255 classes at most
+                ids[label] = label + 1
                 found = run_lengths(image.mask == label)
                 box = {"area": found["area"], "bbox": [int(value) for value in found["bbox"]]}
                 segments.append({"id": label + 1, "category_id": label + 1, "iscrowd": 0, **box})
-            red = ids[image.mask]
+            found_ids = ids[image.mask]  # (H, W)
+            colours = np.stack([found_ids & 255, found_ids >> 8, np.zeros_like(found_ids)], axis=2).astype(np.uint8)
             buffer = io.BytesIO()
-            Image.fromarray(np.stack([red, np.zeros_like(red), np.zeros_like(red)], axis=2)).save(buffer, "PNG")
+            Image.fromarray(colours).save(buffer, "PNG")
             self.put(f"panoptic/{name}", buffer.getvalue())
             described.append(coco_image(image))
             annotations.append({"image_id": image.number + 1, "file_name": name, "segments_info": segments})
