@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pipeline import masks, storage
 from pipeline.data.formats.format import Encoded
 from pipeline.data.key_files import keys_in
-from pipeline.data.pictures import Picture, pictures_of
-from pipeline.errors import ConfigError, ImageError, StorageError
+from pipeline.data.pictures import Picture, Pictures, pictures_of
+from pipeline.errors import ConfigError, ImageError, PipelineError, StorageError
 from pipeline.exports.formats import FORMATS, ExportName
 from pipeline.exports.image import ExportedImage
 from pipeline.exports.names import FileNames
 from pipeline.masks import CommittedFile, DatasetInfo, MaskRows, Place
+from pipeline.runtime.progress import say
 from pipeline.storage import StorageConfig, Uri
 
 _PART_PIXELS = 400_000_000
@@ -62,11 +63,20 @@ class ExportConfig(StorageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Say where an export is, in which format, and how many images and parts it has."""
+    """Say what an export has.
+
+    Attributes:
+        destination: where it is.
+        format: as `--to` knows it.
+        images: chosen.
+        without_picture: those whose picture is gone or another one by now, where the format takes pictures.
+        parts: into which they were cut.
+    """
 
     destination: str
     format: str
     images: int
+    without_picture: int
     parts: int
 
     def to_json(self) -> str:
@@ -81,6 +91,7 @@ class _Row:
     number: int
     key: str
     source: str
+    digest: str
     place: Place
     pixels: int
     confidence: float
@@ -119,15 +130,40 @@ def export(config: ExportConfig) -> Export:
                 continue
             names.clear()
             names.update((row.key, row.name) for row in part)
-            fetched: dict[str, Encoded] = {}
-            if writer.needs_pictures:
-                wanted = [Picture(key=row.key, source=row.source) for row in part]
-                fetched = {picture.key: encoded for picture, encoded in pictures.fetch(wanted)}
+            fetched = _fetched(pictures, part) if writer.needs_pictures else {}
             writer.part(number, _images(part, fetched))
-            done = done | {"parts": parts, "images": images}
+            lacking = [str(found) for found in fetched.values() if isinstance(found, PipelineError)]
+            done |= {
+                "parts": parts,
+                "images": images,
+                "without_picture": done["without_picture"] + len(lacking),
+                "such_as": done["such_as"] or next(iter(lacking), ""),
+            }
             storage.put_whole(storage.join(destination, _PROGRESS), json.dumps(done).encode())
         writer.finish(images)
-    return Export(destination=storage.redact(destination), format=config.to, images=images, parts=parts)
+    lacking_pictures = done["without_picture"]
+    if lacking_pictures:
+        say(
+            f"{lacking_pictures} of {images} images are without their picture ({done['such_as']}); where pictures lie "
+            "elsewhere now, give that place as --input, and another --destination"
+        )
+    shown = storage.redact(destination)
+    return Export(destination=shown, format=config.to, images=images, without_picture=lacking_pictures, parts=parts)
+
+
+def _fetched(pictures: Pictures, part: Sequence[_Row]) -> dict[str, Encoded]:
+    """Fetch the pictures of a part by their keys, or why one is not to be had.
+
+    Raises:
+        StorageError: a storage does not answer.
+    """
+    wanted = [Picture(key=row.key, source=row.source, digest=row.digest) for row in part]
+    fetched: dict[str, Encoded] = {}
+    for picture, encoded in pictures.fetch(wanted):
+        if isinstance(encoded, StorageError) and storage.store_is_silent(picture.source, encoded):
+            raise encoded
+        fetched[picture.key] = encoded
+    return fetched
 
 
 def _labels(config: ExportConfig, info: DatasetInfo) -> frozenset[int]:
@@ -159,6 +195,7 @@ def _settings(config: ExportConfig, files: Sequence[CommittedFile], keys: frozen
         "min_confidence": config.min_confidence,
         "max_confidence": config.max_confidence,
         "keys": chosen,
+        "input": storage.redact(storage.normalize(config.input)) if config.input else "",
     }
 
 
@@ -167,10 +204,10 @@ def _progress(destination: str, settings: dict[str, Any]) -> dict[str, Any]:
     uri = storage.join(destination, _PROGRESS)
     data = storage.read_if_there(uri)
     if data is None:
-        return {"settings": settings, "parts": 0, "images": 0}
+        return {"settings": settings, "parts": 0, "without_picture": 0, "such_as": ""}
     try:
         done: dict[str, Any] = json.loads(data)
-        before, parts = done["settings"], int(done["parts"])
+        before, counts = done["settings"], {name: int(done[name]) for name in ("parts", "without_picture")}
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConfigError(f"{storage.redact(uri)} is damaged; export to another destination") from error
     if before != settings:
@@ -181,7 +218,7 @@ def _progress(destination: str, settings: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"{storage.redact(destination)} holds an export already, and not this one: {what}; give another destination"
         )
-    return done | {"parts": parts}
+    return done | counts
 
 
 def _rows(
@@ -206,6 +243,7 @@ def _rows(
                 number=number,
                 key=rows.keys[index],
                 source=rows.sources[index],
+                digest=rows.digests[index],
                 place=rows.place(index),
                 pixels=int(rows.sizes[index].prod()),
                 confidence=float(rows.confidence[index]),

@@ -52,6 +52,8 @@ def safe(key: str) -> str:
 
 def _safe_part(part: str) -> str:
     escaped = "".join("".join(f"%{byte:02X}" for byte in sign.encode()) if sign in _UNSAFE else sign for sign in part)
+    if escaped.startswith(("#", " ")):  # readers of VOC's lists take the one for a comment, and strip the other
+        escaped = f"%{ord(escaped[0]):02X}{escaped[1:]}"
     if not escaped.strip(". "):
         escaped = "".join(f"%{ord(sign):02X}" for sign in escaped) or "%"
     elif escaped[-1] in ". ":

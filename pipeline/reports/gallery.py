@@ -42,7 +42,7 @@ def gallery(
     Raises:
         StorageError: a mask cannot be read. A picture that cannot is left out.
     """
-    by_picture = {Picture(key=image.key, source=image.source): image for image in images}
+    by_picture = {Picture(key=image.key, source=image.source, digest=image.digest): image for image in images}
     most_bytes = _PICTURE_BYTES // max(len(images), 1)
     made: dict[str, Thumbnail] = {}
     for wanted, encoded in pictures.fetch(list(by_picture)):
@@ -50,7 +50,7 @@ def gallery(
         after = _mask(image.key, image.place)
         before = _mask(image.key, earlier[image.key]) if image.key in earlier else None
         try:
-            picture: NDArray[np.uint8] | PipelineError = picture_of(encoded, image.digest, image.size)
+            picture: NDArray[np.uint8] | PipelineError = picture_of(encoded, image.size)
         except PipelineError as error:
             picture = error
         if before is not None and before.shape == after.shape and image.disagreement is None:

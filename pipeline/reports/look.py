@@ -34,9 +34,10 @@ def look(output: str, key: str, generation: str | None = None, input: str | None
     [(_, png)] = masks.read_pngs([rows.place(index)])
     image: NDArray[np.uint8] | None = None
     pictures = pictures_of(output, info, storage.normalize(input) if input else "")
-    for _, encoded in pictures.fetch([Picture(key=key, source=rows.sources[index])]):
+    wanted = Picture(key=key, source=rows.sources[index], digest=rows.digests[index])
+    for _, encoded in pictures.fetch([wanted]):
         try:
-            image = picture_of(encoded, rows.digests[index], (int(rows.sizes[index][0]), int(rows.sizes[index][1])))
+            image = picture_of(encoded, (int(rows.sizes[index][0]), int(rows.sizes[index][1])))
         except PipelineError:
             image = None  # gone, or another one by now
     return Overlay(mask=decoded(key, png), classes=info.classes, palette=info.palette, image=image, title=key)

@@ -6,7 +6,7 @@ is addressed path-style.
 """
 
 from pipeline.storage.access import filesystem
-from pipeline.storage.anywhere import read_anywhere
+from pipeline.storage.anywhere import read_anywhere, store_is_silent
 from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
 from pipeline.storage.local import OnSkip, Skipped
 from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_if_there, read_ranges
@@ -44,6 +44,7 @@ __all__ = [
     "redact",
     "retry_seconds",
     "retrying",
+    "store_is_silent",
     "with_retries",
     "within",
 ]

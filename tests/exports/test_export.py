@@ -90,19 +90,27 @@ def test_what_there_is_not_is_said(tmp_path, capsys):
         job.main([output, "--to", "gif", "--destination", f"{tmp_path}/to"])
     assert job.main([output, *to]) == 0
     out = capsys.readouterr().out
-    assert json.loads(out) == {"destination": f"{tmp_path}/to", "format": "coco", "images": 5, "parts": 1}
+    assert json.loads(out) == {
+        "destination": f"{tmp_path}/to",
+        "format": "coco",
+        "images": 5,
+        "without_picture": 0,
+        "parts": 1,
+    }
 
 
 def test_names_of_files_are_apart_and_below_one_folder():
     given = FileNames()
     keys = ["a.jpg", "a.png", "A.jpg", "a.jpg.png", "a", "x.png/y.jpg", "x.jpg", "..", "../..", "", "/", "a/../b.jpg"]
     keys += ["%2E%2E", "long" * 100 + "1", "long" * 100 + "2", "a\\b", "CON:", "end.", "end", " "]
+    keys += ["#1.jpg", "#r/a", " b"]
     paths = [given.of(key) for key in keys]
     assert len({path.lower() for path in paths}) == len(keys)
     files = {f"{path}.png" for path in paths}
     for path in paths:
         parts = path.split("/")
         assert not {"", ".", ".."} & set(parts)
+        assert path[0] not in "# "
         assert max(len(part.encode()) for part in parts) <= 200
         assert not {"/".join(parts[:n]) for n in range(1, len(parts))} & files
     assert safe("photos/2026/né e.x") == "photos/2026/né e.x"

@@ -17,6 +17,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from pipeline import storage
+from pipeline.data.pictures import Pictures
+from pipeline.errors import ConfigError, StorageError
 from pipeline.exports.export import ExportConfig, export
 from pipeline.exports.regions import regions
 from pipeline.storage import Uri
@@ -59,7 +61,7 @@ def test_png_is_read_by_its_list_and_its_colours(output, tmp_path):
     folder = exported(output, "png", tmp_path)
     lines = (folder / "labelmap.txt").read_text().splitlines()
     colours = [tuple(map(int, line.split(":")[1].split(","))) for line in lines[1:]]
-    assert [line.split(":")[0] for line in lines[1:]] == ["ground  it", " #tree", "sk|y"]
+    assert [line.split(":")[0] for line in lines[1:]] == ["ground  it", "_#tree", "sk|y"]
     names = (folder / "ImageSets/Segmentation/part-00000.txt").read_text().split("\n")[:-1]
     assert names == list(NAMES.values())
     for name, mask in zip(names, MASKS.values(), strict=True):
@@ -151,6 +153,61 @@ def test_huggingface_is_read_by_datasets(output, tmp_path):
     np.testing.assert_array_equal(np.array(read[0]["image"]), np.array(Image.open(io.BytesIO(jpeg(photo(0))))))
     card = (folder / "README.md").read_text()
     assert "| 2 | sk&#124;y |" in card
+
+
+@pytest.mark.parametrize("to", ["huggingface", "fiftyone"])
+def test_pictures_that_are_gone_or_others_by_now_are_told_and_left_out(to, tmp_path, capsys):
+    info = note(input=f"{tmp_path}/in")
+    first, second = jpeg(photo(1)), jpeg(photo(2))
+    put_rows(f"{tmp_path}/out", info, [row(key, blocks(0), info, first) for key in ("a.jpg", "b.jpg", "c.jpg")])
+    storage.put_whole(f"{tmp_path}/in/a.jpg", first)
+    storage.put_whole(f"{tmp_path}/in/b.jpg", second)
+    config = ExportConfig(output=Uri(f"{tmp_path}/out"), to=to, destination=Uri(f"{tmp_path}/to"))
+    for _ in range(2):  # the second time all is there, and the same is said
+        done = export(config)
+        assert (done.images, done.without_picture) == (3, 2)
+        told = capsys.readouterr().err
+        assert "2 of 3 images are without their picture (the picture 'b.jpg' has changed" in told
+        assert "give that place as --input, and another --destination" in told
+    if to == "huggingface":
+        read = datasets.load_dataset(f"{tmp_path}/to", split="train", cache_dir=f"{tmp_path}/cache")
+        assert [one["image"] is None for one in read] == [False, True, True]
+    else:
+        assert [entry.key for entry in storage.list_files(f"{tmp_path}/to/data")] == ["a.jpg"]
+    moved = ExportConfig(**{**vars(config), "input": Uri(f"{tmp_path}/moved")})
+    with pytest.raises(ConfigError, match="another input; give another destination"):
+        export(moved)
+
+
+def test_no_picture_is_left_out_because_a_storage_is_silent(output, tmp_path, monkeypatch):
+    def fetch(_, wanted):
+        silent = StorageError("cannot read it")
+        silent.__cause__ = ConnectionError("refused")
+        return ((picture, silent) for picture in wanted)
+
+    monkeypatch.setattr(Pictures, "fetch", fetch)
+    with pytest.raises(StorageError, match="cannot read it"):
+        exported(output, "fiftyone", tmp_path)
+
+
+def test_a_listed_image_of_any_key_has_its_own_address_and_one_in_a_shard_has_none(tmp_path):
+    info = note(input="")
+    sources = {"cat-1": "s3://photos/cat.jpg", "a": "https://host/get?id=7", "x/1": "s3://photos/x.tar"}
+    rows = [row(key, blocks(0), info) | {"source": source} for key, source in sources.items()]
+    put_rows(f"{tmp_path}/out", info, rows)
+    export(ExportConfig(output=Uri(f"{tmp_path}/out"), to="label-studio", destination=Uri(f"{tmp_path}/to")))
+    tasks = json.loads((tmp_path / "to/tasks/part-00000.json").read_text())
+    assert {task["data"]["key"]: task["data"]["image"] for task in tasks} == sources | {"x/1": "x/1"}
+
+
+def test_the_last_of_256_classes_has_a_segment_id_of_two_bytes(tmp_path):
+    info = note(classes=tuple(f"class {n}" for n in range(256)), palette=tuple((n, n, n) for n in range(256)))
+    mask = np.full((2, 3), 255, np.uint8)
+    put_rows(f"{tmp_path}/out", info, [row("a", mask, info)])
+    export(ExportConfig(output=Uri(f"{tmp_path}/out"), to="coco-panoptic", destination=Uri(f"{tmp_path}/to")))
+    np.testing.assert_array_equal(
+        png(tmp_path / "to/panoptic/a.png").astype(int) @ [1, 256, 65536], np.full((2, 3), 256)
+    )
 
 
 def test_fiftyone_finds_a_grey_mask_beside_each_picture(output, tmp_path):

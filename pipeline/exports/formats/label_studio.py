@@ -9,6 +9,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.pictures import is_own_file
 from pipeline.exports.formats.format import ExportFormat
 from pipeline.exports.image import ExportedImage
 
@@ -64,8 +65,7 @@ class LabelStudio(ExportFormat):
             prediction: dict[str, Any] = {"model_version": version, "result": result}
             if not np.isnan(image.confidence):
                 prediction["score"] = image.confidence
-            own_file = image.source.endswith(image.key)
-            data = {"image": image.source if own_file else image.key, "key": image.key}
+            data = {"image": image.source if is_own_file(image.source) else image.key, "key": image.key}
             tasks.append({"data": data, "predictions": [prediction]})
         self.put(f"tasks/part-{number:05d}.json", json.dumps(tasks).encode())
 

@@ -18,11 +18,14 @@ class Png(ExportFormat):
     name = "png"
 
     def begin(self) -> None:
-        """Write labelmap.txt, a line `name:r,g,b:parts:actions` for each class; a colon in a name becomes a blank."""
+        """Write labelmap.txt, a line `name:r,g,b:parts:actions` for each class.
+
+        A colon in a name becomes a blank, and a name that would be a comment begins with `_`.
+        """
         lines = ["# label:color_rgb:parts:actions"]
         for label, rgb in zip(self.info.classes, self._palette, strict=True):
-            name = label.replace(":", " ")
-            lines.append(f"{f' {name}' if name.startswith('#') else name}:{','.join(map(str, rgb))}::")
+            name = label.replace(":", " ").strip()
+            lines.append(f"{'_' * name.startswith('#')}{name}:{','.join(map(str, rgb))}::")
         self.put("labelmap.txt", ("\n".join(lines) + "\n").encode())
 
     def part(self, number: int, images: Iterable[ExportedImage]) -> None:
