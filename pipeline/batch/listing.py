@@ -9,6 +9,7 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from pipeline import storage
@@ -35,12 +36,37 @@ _LIST_BYTES = 4 * 1024**2
 
 @dataclass(kw_only=True)
 class Listing:
-    """What was listed: images, how many are done already, the bytes of the objects that hold them, what is no input."""
+    """What was listed.
+
+    Attributes:
+        listed: images.
+        skipped: those that are done already.
+        ignored: what is no input.
+        sized: images whose bytes were seen, listed or passed over.
+        sized_bytes: of these, as they are encoded.
+    """
 
     listed: int = 0
     skipped: int = 0
-    bytes: int = 0
     ignored: Ignored = field(default_factory=Ignored)
+    sized: int = 0
+    sized_bytes: int = 0
+
+    @property
+    def mean_bytes(self) -> int:
+        """Give the mean of the images' encoded bytes; 0 where none is known, as in a list."""
+        return self.sized_bytes // self.sized if self.sized else 0
+
+    def add_sizes(self, tables: Sequence[pa.Table], table_bytes: int = 0) -> None:
+        """Take in the images of some tables of schema MANIFEST: each by its length, or all as `table_bytes`."""
+        lengths = [table.column("length").drop_null() for table in tables]
+        measured = sum(map(len, lengths))
+        if measured:
+            self.sized_bytes += sum(pc.sum(some).as_py() or 0 for some in lengths)
+            self.sized += measured
+        elif table_bytes:
+            self.sized_bytes += table_bytes
+            self.sized += sum(table.num_rows for table in tables)
 
 
 def list_input(source: Source, limit: int | None, only: OnlyKeys | None = None) -> tuple[Listing, Iterator[Ids]]:
@@ -73,7 +99,9 @@ def _listed(source: Source, listing: Listing) -> Iterator[Ids]:
     objects = _objects(source, listing, shards)
     while page := list(islice(objects, _PAGE)):
         for reader, some in groupby(page, key=itemgetter(1)):
-            yield Ids(index_objects((entry for entry, _ in some), reader))
+            ids = index_objects((entry for entry, _ in some), reader)
+            listing.add_sizes([ids])
+            yield Ids(ids)
     shards.sort(key=attrgetter("key"))  # so that --limit takes the same ones again
     yield from _indexed(source, listing, shards)
 
@@ -82,8 +110,6 @@ def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> I
     """List what are images themselves; shards are kept in `shards`."""
     for entry in source.entries(listing.ignored):
         reader = source.reader(entry)
-        if not reader.is_list:  # whose own size says nothing of the images
-            listing.bytes += entry.size
         if reader.is_shard:
             shards.append(entry)
         else:
@@ -93,10 +119,10 @@ def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> I
 def _indexed(source: Source, listing: Listing, shards: Sequence[storage.Entry]) -> Iterator[Ids]:
     """List what shards hold. Many are looked into at a time, so that a slow one stops few; their order stays."""
     looks = (partial(_look, source, number, entry) for number, entry in enumerate(shards))
-    waiting: deque[tuple[Format, Any]] = deque()
+    waiting: deque[tuple[storage.Entry, Format, Any]] = deque()
     for entry, index in zip(shards, in_order(looks, _SHARDS_AT_ONCE), strict=True):
-        waiting.append((source.reader(entry), _begun(source, entry) if index is None else index))
-        while waiting and (len(waiting) >= _SHARDS_AT_ONCE or not isinstance(waiting[0][1], ray.ObjectRef)):
+        waiting.append((entry, source.reader(entry), _begun(source, entry) if index is None else index))
+        while waiting and (len(waiting) >= _SHARDS_AT_ONCE or not isinstance(waiting[0][-1], ray.ObjectRef)):
             yield from _taken(listing, *waiting.popleft())
     while waiting:
         yield from _taken(listing, *waiting.popleft())
@@ -119,12 +145,13 @@ def _begun(source: Source, entry: storage.Entry) -> Any:
     return _make_index.remote(entry, source.reader(entry), source.index, storage.retry_seconds())
 
 
-def _taken(listing: Listing, reader: Format, index: Any) -> Iterator[Ids]:
+def _taken(listing: Listing, entry: storage.Entry, reader: Format, index: Any) -> Iterator[Ids]:
     """Give the ids of an index, or of the one referred to, when it is there."""
     tables = get(index) if isinstance(index, ray.ObjectRef) else index
     if isinstance(tables, NoInputError):
         listing.ignored.add_no_input(tables)
         return
+    listing.add_sizes(tables, 0 if reader.is_list else entry.size)  # a list's own size says nothing of the images
     yield from (Ids(table, reader.whole_lists) for table in tables)
 
 

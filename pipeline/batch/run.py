@@ -126,7 +126,7 @@ class _Run:
                 loading.result()
                 memory = self.ready.refiner.memory(len(self.ready.facts.classes))
                 fitting = plan_when_free(memory, _refine_device(self.ready), self.ready.config.workers)
-            self.plan = fitting.for_images(todo.manifest.rows, self.listing.bytes // self.listing.listed)
+            self.plan = fitting.for_images(todo.manifest.rows, self.listing.mean_bytes)
             say(f"plan: {self.plan}")
             self._work(todo, self.plan)
         self._tell_listed()
@@ -151,7 +151,8 @@ class _Run:
 
         tracker, capacity, balance = RemoteTracker(), Capacity(plan), graph.balance(plan)
         to_say, rows, failed = [balance] if balance else [], self.committer.rows, self._failed
-        with configured(block_bytes=_block_bytes(self.listing, plan)), ProgressBar(todo.manifest.rows) as progress:
+        block_bytes = _block_bytes(todo.manifest.rows, self.listing.mean_bytes, plan)
+        with configured(block_bytes=block_bytes), ProgressBar(todo.manifest.rows) as progress:
 
             def show() -> None:
                 with suppress(ray.exceptions.GetTimeoutError):  # the process that counts is away, and comes back
@@ -276,10 +277,9 @@ def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: round(figure, 6) for name, figure in figures.items()}
 
 
-def _block_bytes(listing: Listing, fitting: Plan) -> int:
-    """Size blocks: as many images as a segmenter takes at once, but enough blocks for all that work."""
-    most = fitting.segmenter_batch * listing.bytes // max(listing.listed, 1)
-    return max(min(listing.bytes // _BLOCKS_WANTED, most), _MIN_BLOCK_BYTES)
+def _block_bytes(images: int, mean_bytes: int, plan: Plan) -> int:
+    """Size blocks of so many images: as many as a segmenter takes at once, but enough blocks for all that work."""
+    return max(min(images * mean_bytes // _BLOCKS_WANTED, plan.segmenter_batch * mean_bytes), _MIN_BLOCK_BYTES)
 
 
 def _refine_device(ready: Preflight) -> RefineDevice:

@@ -12,6 +12,7 @@ from pipeline import masks, storage
 from pipeline.batch import ledger
 from pipeline.batch import listing as batch_listing
 from pipeline.batch.listing import list_input
+from pipeline.batch.only_keys import OnlyKeys
 from pipeline.batch.parts import cut
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
@@ -167,4 +168,23 @@ def test_the_size_of_a_list_is_not_that_of_its_images(tmp_path: Path) -> None:
     for place, input_format, size in ((f"{tmp_path}/list.csv", "list", 0), (f"{tmp_path}/in", "auto", 4)):
         listing, listed_ids = list_input(open_source(place, input_format), limit=None)
         assert sum(ids.table.num_rows for ids in listed_ids) == 1
-        assert listing.bytes == size
+        assert listing.mean_bytes == size
+
+
+@pytest.mark.parametrize("choice", [{"limit": 2}, {"limit": None, "only": OnlyKeys(pa.array(["03.tar/b"]), "")}])
+def test_the_mean_size_is_that_of_images_whatever_is_chosen_of_shards(tmp_path: Path, choice: dict[str, Any]) -> None:
+    """Shards count as their rows come: plans that took the bytes of all for those of a few had batches of one."""
+    for number in range(40):
+        storage.put_whole(f"{tmp_path}/{number:02d}.tar", tar_bytes({"a.jpg": b"1" * 1000, "b.jpg": b"2" * 3000}))
+    listing, listed_ids = list_input(open_source(str(tmp_path), "auto"), **choice)
+    assert sum(ids.table.num_rows for ids in listed_ids) == listing.listed == (choice["limit"] or 1)
+    assert listing.mean_bytes == 2000
+
+
+def test_the_images_of_a_table_share_its_bytes(tmp_path: Path) -> None:
+    table = parquet_bytes(pa.table({"key": ["a", "b"], "image": [b"1" * 5000, b"2" * 5000]}), row_group_size=1)
+    storage.put_whole(f"{tmp_path}/0.parquet", table)
+    listing, listed_ids = list_input(open_source(str(tmp_path), "auto"), limit=None)
+    assert listing.mean_bytes == 0
+    assert sum(ids.table.num_rows for ids in listed_ids) == 2
+    assert listing.mean_bytes == len(table) // 2

@@ -2,7 +2,6 @@
 
 import pytest
 
-from pipeline.batch.listing import Listing
 from pipeline.batch.run import _block_bytes
 from pipeline.runtime import progress
 from pipeline.runtime.plan import Plan
@@ -39,4 +38,4 @@ def test_a_block_has_few_images_where_each_takes_long(listed: int, batch: int, w
         refiner_cpus=1,
         fetchers=1,
     )
-    assert _block_bytes(Listing(listed=listed, bytes=listed * MIB // 10), plan) == pytest.approx(wanted, rel=1e-4)
+    assert _block_bytes(listed, MIB // 10, plan) == pytest.approx(wanted, rel=1e-4)
