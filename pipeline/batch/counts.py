@@ -63,7 +63,7 @@ class RunCounter:
         """Count `keys` as through `stage`, which took `seconds`."""
         if stage == "segment":
             self._waiting.update(keys)
-        else:
+        elif stage != "fetch":  # which ends with its chunk, of which some are segmented by then
             self._waiting.difference_update(keys)  # refined where they were segmented
         self._counts.images[stage] += len(keys)
         self._counts.seconds[stage] = self._counts.seconds.get(stage, 0.0) + seconds

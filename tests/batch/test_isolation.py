@@ -88,11 +88,12 @@ def test_stages_do_not_share_attempts() -> None:
 
 def test_counts_by_stage_and_what_waits_between_them() -> None:
     tracker = LocalTracker()
-    tracker.end("fetch", ["a", "b", "c"], 0.5)
     for keys, seconds in ((["a", "b"], 2.0), (["c"], 1.0)):
         tracker.take("segment", keys)
         tracker.end("segment", keys, seconds)
     tracker.take("refine", ["a"])
+    assert tracker.counts().waiting == 2
+    tracker.end("fetch", ["a", "b", "c"], 0.5)  # a chunk ends when some of it is segmented
     assert tracker.counts().waiting == 2
     tracker.end("refine", ["a"], 4.0)
     tracker.finish(["a", "b"], failed=1, kept=5)  # b failed while it was decoded, and was not refined
