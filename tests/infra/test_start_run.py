@@ -16,6 +16,9 @@ SCRIPT = Path(__file__).parents[2] / "infra/kubernetes/nightly/start_run.py"
 PATH = "/apis/ray.io/v1/namespaces/night/rayjobs"
 RUN = "segment-bucket-20261124-0100"  # the minute 29924700 of Unix time
 UID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+CUT = 0
+"""For a status: an answer that ends before its end."""
+
 TEMPLATE = {
     "apiVersion": "ray.io/v1",
     "kind": "RayJob",
@@ -28,7 +31,7 @@ TEMPLATE = {
 class FakeApi(ThreadingHTTPServer):
     """Keeps RayJobs; `states` is what a run's status says, one for each time it is asked for; 500 is no answer.
 
-    The job of a run that is complete is `job_status`.
+    The job of a run that is complete is `job_status`. The first requests get the `failures`: a code, or half an answer.
     """
 
     def __init__(self) -> None:
@@ -37,12 +40,15 @@ class FakeApi(ThreadingHTTPServer):
         self.states: list[Any] = ["Complete"]
         self.job_status = "SUCCEEDED"
         self.tokens: set[str] = set()
+        self.failures: list[int] = []
 
 
 class Handler(BaseHTTPRequestHandler):
     server: FakeApi
 
     def do_GET(self) -> None:
+        if self.server.failures:
+            return self.answer(self.server.failures.pop(0), {})
         name = self.path.removeprefix(PATH + "/")
         rayjob = self.server.rayjobs.get(name)
         if rayjob is None or rayjob is TEMPLATE:
@@ -60,11 +66,14 @@ class Handler(BaseHTTPRequestHandler):
         run = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         taken = run["metadata"]["name"] in self.server.rayjobs
         self.server.rayjobs.setdefault(run["metadata"]["name"], run)
-        self.answer(409 if taken else 201, run)
+        lost = self.server.failures and self.server.failures.pop(0)
+        self.answer(lost or (409 if taken else 201), run)
 
     def answer(self, code: int, body: dict[str, Any]) -> None:
         self.server.tokens.add(self.headers["Authorization"])
-        self.send_response(code)
+        self.send_response(200 if code == CUT else code)
+        if code == CUT:
+            self.send_header("Content-Length", "1000")
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
 
@@ -128,6 +137,23 @@ def test_the_run_of_a_job_made_by_hand_has_a_name_that_no_other_has(
 def test_a_server_that_fails_for_a_while_is_asked_again(night: Any, api: FakeApi) -> None:
     api.states = [500, "Running", 500, "Complete"]
     assert night() == 0
+
+
+@pytest.mark.parametrize("failure", [500, 503, 429, CUT])
+def test_a_moment_without_an_answer_fails_no_night(failure: int, night: Any, api: FakeApi) -> None:
+    """Neither before the run is there, nor where it was made and only the answer was lost, nor later."""
+    api.failures = [failure] * 4
+    api.states = ["Running", "Complete"]
+    assert night() == 0
+    assert len(api.rayjobs) == 2
+
+
+def test_a_server_that_answers_nothing_for_long_fails_the_night(
+    night: Any, api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.failures = [503] * 1000
+    assert night(start_seconds=0.1) == 1
+    assert f"cannot start {RUN}: HTTP Error 503" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("state", ["Failed", "ValidationFailed"])

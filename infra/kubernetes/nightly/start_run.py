@@ -1,7 +1,8 @@
 """Start the night's run, a copy of the suspended RayJob, and wait for its end.
 
 It runs in the CronJob's pod. The run's name follows from the Job's, so that a second pod of the same night goes on
-waiting for the run that the first has started. Exit codes: 0 the run has succeeded; 1 it has not.
+waiting for the run that the first has started. A server that does not answer is asked again. Exit codes: 0 the run has
+succeeded; 1 it has not.
 """
 
 import json
@@ -10,16 +11,21 @@ import re
 import ssl
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 TEMPLATE, CRONJOB = "segment-bucket", "nightly"
+START_SECONDS = 600
 WAIT_SECONDS = 72 * 3600  # then a run that hangs no longer keeps other nights from starting
+NO_ANSWER = (OSError, HTTPException, ValueError)  # also half an answer, which is no JSON
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 Manifest = dict[str, Any]
+Answer = TypeVar("Answer")
 
 
 class RunError(Exception):
@@ -73,10 +79,24 @@ def copied(template: Manifest, name: str, job: str, job_uid: str) -> Manifest:
     }
 
 
-def start(runs: RayJobs, name: str, job: str, job_uid: str) -> None:
-    """Create the run, unless an earlier pod of this Job has."""
+def answered(ask: Callable[[], Answer], poll_seconds: float, deadline: float) -> Answer:
+    """Ask the server until it answers; what it says at the deadline, or refuses before, is raised."""
+    while True:
+        try:
+            return ask()
+        except NO_ANSWER as error:
+            refused = isinstance(error, HTTPError) and error.code < 500 and error.code != 429
+            if refused or time.monotonic() > deadline:
+                raise
+        time.sleep(poll_seconds)
+
+
+def start(runs: RayJobs, name: str, job: str, job_uid: str, poll_seconds: float, start_seconds: float) -> None:
+    """Create the run, unless an earlier pod of this Job has, or a request whose answer was lost."""
+    deadline = time.monotonic() + start_seconds
     try:
-        runs.create(copied(runs.get(TEMPLATE), name, job, job_uid))
+        template = answered(lambda: runs.get(TEMPLATE), poll_seconds, deadline)
+        answered(lambda: runs.create(copied(template, name, job, job_uid)), poll_seconds, deadline)
         print(f"started {name}", flush=True)
     except HTTPError as error:
         if error.code == 404:
@@ -87,17 +107,13 @@ def start(runs: RayJobs, name: str, job: str, job_uid: str) -> None:
 
 
 def wait(runs: RayJobs, name: str, poll_seconds: float, wait_seconds: float) -> None:
-    """Return when the run has succeeded; a server that does not answer is asked again."""
+    """Return when the run has succeeded."""
     deadline = time.monotonic() + wait_seconds
     while time.monotonic() < deadline:
         try:
-            status = runs.get(name).get("status", {})
-        except HTTPError as error:
-            if error.code < 500 and error.code != 429:
-                raise RunError(f"{name} cannot be watched any more: {error}; was it deleted?") from error
-            status = {}
-        except OSError:
-            status = {}
+            status = answered(lambda: runs.get(name), poll_seconds, deadline).get("status", {})
+        except NO_ANSWER as error:
+            raise RunError(f"{name} cannot be watched any more: {error}; was it deleted?") from error
         state = status.get("jobDeploymentStatus")
         if state == "Complete":  # also the state of a run that someone has stopped
             if status.get("jobStatus") == "SUCCEEDED":
@@ -113,6 +129,7 @@ def main(
     server: str = "https://kubernetes.default.svc",
     account: Path = ACCOUNT,
     poll_seconds: float = 30,
+    start_seconds: float = START_SECONDS,
     wait_seconds: float = WAIT_SECONDS,
 ) -> int:
     """Start, wait; returns the exit code."""
@@ -120,9 +137,9 @@ def main(
     name = run_name(job, job_uid)
     try:
         runs = RayJobs(server, os.environ["NAMESPACE"], account)
-        start(runs, name, job, job_uid)
+        start(runs, name, job, job_uid, poll_seconds, start_seconds)
         wait(runs, name, poll_seconds, wait_seconds)
-    except (RunError, OSError) as error:
+    except (RunError, *NO_ANSWER) as error:
         print(f"start_run: {error}", file=sys.stderr)
         return 1
     print(f"{name} has succeeded", flush=True)
