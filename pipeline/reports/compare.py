@@ -1,6 +1,7 @@
 """Two outputs, two generations of one, or two of its runs, side by side: figures, a page, and how far they drifted."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -210,12 +211,13 @@ def metrics(drift: Drift) -> str:
         "drift_shares": ("share of all pixels that have moved between classes", drift.share_drift),
         "drift_confidence": ("difference of the mean confidence", drift.confidence_drift),
         "drift_disagreement": ("share of pixels whose class differs in shared images", drift.disagreement),
+        "compared_seconds": ("Unix time of the comparison", time.time()),
     }
     lines = []
     for name, (meaning, value) in values.items():
         if value is not None:
             lines += [f"# HELP deeplab_{name} {meaning}", f"# TYPE deeplab_{name} gauge"]
-            lines.append(f'deeplab_{name}{{run_id="{drift.run_b}"}} {value:.6g}')
+            lines.append(f'deeplab_{name}{{run_id="{drift.run_b}"}} {value:.10g}')
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,7 @@
 """What two sets of masks have in common: known differences come out as figures, on the page, and as an exit code."""
 
 import json
+import time
 import re
 from pathlib import Path
 
@@ -90,6 +91,8 @@ def test_the_newest_run_of_an_output_is_compared_with_the_one_before(tmp_path):
     assert drift.confidence_drift == pytest.approx(0.4)
     text = (tmp_path / "drift.prom").read_text()
     assert f'deeplab_drift{{run_id="{third.run_id}"}} 1\n' in text
+    (compared,) = (line for line in text.splitlines() if line.startswith("deeplab_compared_seconds{"))
+    assert abs(float(compared.split()[1]) - time.time()) < 3600  # to the second, not to six digits
     assert "allowed" not in text
     assert text.endswith("\n")
     earlier = CompareConfig(output_a=Uri(output), output_b=Uri(output), run_a=first.run_id, run_b=second.run_id)
