@@ -1,8 +1,9 @@
 """Train by a recipe in one process, without Ray, for a limited time: `python -m benchmarks.train_alone RECIPE`.
 
-For a GPU that is there for minutes. It begins with a few steps that are thrown away, to see how many fit into the time,
-and shortens the recipe to these; the same command goes on with what is below OUTPUT. Every --save-seconds there are a
-checkpoint and the weights as they are by then, averaged where the recipe says so. The last line is a JSON object.
+For a GPU that is there for minutes. RECIPE is what jobs/train.py takes as --config. It begins with a few steps that are
+thrown away, to see how many fit into the time, and shortens the recipe to these; the same command goes on with what is
+below OUTPUT. Every --save-seconds there are a checkpoint and the weights as they are by then, averaged where the recipe
+says so. The last line is a JSON object.
 
 It needs PyTorch, NumPy, Pillow, pyarrow, fsspec, PyYAML and safetensors.
 """
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from pipeline import models, storage
+from pipeline import storage
+from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import labels, list_pairs
 from pipeline.data.labelled.pairs import Pixels, decode, fetch
 from pipeline.errors import ConfigError, PipelineError
@@ -32,7 +35,10 @@ from pipeline.labels import Labels
 from pipeline.models.checkpoints import native
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.preprocessing import Preprocessing
+from pipeline.storage import Uri
+from pipeline.training.beginning import check_apart, untrained
 from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.config import TrainConfig
 from pipeline.training.examples import collate, example, share, shuffled
 from pipeline.training.loop import StepResult, put_result, train
 from pipeline.training.loss import class_weights
@@ -57,9 +63,9 @@ class Pictures:
     pixels: list[int]
 
     @classmethod
-    def read(cls, data: str, layout: str, splits: Sequence[str], what: Labels) -> "Pictures":
-        """Read splits one after the other. Raises ConfigError for a pair that cannot be used, by name."""
-        rows = [row for split in splits for row in fetch(list_pairs(data, layout, split), what).to_pylist()]
+    def read(cls, listed: Sequence[Pair], what: Labels) -> "Pictures":
+        """Read pairs. Raises ConfigError for one that cannot be used, by name."""
+        rows = fetch(listed, what).to_pylist()
         for row in rows:
             if row["problem"]:
                 raise ConfigError(f"{row['key']}: {row['problem']}")
@@ -96,17 +102,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, began: float) -> dict[str, Any]:
     """Train, export the weights with the best score, and give the figures. Raises PipelineError."""
-    settings = yaml.safe_load(Path(options.recipe).read_text())
+    config = _config(options)
     torch.backends.cudnn.benchmark = True
     torch.set_num_threads(options.threads)
-    what = labels(settings["data_format"], None)
-    layout = options.data_format or settings["data_format"]
-    training = Pictures.read(options.data, layout, options.train, what)
-    scored = Pictures.read(options.data, layout, options.score, what) if options.score else None
-    recipe = Recipe(**settings["recipe"])
-    model = _untrained(settings, what, recipe, options)
-    weights = class_weights(training.pixels, recipe.class_balance).to(options.device)
-    recipe = _shortened(recipe, options, began, model, training, weights)
+    what = labels(config.data_format, config.classes)
+    listed = partial(list_pairs, options.data, options.data_format or config.data_format)
+    pairs = listed(config.split)
+    scored_pairs = listed(config.validation_split) if config.validation_split else []
+    check_apart(config, pairs, scored_pairs)
+    training, scored = Pictures.read(pairs, what), Pictures.read(scored_pairs, what) if scored_pairs else None
+    model = _untrained(config, what, options.device)
+    weights = class_weights(training.pixels, config.recipe.class_balance).to(options.device)
+    recipe = _shortened(config.recipe, options, began, model, training, weights)
     checkpoints = Checkpoints(folder=options.output, check=lambda: None)
     newest = checkpoints.newest(_tell)
     saver = Saver(
@@ -114,7 +121,7 @@ def run(options: argparse.Namespace, began: float) -> dict[str, Any]:
         recipe=recipe,
         scored=scored,
         checkpoints=checkpoints,
-        uri=storage.join(options.output, f"{settings['name']}{native.SUFFIX}"),
+        uri=storage.join(options.output, f"{config.name}{native.SUFFIX}"),
         every=options.save_seconds,
         first=newest.note.step if newest else 0,
     )
@@ -194,18 +201,30 @@ class Saver:
         return sum(self._losses) / len(self._losses)
 
 
-def _untrained(
-    settings: dict[str, Any], what: Labels, recipe: Recipe, options: argparse.Namespace
-) -> SegmentationModel:
-    torch.manual_seed(recipe.seed)  # a new head is random
-    model = models.build(
-        settings["model"], what.classes, name=settings["name"], palette=what.palette, backbone_weights=settings["init"]
-    )
-    model.card = dataclasses.replace(
-        model.card, licence=settings["licence"], training_split=f"{' and '.join(options.train)} of the data"
-    )
+def _config(options: argparse.Namespace) -> TrainConfig:
+    """Read the recipe as jobs/train.py does, with what the flags change. Raises ConfigError."""
+    settings = yaml.safe_load(Path(options.recipe).read_text())
+    given = {name: getattr(options, name) for name in ("split", "validation_split", "init")}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    if settings.get("validation_split") == "null":
+        settings["validation_split"] = None
+    try:
+        recipe = Recipe(**_with_tuples(settings.pop("recipe")))
+        places = {"data": Uri(options.data), "output": Uri(options.output)}
+        return TrainConfig(**_with_tuples(settings) | places, recipe=recipe)
+    except (TypeError, LookupError) as error:
+        raise ConfigError(f"{options.recipe} is no configuration of a training: {error}") from error
+
+
+def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+
+
+def _untrained(config: TrainConfig, what: Labels, device: str) -> SegmentationModel:
+    model = untrained(config, what)
+    model.card = dataclasses.replace(model.card, licence=config.licence, training_split=f"{config.split} of the data")
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.to(options.device)
+    return model.to(device)
 
 
 def _shortened(
@@ -246,8 +265,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("recipe", help="a YAML file as jobs/train.py takes it")
     parser.add_argument("--data", required=True, help="folder of the labelled pictures")
     parser.add_argument("--data-format", help="how they lie there; without, as the recipe says")
-    parser.add_argument("--train", nargs="+", default=["train"], help="splits to train on")
-    parser.add_argument("--score", nargs="*", default=["val"], help="splits to score on; none to score nothing")
+    parser.add_argument("--split", help="to train on; without, as the recipe says")
+    parser.add_argument("--validation-split", help="to score on, null for none; without, as the recipe says")
+    parser.add_argument("--init", help="weights that the backbone begins with; without, as the recipe says")
     parser.add_argument("--output", required=True, help="folder for checkpoints and weights")
     parser.add_argument("--seconds", type=float, default=540, help="for all of it")
     parser.add_argument("--save-seconds", type=float, default=120, help="between checkpoints")

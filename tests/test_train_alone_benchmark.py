@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks import train_alone
 from pipeline import models
+from pipeline.errors import ConfigError
 from tests.helpers.labelled import put_camvid
 
 ROOT = Path(__file__).parents[1]
@@ -65,10 +67,42 @@ def test_it_takes_as_many_steps_as_fit(tmp_path: Path) -> None:
     put_camvid(f"{tmp_path}/data", "train", 3)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE | {"recipe": RECIPE["recipe"] | {"iterations": 100_000}}))
-    command = [sys.executable, "-m", "benchmarks.train_alone", str(recipe), f"--data={tmp_path}/data", "--score"]
-    command += [f"--output={tmp_path}/out", "--device=cpu", "--loaders=2", "--seconds=1"]  # of which nothing is left
+    command = [sys.executable, "-m", "benchmarks.train_alone", str(recipe), f"--data={tmp_path}/data"]
+    command += ["--validation-split=null", f"--output={tmp_path}/out", "--device=cpu", "--loaders=2"]
+    command += ["--seconds=1"]  # of which nothing is left
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert (summary["iterations"], summary["best_step"], summary["mean_iou"]) == (1, 1, None)
     assert "1 of the recipe's 100000 steps" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "message"),
+    [
+        ({}, ["--split=train+val"], r"the split train\+val and the validation split val share 2 pictures"),
+        ({"split": "train+val"}, [], r"the split train\+val and the validation split val share 2 pictures"),
+        ({"colour": 1}, [], "is no configuration of a training: .*colour"),
+        ({"recipe": {"freeze_bn": True}}, [], "give --recipe.no-freeze-bn"),
+    ],
+)
+def test_a_recipe_means_what_it_means_to_the_command(
+    changes: dict[str, Any], flags: list[str], message: str, tmp_path: Path
+) -> None:
+    put_camvid(f"{tmp_path}/data", "train", 3)
+    put_camvid(f"{tmp_path}/data", "val", 2)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE | changes))
+    options = train_alone._parser().parse_args(
+        [str(recipe), f"--data={tmp_path}/data", f"--output={tmp_path}/out", *flags]
+    )
+    with pytest.raises(ConfigError, match=message):
+        train_alone.run(options, 0.0)
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_read_with_its_splits_and_scales(recipe: Path) -> None:
+    options = train_alone._parser().parse_args([str(recipe), "--data=/data", "--output=/out", "--init=/weights.pth"])
+    config, said = train_alone._config(options), yaml.safe_load(recipe.read_text())
+    assert config.recipe.scales == tuple(said["recipe"].get("scales", (1.0,)))
+    assert (config.split, config.init) == (said.get("split", "train"), "/weights.pth")

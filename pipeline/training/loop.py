@@ -51,7 +51,8 @@ def train(
     Where the recipe averages the weights, the model has the averaged ones in `on_checkpoint` and at the end.
 
     Where torch.distributed is initialised, every process of the group calls this with its share of each batch, and all
-    take the step that one process would take with the whole batch.
+    take the step that one process would take with the whole batch; but batch normalisation that is trained takes the
+    statistics of each share, and those that stay are the first process's.
 
     Args:
         model: the network; its backbone and head get learning rates of their own.

@@ -18,7 +18,8 @@ class Recipe:
     Attributes:
         iterations: optimiser steps.
         batch: pictures a step, over all workers.
-        accumulate: parts in which a worker goes through its pictures of a step; the gradient is that of the whole.
+        accumulate: parts in which a worker goes through its pictures of a step; the gradient is that of the whole, but
+            for batch normalisation that is trained, which takes the statistics of each part.
         crop: side of the square crops, in pixels: valid at every scale for the network, 8m + 1 at output stride 8.
         scales: image scales that have a loss each, and one more on their maximum where there are several.
         class_balance: a class counts in the losses in proportion to (its share of the pixels)^-class_balance; 0 counts

@@ -8,12 +8,9 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-import torch
-
-from pipeline import models, storage
+from pipeline import storage
 from pipeline.data import labelled
 from pipeline.data.formats.format import Pair
-from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.models.checkpoints import native
 from pipeline.models.deeplab import SegmentationModel
@@ -22,12 +19,11 @@ from pipeline.runtime.configured import configured
 from pipeline.runtime.labelled import load
 from pipeline.runtime.lock import Lock, held, put_checked
 from pipeline.runtime.progress import say
-from pipeline.training.batch_statistics import check_statistics
+from pipeline.training.beginning import check_apart, untrained
 from pipeline.training.checkpoints import Checkpoints, Note
 from pipeline.training.config import TrainConfig
 from pipeline.training.distributed.trainer import fit
 from pipeline.training.loop import put_result
-from pipeline.training.parameters import batch_norms
 from pipeline.training.settings import SETTINGS_FILE, SUMMARY_FILE, agree_with_earlier, settings
 
 
@@ -66,45 +62,15 @@ def prepare(config: TrainConfig) -> TrainingInputs:
     storage.probe_writable(config.output)
     chosen = settings(config, labels, training, validation)
     agree_with_earlier(config, chosen)
-    _check_apart(config, training, validation)
+    check_apart(config, training, validation)
     return TrainingInputs(
         config=config,
         labels=labels,
         training=training,
         validation=validation,
-        model=_untrained(config, labels),
+        model=untrained(config, labels),
         settings=chosen,
     )
-
-
-def _check_apart(config: TrainConfig, training: list[Pair], validation: list[Pair]) -> None:
-    """Raise ConfigError where pictures would be scored on that were trained on."""
-    both = {pair.key for pair in training} & {pair.key for pair in validation}
-    if both:
-        raise ConfigError(
-            f"the split {config.split} and the validation split {config.validation_split} share {len(both)} pictures, "
-            f"such as {min(both)}; a score on what was trained on tells nothing: give another --validation-split, or "
-            "null for none"
-        )
-
-
-def _untrained(config: TrainConfig, labels: Labels) -> SegmentationModel:
-    """Build the model to begin with. Raises ConfigError where the recipe does not go with its batch normalisation."""
-    recipe = config.recipe
-    torch.manual_seed(recipe.seed)  # a new head is random
-    model = models.build(
-        config.architecture, labels.classes, name=config.name, palette=labels.palette, backbone_weights=config.init
-    )
-    model.card = dataclasses.replace(model.card, scales=recipe.scales)
-    new = {"head": batch_norms(model.head), "backbone": [] if config.init else batch_norms(model.backbone)}
-    where = " and ".join(part for part, norms in new.items() if norms)
-    if recipe.freeze_bn and where:
-        raise ConfigError(
-            f"the recipe freezes batch normalisation, and the {where} of {config.model} would begin with some that has "
-            "seen no picture; give --recipe.no-freeze-bn" + ("" if new["head"] else ", or weights by --init")
-        )
-    check_statistics(model, recipe, config.worker_range)
-    return model
 
 
 def run(ready: TrainingInputs) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What two sets of masks have in common: known differences come out as figures, on the page, and as an exit code."""
 
 import json
-import time
 import re
+import time
 from pathlib import Path
 
 import numpy as np
