@@ -1,4 +1,4 @@
-"""What a training begins with, checked: pictures to score that are not trained on, and a network that fits the recipe."""
+"""What a training begins with, checked: pictures to score that it does not train on, a network that fits the recipe."""
 
 import dataclasses
 from collections.abc import Iterable
