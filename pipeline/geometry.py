@@ -15,7 +15,7 @@ class Resize:
     """Say to what sides a picture is brought before the network sees it.
 
     Exactly `sides`, which may change its proportions; or, with them kept, so that the shorter side is `shortest`, and
-    the longer one at most `longest`, in pixels; each side is then rounded down to a multiple of `multiple`.
+    the longer one at most `longest`, in pixels; each side is then rounded to the nearest multiple of `multiple`.
     resample: the filter, as Pillow numbers them: 0 nearest, 2 bilinear, 3 bicubic.
     """
 
@@ -35,6 +35,11 @@ class Resize:
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Return the sides that a picture of height x width pixels is brought to."""
+        rows, columns = (max(round(side / self.multiple), 1) * self.multiple for side in self._wanted(height, width))
+        return rows, columns
+
+    def _wanted(self, height: int, width: int) -> tuple[int, int]:
+        """Return the sides before they are rounded."""
         if self.sides is not None:
             return self.sides
         assert self.shortest is not None
@@ -43,8 +48,7 @@ class Resize:
         if self.longest is not None and high / low * size > self.longest:
             size = round(self.longest * low / high)
         long = int(size * high / low)
-        short, long = (max(side // self.multiple, 1) * self.multiple for side in (size, long))
-        return (short, long) if height <= width else (long, short)
+        return (size, long) if height <= width else (long, size)
 
 
 class Axis(NamedTuple):

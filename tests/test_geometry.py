@@ -91,7 +91,8 @@ def test_a_window_equals_that_part_of_the_whole(
         (Resize(shortest=256), (360, 480), (256, 341)),
         (Resize(shortest=256), (480, 360), (341, 256)),
         (Resize(shortest=800, longest=1333), (300, 900), (444, 1332)),
-        (Resize(shortest=256, multiple=32), (360, 480), (256, 320)),
+        (Resize(shortest=256, multiple=32), (360, 480), (256, 352)),
+        (Resize(sides=(500, 10), multiple=32), (360, 480), (512, 32)),
     ],
 )
 def test_sides_of_resized_pictures(resize: Resize, size: tuple[int, int], expected: tuple[int, int]) -> None:

@@ -165,6 +165,8 @@ def _load(folder: Path, name: str) -> Network:
     preprocessing, resize = preprocessing_of(how), resize_of(how)
     if family in MASK_QUERIES and resize is None:
         raise WeightsError(f"{PROCESSOR} resizes nothing, which the family {family} needs")
+    if family == "dpt" and (resize is None or len(set(resize.of(1, 2))) > 1):
+        raise WeightsError(f"{PROCESSOR} must give a size of one number, since transformers' DPT segments only squares")
     model, loaded = _model(folder, family)
     card = Card(
         name=Path(name).name if Path(name).is_absolute() else name,
@@ -287,7 +289,7 @@ def labels_of(id2label: Mapping[Any, str]) -> tuple[str, ...]:
 @torch.inference_mode()
 def _stride_of(logits: Callable[[Tensor], Tensor], resize: Resize | None) -> int:
     """Find the output stride by running the network once, on nothing, at the smallest size that it takes."""
-    height, width = resize.sides if resize and resize.sides else (4 * STEP, 4 * STEP)
+    height, width = resize.of(*resize.sides) if resize and resize.sides else (4 * STEP, 4 * STEP)
     rows = logits(torch.zeros(1, 3, height, width)).shape[-2]
     return max(round(height / rows), 1)
 

@@ -57,8 +57,12 @@ def resize_of(how: Mapping[str, Any]) -> Resize | None:
         return Resize(shortest=size["shortest_edge"], longest=size.get("longest_edge"), resample=resample)
     if "height" in size and "width" in size:
         if how.get("keep_aspect_ratio"):
-            return Resize(shortest=size["height"], multiple=int(how.get("ensure_multiple_of") or 1), resample=resample)
-        return Resize(sides=(size["height"], size["width"]), resample=resample)
+            raise ConfigError(
+                f"{PROCESSOR} has keep_aspect_ratio, which is DPT's, but transformers' DPT segments only squares; "
+                "set it to false"
+            )
+        multiple = int(how.get("ensure_multiple_of") or 1)
+        return Resize(sides=(size["height"], size["width"]), multiple=multiple, resample=resample)
     raise ConfigError(f"{PROCESSOR} has the size {size!r}; known are height and width, or shortest_edge")
 
 

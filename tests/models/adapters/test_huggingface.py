@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 from torch import nn
+from transformers import AutoImageProcessor
+from transformers.models.dpt.image_processing_pil_dpt import get_resize_output_image_size
 
 from pipeline import models
 from pipeline.errors import ConfigError, WeightsError
@@ -72,6 +74,34 @@ def test_pictures_are_not_resized_where_the_processor_does_not(segformer: Path, 
     )
     assert whole.shape == tiled.shape == (4, 25, 38)
     assert network.digest != models.load(str(segformer)).digest
+
+
+@pytest.mark.parametrize("multiple", [1, 14, 32])
+def test_dpts_sides_are_those_of_its_own_processing(multiple: int) -> None:
+    rule = resize_of({"do_resize": True, "size": {"height": 480, "width": 500}, "ensure_multiple_of": multiple})
+    theirs = get_resize_output_image_size(np.zeros((3, 37, 50)), (480, 500), keep_aspect_ratio=False, multiple=multiple)
+    assert rule is not None
+    assert rule.of(37, 50) == (theirs.height, theirs.width)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"keep_aspect_ratio": True, "ensure_multiple_of": 16}, "has keep_aspect_ratio, .*; set it to false"),
+        ({"do_resize": False}, "must give a size of one number"),
+        ({"size": {"height": 64, "width": 96}}, "must give a size of one number"),
+    ],
+)
+def test_a_dpt_that_would_see_what_is_not_square_is_refused_as_its_own_network_fails(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    theirs, _ = put(tmp_path, "dpt")
+    settings = tmp_path / "preprocessor_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_bytes()) | change))
+    with pytest.raises(WeightsError, match=message):
+        models.load(str(tmp_path))
+    with pytest.raises(RuntimeError, match="is invalid for input of size"):
+        own_mask(theirs, AutoImageProcessor.from_pretrained(tmp_path, backend="pil"), picture())
 
 
 def test_it_is_sent_to_other_processes(segformer: Path) -> None:
