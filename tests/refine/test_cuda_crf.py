@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from pipeline.geometry import aligned
 from pipeline.logits import Floats
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.refine.crf.cuda import CudaCRF
+from pipeline.refine.crf.cuda.mean_field import WIDTHS
 from pipeline.refine.crf.cuda.packing import Packing
+from pipeline.refine.tiles import tile_side
 from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, logits_for, picture
 
 ROOT = Path(__file__).parents[2]
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
 STRIDE_8 = aligned(8)
 
 
@@ -101,6 +105,38 @@ def test_pictures_and_logits_on_the_device_are_views_of_a_batch() -> None:
     [here] = crf.refine([image], [logits], aligned(8))
     np.testing.assert_array_equal(there.mask, here.mask)
     assert there.confidence == here.confidence
+
+
+def test_pictures_and_logits_may_span_more_than_32_bits_count(tmp_path: Path) -> None:
+    """In the middle of memory of which hardly any is touched: an offset that overflows reads zeros."""
+    size = 2**33 + 2**10
+    kept_in = str(tmp_path / "sparse")
+    memory = (
+        torch.zeros(size, dtype=torch.uint8, device=DEVICE)
+        if ON_GPU
+        else torch.from_file(kept_in, True, size, dtype=torch.uint8)
+    )
+
+    def far_apart(array: NDArray[Any]) -> torch.Tensor:
+        tensor = torch.tensor(array)
+        room = memory.view(tensor.dtype)
+        return room.as_strided(tensor.shape, (2**30, *tensor[0].stride()), len(room) // 2).copy_(tensor)
+
+    image = picture(height=3, width=19)  # the last of three rows, or labels, lies 2^31 elements behind the first
+    logits = logits_for(image, 3)
+    crf = CudaCRF(CRFParams(iterations=2), 1e-2, DEVICE)
+    [apart] = crf.refine([image], [far_apart(logits)], STRIDE_8)
+    [together] = crf.refine([image], [logits], STRIDE_8)
+    np.testing.assert_array_equal(apart.posterior, together.posterior)
+    [apart] = crf.refine([far_apart(image)], [logits], STRIDE_8)
+    np.testing.assert_array_equal(apart.posterior, together.posterior)
+
+
+def test_a_windows_own_rows_span_less_than_32_bits_count() -> None:
+    """So that its kernels may count in them: six corners a pixel, and pydensecrf's point after the last."""
+    for labels in range(1, 257):
+        width = next(width for width in WIDTHS if width >= labels)
+        assert 6 * (tile_side(labels) ** 2 + 1) * width < 2**31
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])

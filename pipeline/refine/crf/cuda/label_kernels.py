@@ -20,7 +20,7 @@ def _softmax(energy):
 def _place(pixel, step, offset, unit, points):
     """Place pixels along an axis of the grid, as pipeline.geometry.Axis says: two points, and how far between them."""
     position = tl.maximum(pixel.to(tl.int64) * step + offset, 0)
-    before = tl.minimum(position // unit, points - 1).to(tl.int32)
+    before = tl.minimum(position // unit, points - 1)
     fraction = tl.div_rn((position % unit).to(tl.float32), unit.to(tl.float32))
     return before, tl.minimum(before + 1, points - 1), fraction
 
@@ -40,7 +40,7 @@ def _probabilities(
     row, next_row, below = _place(pixel // width, row_step, row_offset, row_unit, grid_rows)
     column, next_column, right = _place(pixel % width, column_step, column_offset, column_unit, grid_columns)
     mask = is_pixel[:, None] & (lane < labels)[None, :]
-    label = lane[None, :] * label_stride
+    label = lane.to(tl.int64)[None, :] * label_stride
     upper = logits + (row * row_stride)[:, None] + label
     lower = logits + (next_row * row_stride)[:, None] + label
     here, beside = (column * column_stride)[:, None], (next_column * column_stride)[:, None]

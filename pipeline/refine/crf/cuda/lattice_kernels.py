@@ -16,7 +16,8 @@ def _feature(axis: tl.constexpr, point, pixels, width, image, row_stride, column
     elif axis == 1:
         value = tl.div_rn((point // width).to(tl.float32), xy)
     else:
-        place = (point // width) * row_stride + (point % width) * column_stride + (axis - 2) * channel_stride
+        row, column = (point // width).to(tl.int64), (point % width).to(tl.int64)
+        place = row * row_stride + column * column_stride + (axis - 2) * channel_stride
         value = tl.div_rn(tl.load(image + place, mask=inside, other=0).to(tl.float32), rgb)
     return tl.where(inside, value, 0.0)
 
