@@ -72,7 +72,7 @@ class GpuRefiner(Refiner):
         """Open this process' GPU, where refine has not: what is missing is then told before there are pictures.
 
         Raises:
-            CRFError: no GPU, or no Triton.
+            CRFError: no GPU, no Triton, or no C compiler.
         """
 
     @abstractmethod
@@ -94,7 +94,7 @@ class GpuRefiner(Refiner):
             one for each picture, in their order; arrays of the host.
 
         Raises:
-            CRFError: wrong shapes, logits that are not finite, no GPU, or no Triton.
+            CRFError: wrong shapes, logits that are not finite, or what `open` raises.
             DeviceLostError: the GPU failed, and this process can do nothing more on it.
             torch.OutOfMemoryError: a window of a picture does not fit into the GPU's free memory.
         """

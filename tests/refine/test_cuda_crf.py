@@ -191,6 +191,16 @@ def test_a_missing_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         CudaCRF(RELEASED, 1e-2, DEVICE).refine([image], [logits_for(image)], aligned(8))
 
 
+@pytest.mark.skipif(ON_GPU, reason="Triton has started where there is a GPU")
+def test_a_missing_compiler_is_named_before_there_are_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for name, value in {"PATH": "", "TRITON_CACHE_DIR": str(tmp_path), "TRITON_LIBCUDA_PATH": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(CRFError, match=r"Failed to find C compiler.*install a C compiler where the job runs"):
+        CudaCRF(RELEASED, 1e-2, "cuda").open()
+
+
 @pytest.mark.long
 def test_the_kernels_compile_for_an_nvidia_gpu(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

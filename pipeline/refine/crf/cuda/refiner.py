@@ -117,7 +117,7 @@ class CudaCRF(GpuRefiner):
         """Open the device: two mean fields, one of which begins while the other ends.
 
         Raises:
-            CRFError: there is no GPU, or no Triton.
+            CRFError: there is no GPU, no Triton, or no C compiler.
         """
         if self.device == "cuda" and not torch.cuda.is_available():
             raise CRFError("the CRF on a GPU needs a CUDA device, and PyTorch sees none; use --refine.device cpu")
@@ -128,8 +128,24 @@ class CudaCRF(GpuRefiner):
                 f"the CRF on a GPU needs Triton, which comes with PyTorch's builds for CUDA ({error}); install such a "
                 "build where the job runs, or use --refine.device cpu"
             ) from error
+        if self.device == "cuda":
+            _start_triton()
         first = MeanField(self.params, torch.device(self.device))
         return deque([first, MeanField(self.params, torch.device(self.device), beside=first)])
+
+
+def _start_triton() -> None:
+    """Have Triton compile what launches its kernels, which it would do at the first launch. Raises CRFError."""
+    from triton.runtime import driver
+
+    try:
+        _ = driver.active.utils
+    except Exception as error:  # of any kind: no compiler, one that fails, no library of the GPU's driver
+        reason = " ".join(str(error).split())[:300]
+        raise CRFError(
+            f"Triton cannot compile what launches the CRF's kernels on a GPU ({reason}); install a C compiler where "
+            "the job runs, such as Debian's gcc and libc6-dev, with Python's headers, or use --refine.device cpu"
+        ) from error
 
 
 @dataclass(frozen=True)
