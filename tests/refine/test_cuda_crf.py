@@ -16,9 +16,11 @@ from pipeline.geometry import aligned
 from pipeline.logits import Floats
 from pipeline.refine.crf import CRFParams, DenseCRF
 from pipeline.refine.crf.cuda import CudaCRF
-from pipeline.refine.crf.cuda.mean_field import WIDTHS
+from pipeline.refine.crf.cuda.mean_field import WIDTHS, MeanField
 from pipeline.refine.crf.cuda.packing import Packing
+from pipeline.refine.crf.cuda.window import windows
 from pipeline.refine.tiles import tile_side
+from tests.helpers.device_waits import without_waits
 from tests.helpers.photographs import PHOTOGRAPHS, RELEASED, logits_for, picture
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +107,20 @@ def test_pictures_and_logits_on_the_device_are_views_of_a_batch() -> None:
     [here] = crf.refine([image], [logits], aligned(8))
     np.testing.assert_array_equal(there.mask, here.mask)
     assert there.confidence == here.confidence
+
+
+@pytest.mark.parametrize("costs", [(), (0, 1, 0.5)])
+def test_the_host_waits_for_nothing_of_a_window(costs: tuple[float, ...]) -> None:
+    image = torch.tensor(picture(height=12, width=17), device=DEVICE)
+    logits = torch.tensor(logits_for(picture(height=12, width=17), 3), device=DEVICE)
+    [window] = windows(image, logits, STRIDE_8, tile=1024, margin=0)
+    core = torch.empty((2, 12, 17), dtype=torch.uint8, device=DEVICE)
+    field = MeanField(CRFParams(iterations=2, label_costs=costs), torch.device(DEVICE))
+    with torch.inference_mode():
+        field.iterate(window, field.build(window), [0, 2], core)  # kernels are compiled, and memory is taken
+        with without_waits():
+            field.survey(window)
+            field.iterate(window, field.build(window), [0, 2], core)
 
 
 def test_pictures_and_logits_may_span_more_than_32_bits_count(tmp_path: Path) -> None:

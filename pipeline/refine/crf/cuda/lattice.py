@@ -15,6 +15,7 @@ from pipeline.refine.crf.cuda import lattice_kernels, row_kernels
 from pipeline.refine.crf.cuda.buffers import Buffers
 from pipeline.refine.crf.cuda.launches import PIECE, Launches, lanes
 from pipeline.refine.crf.cuda.packing import Packing, scales
+from pipeline.refine.crf.cuda.uploads import uploaded
 
 _INT32_MAX = 2**31 - 1
 _LEAST_MASS = 1e-30
@@ -109,8 +110,9 @@ class LatticeBuilder:
         lattice_kernels.locate[(self._launches.programs,)](
             image, *image.stride()[:2], image.stride(2), height * width, points, width,
             float(self._kernel.xy), float(self._kernel.rgb or 1),
-            self._constants(scales(dimensions), torch.float32),
-            self._constants(packing.cells, torch.int64), self._constants([packing.remainder], torch.int64),
+            uploaded(scales(dimensions), torch.float32, self._device),
+            uploaded(packing.cells, torch.int64, self._device),
+            uploaded([packing.remainder], torch.int64, self._device),
             keys, shares,
             dimensions=dimensions, lanes=block_lanes, rows=self._launches.rows(block_lanes**2, points),
             enable_fp_fusion=False,
@@ -147,7 +149,7 @@ class LatticeBuilder:
     def _linked(self, lattice: Lattice, vertex_keys: Tensor, packing: Packing) -> Lattice:
         """Find the neighbours."""
         lattice_kernels.link[(self._launches.programs,)](
-            vertex_keys, lattice.vertices, self._constants(packing.steps(), torch.int64), lattice.neighbours,
+            vertex_keys, lattice.vertices, uploaded(packing.steps(), torch.int64, self._device), lattice.neighbours,
             len(vertex_keys), corners=lattice.corners, rows=self._launches.rows(1, len(vertex_keys)),
         )  # fmt: skip
         return lattice
@@ -205,9 +207,6 @@ class LatticeBuilder:
 
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self._device)
-
-    def _constants(self, values: list[float] | list[int] | tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        return torch.tensor(values, dtype=dtype, device=self._device)
 
 
 def pieces_of(lattice: Lattice) -> int:

@@ -13,6 +13,7 @@ from pipeline.refine.crf.cuda.graphs import Graphs
 from pipeline.refine.crf.cuda.lattice import Kernel, Lattice, LatticeBuilder, Rows, blur, pieces_of
 from pipeline.refine.crf.cuda.launches import Launches, lanes
 from pipeline.refine.crf.cuda.smoothness import Smoothness
+from pipeline.refine.crf.cuda.uploads import uploaded
 from pipeline.refine.crf.cuda.window import Window
 from pipeline.refine.crf.params import CRFParams
 from pipeline.refine.crf.reference import PROBABILITY_FLOOR
@@ -123,7 +124,7 @@ class MeanField:
             places[label] = place
         block_lanes = lanes(labels)
         label_kernels.start[(self._launches.programs,)](
-            *_geometry(window), torch.tensor(places, dtype=torch.int32, device=self._device), PROBABILITY_FLOOR,
+            *_geometry(window), uploaded(places, torch.int32, self._device), PROBABILITY_FLOOR,
             field.log_p, field.q,
             row_width=width, lanes=block_lanes, rows=self._launches.rows(block_lanes, window.pixels),
         )  # fmt: skip
@@ -135,7 +136,7 @@ class MeanField:
             return None
         costs = self._buffers.take("costs", (width,), torch.float32)
         chosen = [self._params.label_costs[label] for label in kept]
-        costs[: len(kept)] = torch.tensor(chosen, dtype=torch.float32, device=self._device)
+        costs[: len(kept)] = uploaded(chosen, torch.float32, self._device)
         return costs
 
     def _rows(self, lattice: Lattice, width: int, number: int) -> Rows:
@@ -163,7 +164,7 @@ class MeanField:
         shape = self._shape(field)
         won = self._empty((self._launches.programs, shape["lanes"]), torch.int32)
         posterior = self._empty((self._launches.programs, shape["lanes"]), torch.float32)
-        names = torch.tensor(kept, dtype=torch.uint8, device=self._device)
+        names = uploaded(kept, torch.uint8, self._device)
         label_kernels.label[(self._launches.programs,)](
             *field.unaries(), field.pixels, *_passed(messages, field.log_p),
             window.image.shape[1], *window.core, names, core, *core.stride()[:2], won, posterior,
