@@ -18,7 +18,7 @@ from pipeline.batch.tracker import Tracker
 from pipeline.data.rows import Row
 from pipeline.geometry import Geometry
 from pipeline.models.preprocessing import Image
-from pipeline.models.transfer import OnDevice
+from pipeline.models.transfer import OnDevice, OwnStream
 from pipeline.refine import GpuRefiner, Refinement
 
 
@@ -37,7 +37,7 @@ class Computed(NamedTuple):
 
 
 class Made(NamedTuple):
-    """Hold what refinement gave, and the seconds that it took of the GPU."""
+    """Hold what refinement gave, and the seconds that it took on the GPU, beside the network's passes."""
 
     refinement: Refinement
     seconds: float
@@ -70,6 +70,7 @@ class GpuRefinement:
         """Take the refiner for a process with a GPU, where the logits lie, and what RefineStage takes for the masks."""
         self._refiner, self._geometry, self._balance = refiner, geometry, balance
         self._columns = MaskColumns(classes, palette, confidence_map)
+        self._stream = OwnStream()
         self._for_cpus = 0
         self._batch: _Batch | None = None  # the last that was shared with the CPUs
         self._refinement_seconds = 0.0  # of an image, as last measured
@@ -119,11 +120,15 @@ class GpuRefinement:
 
     def _refined(self, computed: Sequence[Computed]) -> list[Made]:
         for one in computed:
+            one.picture.seen.wait()
             one.logits.wait()  # so that what follows is the refiner's own time
         began = time.monotonic()
+        seen, logits = [one.picture.seen.tensor for one in computed], [one.logits.tensor for one in computed]
         is_there = self._geometry.resize is None  # the picture, in its own size
-        pictures = [one.picture.seen.tensor if is_there else one.picture.image for one in computed]
-        refinements = self._refiner.refine(pictures, [one.logits.tensor for one in computed], self._geometry)
+        with self._stream.working_on([*seen, *logits]):
+            refinements = self._refiner.refine(
+                seen if is_there else [one.picture.image for one in computed], logits, self._geometry
+            )
         seconds = (time.monotonic() - began) / len(computed)
         return [Made(refinement, seconds) for refinement in refinements]
 

@@ -1,6 +1,7 @@
 """Bring pictures to a device and results back; with CUDA beside the work that the device is doing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,8 +104,33 @@ class CudaTransfer(Transfer):
         return [host.numpy() for host in fetched]
 
 
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+class OwnStream:
+    """Give work on a GPU a stream of its own, so that it does not stand behind what others have launched before."""
+
+    def __init__(self) -> None:
+        self._own: torch.cuda.Stream | None = None
+
+    @contextmanager
+    def working_on(self, tensors: Sequence[Tensor]) -> Iterator[None]:
+        """Launch on the stream what is launched in the context; on the CPU this changes nothing.
+
+        Args:
+            tensors: of one device, and there already; their memory is kept until the stream's work is done.
+        """
+        device = tensors[0].device
+        if device.type != "cuda":
+            yield
+            return
+        if self._own is None:  # it goes first: else each of its kernels would wait for one that fills the device
+            self._own = _stream(device, priority=-1)
+        for tensor in tensors:
+            tensor.record_stream(self._own)
+        with torch.cuda.stream(self._own):
+            yield
+
+
+def _stream(device: torch.device, priority: int = 0) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device, priority=priority)  # type: ignore[no-untyped-call]
 
 
 def _event() -> torch.cuda.Event:

@@ -64,7 +64,8 @@ class Refiner(Protocol):
 class GpuRefiner(Refiner):
     """Turn the logits of pictures into masks on this process' GPU, wherever pictures and logits are.
 
-    One thread at a time uses it. It launches on the current stream, and what it is given must be ready there.
+    One thread at a time uses it. It launches on the current stream, and what it is given must be ready there. That is
+    the same stream at every call, since memory that the refiner keeps belongs to it.
     """
 
     @abstractmethod
