@@ -1,6 +1,7 @@
 """One URI, one filesystem: on local paths, in memory and on a real S3 server."""
 
 import os
+import random
 import resource
 import socket
 import threading
@@ -146,6 +147,8 @@ def test_a_glob_may_begin_in_the_first_folder(tmp_path: Path, monkeypatch: pytes
         ("a*/b/*.jpg", ["a", "ax", "a/b"], ["b", "a/c", "a/b/c"]),
         ("a*/**/b/*.jpg", ["a", "a/b", "a/x/y"], ["b", "b/a"]),
         ("**/*.jpg", ["a", "a/b/c"], []),
+        ("**", ["a", "a/b"], []),
+        ("a*/**", ["a", "ax", "a/b/c"], ["b", "b/a"]),
         ("*.jpg", [], ["a", "a/b"]),
         ("", ["a", "a/b"], []),
     ],
@@ -153,6 +156,20 @@ def test_a_glob_may_begin_in_the_first_folder(tmp_path: Path, monkeypatch: pytes
 def test_folders_that_cannot_hold_a_match(pattern: str, entered: list[str], left_out: list[str]) -> None:
     matches = folder_matcher(pattern)
     assert [folder for folder in [*entered, *left_out] if matches(folder)] == entered
+
+
+def test_a_glob_finds_the_same_in_folders_as_in_an_object_store(tmp_path: Path) -> None:
+    """Local folders that cannot hold a match are not entered; elsewhere every name is held against the pattern."""
+    roots = str(tmp_path), f"memory://{tmp_path.name}"
+    folders = ["", "a/", "b/", "a/a/", "a/b/", "ab/b/a/", "b/a/b/a/"]
+    for uri in (f"{root}/{folder}{name}" for root in roots for folder in folders for name in ("a.jpg", "b.png")):
+        storage.put_whole(uri, b"x")
+    rng = random.Random(0)
+    for _ in range(300):
+        parts = [*rng.choices(["*", "**", "a*", "?", "[ab]"], k=1), *rng.choices(["*", "**", "a", "b", "a*", "?"], k=3)]
+        pattern = "/".join([*parts[: rng.randint(0, 4)], rng.choice(["*", "**", "*.jpg", "a*"])])
+        found, wanted = (sorted(entry.key for entry in storage.list_files(f"{root}/{pattern}")) for root in roots)
+        assert found == wanted, pattern
 
 
 def test_a_prefix_is_not_its_longer_namesake(root: str) -> None:

@@ -48,7 +48,9 @@ def file_matcher(pattern: str) -> Callable[[str], bool]:
 
 def folder_matcher(pattern: str) -> Callable[[str], bool]:
     """Return a test of a folder's path below the root of a glob: whether files that match can lie in it."""
-    *folders, _ = pattern.split("/") if pattern else ("**", "")
+    *folders, last = (pattern or "**").split("/")
+    if last == "**":
+        folders.append(last)
     depth = folders.index("**") if "**" in folders else len(folders)
     by_depth = [file_matcher("/".join(folders[: level + 1])) for level in range(depth)]
 
