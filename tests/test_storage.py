@@ -51,8 +51,9 @@ def test_version_changes_with_the_object(root: str) -> None:
 
 def test_ranges_and_a_missing_object_beside_good_ones(root: str) -> None:
     storage.put_whole(f"{root}/a", b"0123456789")
-    first, missing, last = storage.read_ranges(root, ["a", "gone", "a"], [0, 0, 8], [3, 3, 10])
-    assert (first, last) == (b"012", b"89")
+    keys, starts, ends = ["a", "gone", "a", "a"], [0, 0, 8, 5], [3, 3, 10, 5]
+    first, missing, last, empty = storage.read_ranges(root, keys, starts, ends)
+    assert (first, last, empty) == (b"012", b"89", b"")
     assert isinstance(missing, StorageError)
     assert "gone" in str(missing)
 

@@ -36,6 +36,8 @@ def read_ranges(
 ) -> list[bytes | StorageError]:
     """Read many objects, or ranges of objects, below `root` at once; None, None is the whole object.
 
+    Of an empty range nothing is asked: HTTP has none.
+
     Returns:
         for each one its bytes, or a StorageError where this one object is missing or denied.
 
@@ -43,18 +45,21 @@ def read_ranges(
         StorageError: the storage itself does not answer.
     """
     fs, path = filesystem(root)
-    paths = [join(path, key) if key else path for key in keys]
+    asked = [n for n, (start, end) in enumerate(zip(starts, ends, strict=True)) if end is None or (start or 0) < end]
+    paths = [join(path, keys[n]) if keys[n] else path for n in asked]
 
     def fetch() -> list[bytes | Exception]:
-        items: list[bytes | Exception] = fs.cat_ranges(paths, list(starts), list(ends), on_error="return")
+        items: list[bytes | Exception] = fs.cat_ranges(
+            paths, [starts[n] for n in asked], [ends[n] for n in asked], on_error="return"
+        )
         for item in items:
             if isinstance(item, Exception) and is_outage(item):
                 raise item
         return items
 
     with explained(root, "read"):
-        items = with_retries(fetch)
-    return [_bytes_or_error(join(root, key), item) for key, item in zip(keys, items, strict=True)]
+        items = dict(zip(asked, with_retries(fetch), strict=True))
+    return [_bytes_or_error(join(root, key), items.get(n, b"")) for n, key in enumerate(keys)]
 
 
 class _Stream(io.RawIOBase):

@@ -33,6 +33,14 @@ def test_tar_members(tmp_path: Path) -> None:
     assert found == {f"shard.tar/{name}": data for name, data in wanted.items()}
 
 
+def test_an_empty_member_far_from_others_is_read_too(bucket: str, tmp_path: Path) -> None:
+    """Its range merges with none, and a server that is asked for no byte answers with an error."""
+    members = {"a.jpg": b"x", "filler.bin": bytes(2**20), "empty.jpg": b"", "more.bin": bytes(2**20), "b.jpg": b"y"}
+    storage.put_whole(f"{bucket}/in.tar", tar_bytes(members))
+    found = {row["key"]: row["image"] for row in fetched(f"{bucket}/in.tar", tmp_path)}
+    assert found == {"in.tar/a": b"x", "in.tar/empty": b"", "in.tar/b": b"y"}
+
+
 def test_a_tar_cut_in_the_middle_keeps_what_came_before(tmp_path: Path) -> None:
     whole = tar_bytes({f"{i}.jpg": bytes([i]) * 2000 for i in range(10)})
     storage.put_whole(f"{tmp_path}/in/cut.tar", whole[: 3 * 2560 + 600])
