@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.exceptions
@@ -19,6 +21,7 @@ from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import list_pairs
 from pipeline.data.labelled.pairs import Labels, fetch
 from pipeline.errors import StorageError
+from pipeline.storage import outages
 from pipeline.storage.outages import is_outage, retry_seconds, with_retries
 from tests.helpers.dataset import finished_row, info
 from tests.helpers.s3_proxy import Fault, S3Proxy
@@ -117,6 +120,29 @@ def test_an_outage_is_waited_out_once() -> None:
         with pytest.raises(FileNotFoundError):
             with_retries(missing)
         assert tried() > 1
+
+
+def test_an_outage_may_end_for_another_thread_at_any_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here whenever the clock is read: while one thread makes up its mind about a failure, another has its answer."""
+    here = threading.get_ident()
+
+    def read_clock() -> float:
+        if threading.get_ident() == here:
+            other = threading.Thread(target=with_retries, args=(lambda: "answer",))
+            other.start()
+            other.join()
+        return time.monotonic()
+
+    monkeypatch.setattr(outages, "time", SimpleNamespace(monotonic=read_clock, sleep=lambda _: None))
+    failures = [ConnectionError(), ConnectionError()]
+
+    def ask() -> str:
+        if failures:
+            raise failures.pop()
+        return "answer"
+
+    with storage.retrying(60):
+        assert with_retries(ask) == "answer"
 
 
 @pytest.mark.parametrize(

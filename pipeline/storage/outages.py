@@ -76,8 +76,9 @@ def with_retries(call: Callable[[], _T]) -> _T:
             if not is_outage(error):
                 _silent_since = None
                 raise
-            _silent_since = _silent_since or time.monotonic()
-            if time.monotonic() + pause > min(started, _silent_since) + retry_seconds():
+            since = _silent_since or time.monotonic()
+            _silent_since = since
+            if time.monotonic() + pause > min(started, since) + retry_seconds():
                 raise
         else:
             _silent_since = None
