@@ -2,11 +2,16 @@
 
 import subprocess
 import tarfile
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from pipeline import storage
+from pipeline.data.formats.webdataset import _members
+from pipeline.errors import ShardError
+from pipeline.storage import objects
 from tests.helpers.shards import fetched, tar_bytes
 
 
@@ -82,7 +87,41 @@ def test_what_is_lost_in_a_tar_is_one_failed_row(tmp_path: Path, what: str) -> N
     assert "no header and no end of the archive at byte" in rows["a.tar"]["message"]
 
 
-def test_what_is_no_tar_is_one_failed_row(tmp_path: Path) -> None:
+def header(kind: bytes = tarfile.REGTYPE, size: int = 0, records: Mapping[str, str] = {}) -> bytes:
+    """Of b.jpg, after a member with pax records where there are some."""
+    member = tarfile.TarInfo("b.jpg")
+    member.type, member.size, member.pax_headers = kind, size, dict(records)
+    return member.tobuf(tarfile.PAX_FORMAT if records else tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        header(size=-512),
+        header(tarfile.XHDTYPE, -512),
+        header(tarfile.GNUTYPE_LONGNAME, 2**70),
+        header(tarfile.GNUTYPE_LONGNAME, 2**32),
+        header(records={"size": "-512"}),
+        header(records={"size": "-512", "GNU.sparse.map": "0,0"}),
+    ],
+)
+def test_a_size_that_cannot_be_ends_the_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: bytes) -> None:
+    """By a negative one Python comes back to where it was, for ever; by others it takes all the rest into memory."""
+    whole = tar_bytes({"a.jpg": b"x"}).rstrip(b"\0")
+    storage.put_whole(f"{tmp_path}/a.tar", whole + bytes(-len(whole) % 512) + wrong + bytes(2**22))
+    sizes, read = [], objects._Stream.read
+    monkeypatch.setattr(objects._Stream, "read", lambda self, size=-1: (sizes.append(size), read(self, size))[1])
+    [entry] = storage.list_files(f"{tmp_path}/a.tar")
+    found = []
+    with pytest.raises(ShardError, match=r"a\.tar is not a readable tar: b\.jpg cannot have"):
+        found.extend(row["name"] for row in islice(_members(entry), 10))
+    assert 0 <= min(sizes) <= max(sizes) <= 2**20
+    monkeypatch.undo()
+    rows = {row["key"]: row["stage"] for row in fetched(f"{tmp_path}/a.tar", tmp_path)}
+    assert rows == {"a.tar/a": None, "a.tar": "list"}
+
+
+def test_what_is_no_tar_is_one_failed_row_one_failed_row(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/no.tar", b"not a tar at all" * 100)
     [row] = fetched(f"{tmp_path}/in", tmp_path)
     assert (row["key"], row["stage"]) == ("no.tar", "list")

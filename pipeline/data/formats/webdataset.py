@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Self
 
 from fsspec.utils import merge_offset_ranges
 
@@ -21,6 +22,13 @@ from pipeline.images import EXTENSIONS
 _RULE = 2
 """Number of the rule by which members are found, counted up when it finds others in some file."""
 
+_ABOUT_THE_NEXT = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+"""Types of members that say something of the next one, such as a long name. They are read whole."""
+
+_MOST_ABOUT_THE_NEXT = 1024 * 1024  # bytes
 _READ_AHEAD_BYTES = 256 * 1024
 _MAX_GAP_BYTES = 256 * 1024
 _MAX_SPAN_BYTES = 32 * 1024 * 1024
@@ -68,6 +76,17 @@ class WebDataset(Format):
                 yield list(zip(members, data, strict=True))
 
 
+class _Header(tarfile.TarInfo):
+    """A header whose size can be: by any other, Python reads backwards and never ends, or takes all that follows."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header. Raises tarfile.ReadError for a size that cannot be."""
+        header = super().frombuf(buf, encoding, errors)
+        _check_size(header)
+        return header
+
+
 def _is_image(name: PurePosixPath) -> bool:
     return name.suffix.lower() in EXTENSIONS and not name.name.startswith(".")
 
@@ -87,14 +106,20 @@ def _members(entry: storage.Entry) -> Iterator[Row]:
         start: int | None = 0
         while start is not None:
             stream.seek(start)
-            with tarfile.open(fileobj=stream, mode="r:") as archive:
+            with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as archive:
                 for member in archive:
                     archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has seen
+                    _check_size(member)  # of a pax record too
                     if member.offset_data + member.size > end and not member.issparse():
                         raise tarfile.ReadError(f"it ends within {member.name}")
                     if not member.isdir():
                         yield _member(entry, member)
                 start = _next_archive(stream, archive.offset)
+
+
+def _check_size(member: tarfile.TarInfo) -> None:
+    if member.size < 0 or (member.type in _ABOUT_THE_NEXT and member.size > _MOST_ABOUT_THE_NEXT):
+        raise tarfile.ReadError(f"{member.name} cannot have {member.size} bytes")
 
 
 def _next_archive(stream: io.RawIOBase, mark: int) -> int | None:
