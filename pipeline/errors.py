@@ -30,7 +30,7 @@ class MissingError(StorageError):
 
 
 class ShardError(PipelineError):
-    """A tar or Parquet file of images that is damaged, gone, or not the one that was listed."""
+    """A tar or Parquet file of images that is damaged, gone, refused, or not the one that was listed."""
 
 
 class OutputError(PipelineError):

@@ -146,14 +146,23 @@ def test_an_outage_may_end_for_another_thread_at_any_moment(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("code", "outage"),
+    ("status", "code", "outage"),
     [
-        *((code, True) for code in ("500", "502", "503", "InternalError", "ServiceUnavailable", "SlowDown")),
-        *((code, False) for code in ("403", "404", "412", "AccessDenied", "NoSuchBucket", "NoSuchKey")),
+        *((status, "", True) for status in (429, 500, 502, 503)),
+        *((status, "", False) for status in (400, 403, 404, 412)),
+        *(
+            (503, code, True)
+            for code in ("InternalError", "ServiceUnavailable", "SlowDown", "XMinioServerNotInitialized")
+        ),
+        *((403, code, False) for code in ("AccessDenied", "InvalidObjectState")),
+        *((400, code, False) for code in ("KMS.DisabledException", "InvalidRequest", "NobodyKnows")),
+        *((400, code, True) for code in ("RequestTimeout", "ThrottlingException")),
     ],
 )
-def test_what_a_server_says_is_told_apart(code: str, outage: bool) -> None:
-    said = botocore.exceptions.ClientError({"Error": {"Code": code, "Message": "so"}}, "GetObject")
+def test_what_a_server_says_is_told_apart(status: int, code: str, outage: bool) -> None:
+    """By its status: s3fs has one error for all the codes that it does not know."""
+    answer = {"Error": {"Code": code or str(status), "Message": "so"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    said = botocore.exceptions.ClientError(answer, "GetObject")
     assert is_outage(translate_boto_error(said)) == outage
 
 

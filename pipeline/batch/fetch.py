@@ -65,8 +65,8 @@ def _fetch_with_retries(
 def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk) -> Iterator[pa.Table]:
     """Fetch one chunk's images, in tables of schema FETCHED, a few dozen rows at a time.
 
-    An image that is gone, denied or in a damaged shard becomes a failed row; a storage that does not answer raises
-    StorageError, and so does one that refuses a shard.
+    An image that is gone, refused or in a damaged shard becomes a failed row; a storage that does not answer raises
+    StorageError, and so does one that refuses a shard, unless it says that this one alone is meant.
     """
     listed = [_within_limit(row, source.max_bytes) for row in read_chunk(manifest_uri, chunk).to_pylist()]
     failed = [row for row in listed if row["error"] is not None]

@@ -1,9 +1,9 @@
 """What the input holds: files of the formats that are read, listed without fetching an image."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 
 import pyarrow as pa
 
@@ -143,10 +143,22 @@ def _opened(uri: str, input_format: InputFormat, output: str, columns: ColumnNam
             f"{storage.redact(uri)} holds {len(further) + 1} lists or more, and an input is one of them: keys may not "
             f"repeat in it; give one, as {storage.redact(first.uri)}, or join them"
         )
-    storage.probe_object(first.uri)  # a key that may list but not read would otherwise show only once actors run
+    _check_readable(chain.from_iterable(entries[:_TRIED] for entries in fitting.values()))
     reading = _looked_into(formats, fitting)
     carried = formats[name].carried(first)
     return Source(uri=uri, root=first.root, formats=formats, reading=reading, output=output, carried=carried)
+
+
+def _check_readable(entries: Iterable[storage.Entry]) -> None:
+    """Raise StorageError where no file can be read: with a key that may only list, it would show once actors run."""
+    refused: list[StorageError] = []
+    for entry in entries:
+        try:
+            storage.probe_object(entry.uri)
+            return
+        except StorageError as error:
+            refused.append(error)
+    raise refused[0]
 
 
 _Found = dict[str, list[storage.Entry]]

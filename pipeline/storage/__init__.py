@@ -5,7 +5,7 @@ installed). S3 takes its endpoint, region and keys from the standard AWS_* varia
 is addressed path-style.
 """
 
-from pipeline.storage.access import filesystem
+from pipeline.storage.access import concerns_one_object, filesystem
 from pipeline.storage.anywhere import read_anywhere, store_is_silent
 from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
 from pipeline.storage.local import OnSkip, Skipped
@@ -23,6 +23,7 @@ __all__ = [
     "Uri",
     "absolute",
     "base_name",
+    "concerns_one_object",
     "delete",
     "exists",
     "filesystem",

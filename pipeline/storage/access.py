@@ -9,7 +9,7 @@ from typing import Any
 import fsspec
 
 from pipeline.errors import MissingError, StorageError
-from pipeline.storage.client_errors import client_errors, http_status
+from pipeline.storage.client_errors import client_errors, http_status, s3_code
 from pipeline.storage.uri import S3_SCHEMES, WEB_SCHEMES, credentials, redact, scheme_of, scrubbed
 
 _ATTEMPTS = 4
@@ -61,6 +61,16 @@ def explained(uri: str, action: str) -> Iterator[None]:
         missing = isinstance(error, (FileNotFoundError, *client_errors("s3fs.utils.FileExpired")))
         kind = MissingError if missing else StorageError
         raise kind(f"cannot {action} {redact(uri)}: {scrubbed(reason(error), uri)}") from error
+
+
+def concerns_one_object(error: StorageError) -> bool:
+    """Tell whether a storage refuses one object alone: a file without permission, a key of KMS, an archived object.
+
+    Any other refusal may be of the credentials, and so of all objects.
+    """
+    cause, code = error.__cause__, s3_code(error.__cause__)
+    has_no_permission = isinstance(cause, PermissionError) and cause.errno == errno.EACCES  # that of S3 has no number
+    return has_no_permission or code.startswith("KMS.") or code == "InvalidObjectState"
 
 
 def scheme(fs: fsspec.AbstractFileSystem) -> str:

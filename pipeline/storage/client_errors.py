@@ -1,6 +1,15 @@
 """What the clients of S3 and of web servers raise, by name: loading a client takes long, and few processes need one."""
 
 import sys
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+_STATUSES: dict[str, Callable[[Any], Any]] = {
+    "aiohttp.ClientResponseError": attrgetter("status"),
+    "botocore.exceptions.ClientError": lambda error: error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
+}
+"""How an error tells the status of the server's answer, by its class."""
 
 
 def client_errors(*names: str) -> tuple[type[Exception], ...]:
@@ -9,8 +18,14 @@ def client_errors(*names: str) -> tuple[type[Exception], ...]:
     return tuple(getattr(sys.modules[module], kind) for module, _, kind in parts if module in sys.modules)
 
 
-def http_status(error: BaseException) -> int | None:
-    """Return the status with which a web server has answered, if that is the error."""
-    if isinstance(error, client_errors("aiohttp.ClientResponseError")):
-        return int(error.status)  # type: ignore[attr-defined]
-    return None
+def http_status(error: BaseException | None) -> int | None:
+    """Return the status with which a server has answered, if that is the error."""
+    status = next((of(error) for name, of in _STATUSES.items() if isinstance(error, client_errors(name))), None)
+    return None if status is None else int(status)
+
+
+def s3_code(error: BaseException | None) -> str:
+    """Return the code by which S3 says what is wrong, such as NoSuchKey, of an error of s3fs; empty for any other."""
+    answer: Any = error.__cause__ if isinstance(error, OSError) else error
+    is_of_s3 = isinstance(answer, client_errors("botocore.exceptions.ClientError"))
+    return str(answer.response["Error"].get("Code", "")) if is_of_s3 else ""

@@ -10,10 +10,16 @@ from typing import Any
 
 from pipeline.errors import MissingError, StorageError
 from pipeline.storage.access import explained, filesystem, reason, scheme
+from pipeline.storage.client_errors import http_status, s3_code
 from pipeline.storage.outages import is_outage, with_retries
 from pipeline.storage.uri import join, redact, scrubbed
 
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
+_OF_CREDENTIALS = frozenset(
+    {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+    | {"RequestTimeTooSkewed"}
+)
+"""Codes by which S3 refuses what would be any object."""
 
 
 def read_bytes(uri: str) -> bytes:
@@ -39,18 +45,20 @@ def read_ranges(
     Of an empty range nothing is asked: HTTP has none.
 
     Returns:
-        for each one its bytes, or a StorageError where this one object is missing or denied.
+        for each one its bytes, or a StorageError where this one object is missing or refused.
 
     Raises:
-        StorageError: the storage itself does not answer.
+        StorageError: the storage itself does not answer, or takes the credentials for none.
     """
     fs, path = filesystem(root)
     asked = [n for n, (start, end) in enumerate(zip(starts, ends, strict=True)) if end is None or (start or 0) < end]
     paths = [join(path, keys[n]) if keys[n] else path for n in asked]
+    # else s3fs asks for each size first, and to that S3 does not say why it refuses
+    options = {"max_concurrency": 1} if scheme(fs) == "s3" else {}
 
     def fetch() -> list[bytes | Exception]:
         items: list[bytes | Exception] = fs.cat_ranges(
-            paths, [starts[n] for n in asked], [ends[n] for n in asked], on_error="return"
+            paths, [starts[n] for n in asked], [ends[n] for n in asked], on_error="return", **options
         )
         for item in items:
             if isinstance(item, Exception) and is_outage(item):
@@ -152,10 +160,14 @@ def delete(uri: str) -> None:
 
 
 def _bytes_or_error(uri: str, item: bytes | Exception) -> bytes | StorageError:
-    """Return one object's bytes, or the error that is this object's own; raise any other error."""
-    if isinstance(item, FileNotFoundError | PermissionError | IsADirectoryError):
+    """Return one object's bytes, or the error that is this object's own; raise any other error.
+
+    Outages were raised before, so nearly all that a storage answers is about the object.
+    """
+    if not isinstance(item, Exception):
+        return bytes(item)
+    is_answer = isinstance(item, OSError) or http_status(item) is not None
+    if is_answer and s3_code(item) not in _OF_CREDENTIALS:
         return StorageError(f"cannot read {redact(uri)}: {scrubbed(reason(item), uri)}")
-    if isinstance(item, Exception):
-        with explained(uri, "read"):
-            raise item
-    return bytes(item)
+    with explained(uri, "read"):
+        raise item

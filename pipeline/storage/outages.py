@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from pipeline.errors import ConfigError, StorageError
 from pipeline.numbers import check_finite
-from pipeline.storage.client_errors import client_errors, http_status
+from pipeline.storage.client_errors import client_errors, http_status, s3_code
 
 _T = TypeVar("_T")
 _CLIENT_ERRORS = ("botocore.exceptions.BotoCoreError", "aiohttp.ClientError")
 _OUTAGES = ("botocore.exceptions.ConnectionError", "botocore.exceptions.HTTPClientError", "aiohttp.ClientError")
 _SERVER_FAILURES = (errno.EIO, errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO))
-"""Error numbers that s3fs gives a server's 5xx answers; EREMOTEIO is not on every system."""
+"""Error numbers of a server's failure where its answer is not known; EREMOTEIO is not on every system."""
 
 _allowed: list[float] = []
 """Seconds that each open `retrying` block allows; threads open and close theirs in any order."""
@@ -91,8 +91,11 @@ def is_outage(error: BaseException) -> bool:
     """Tell whether an error means that a storage did not answer, or answered that it cannot now."""
     if isinstance(error, StorageError) and error.__cause__ is not None:
         return is_outage(error.__cause__)
-    if (status := http_status(error)) is not None:
-        return status >= 500 or status == 429
-    if isinstance(error, (ConnectionError, TimeoutError, *client_errors(*_OUTAGES))):
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    answer = error.__cause__ if type(error) is OSError else error  # s3fs gives EIO to all that it does not know
+    if (status := http_status(answer)) is not None:
+        return status >= 500 or status == 429 or "Throttling" in s3_code(answer)
+    if isinstance(error, client_errors(*_OUTAGES)):
         return True
     return type(error) is OSError and error.errno in _SERVER_FAILURES

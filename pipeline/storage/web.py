@@ -12,7 +12,7 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
     """Read from a web server as fsspec does, without what it takes for granted there."""
 
     async def _cat_file(self, url: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
-        """Read an object, or the bytes from `start` to `end`. Raises OSError where the server sends others."""
+        """Read an object, or the bytes from `start` to `end`. Raises NotImplementedError where others are sent."""
         if start is None or end is None:
             return bytes(await super()._cat_file(url, start, end, **options))
         if start >= end:
@@ -27,7 +27,7 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
                 return await _first(response.content, end)
             first = response.headers.get("Content-Range", "").removeprefix("bytes").strip().partition("-")[0]
             if response.status != 206 or first != str(start):
-                raise OSError(
+                raise NotImplementedError(
                     f"asked for bytes {start} to {end - 1}, the server answers {response.status} with others; "
                     "copy the file to a storage that serves ranges"
                 )

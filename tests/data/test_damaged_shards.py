@@ -1,10 +1,12 @@
-"""Damaged, changed and vanished shards: rows that are right or failed, never lost; a failing storage is told apart."""
+"""Damaged, changed, vanished and refused files give rows, right or failed; a failing storage is told apart."""
 
+import errno
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec.implementations.local
 import pyarrow as pa
 import pytest
 import s3fs
@@ -14,8 +16,9 @@ from pipeline.data.formats.parquet import Parquet
 from pipeline.data.index import index_shard
 from pipeline.data.source import open_source
 from pipeline.errors import ShardError, StorageError
-from tests.helpers.servers import LISTER_KEY
-from tests.helpers.shards import fetched_rows, listed, parquet_bytes, tar_bytes
+from tests.helpers.s3_proxy import S3Proxy
+from tests.helpers.servers import LISTER_KEY, new_bucket
+from tests.helpers.shards import fetched, fetched_rows, listed, parquet_bytes, tar_bytes
 
 ROWS = 60
 IMAGES = {f"k{i:02d}": random.Random(i).randbytes(40 + 13 * i) for i in range(ROWS)}
@@ -167,3 +170,80 @@ def test_a_storage_that_fails_is_no_damage(
     finally:
         monkeypatch.undo()
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_what_s3_refuses_of_an_object_costs_that_object(proxy: S3Proxy, tmp_path: Path) -> None:
+    """A key of KMS that is disabled, a key of the customer's that was not sent, an archive: others are read."""
+    bucket = new_bucket()
+    table = parquet_bytes(pa.table({"key": ["a", "b"], "image": [b"a", b"b"]}), 1)
+    for name in ("denied.jpg", "kms.jpg", "customer.jpg", "archived.jpg", "good.jpg"):
+        storage.put_whole(f"{bucket}/{name}", b"x")
+    for name, data in {"kms.tar": tar_bytes({"a.jpg": b"x"}), "table.parquet": table, "good.parquet": table}.items():
+        storage.put_whole(f"{bucket}/{name}", data)
+    encrypted = ("kms.jpg", "kms.tar", "table.parquet")
+    proxy.refusals |= {("GET", name): (400, "KMS.DisabledException") for name in encrypted}
+    proxy.refusals |= {
+        ("HEAD", "archived.jpg"): (403, ""),  # the first that is looked at
+        ("HEAD", "customer.jpg"): (400, ""),
+        ("GET", "customer.jpg"): (400, "InvalidRequest"),
+        ("GET", "archived.jpg"): (403, "InvalidObjectState"),
+        ("GET", "denied.jpg"): (403, "AccessDenied"),
+    }
+    found = {row["key"]: row["image"] or row["stage"] for row in fetched(bucket, tmp_path)}
+    assert found == {
+        "good.jpg": b"x",
+        "good.parquet/a": b"a",
+        "good.parquet/b": b"b",
+        **dict.fromkeys(("denied.jpg", "kms.jpg", "customer.jpg", "archived.jpg"), "fetch"),
+        **dict.fromkeys(("kms.tar", "table.parquet"), "list"),
+    }
+
+
+def test_credentials_that_s3_no_longer_takes_end_the_run(proxy: S3Proxy, tmp_path: Path) -> None:
+    """The same command continues it; rows of errors/ would count as done."""
+    bucket = new_bucket()
+    storage.put_whole(f"{bucket}/a.jpg", b"x")
+    source = open_source(bucket, "auto")
+    manifest = listed(source, tmp_path / "manifest")
+    proxy.refusals |= {("HEAD", "a.jpg"): (400, ""), ("GET", "a.jpg"): (400, "ExpiredToken")}
+    with pytest.raises(StorageError, match=r"a\.jpg: access denied"):
+        fetched_rows(source, manifest)
+
+
+def test_an_object_that_is_refused_after_the_listing_becomes_failed_rows(proxy: S3Proxy, tmp_path: Path) -> None:
+    bucket = new_bucket()
+    storage.put_whole(f"{bucket}/a.tar", tar_bytes({"a.jpg": b"a", "b.jpg": b"b"}))
+    storage.put_whole(f"{bucket}/b.parquet", parquet_bytes(pa.table({"image": [b"x", b"y"]}), 1))
+    source = open_source(bucket, "auto")
+    manifest = listed(source, tmp_path / "manifest")
+    proxy.refusals |= {("GET", name): (400, "KMS.DisabledException") for name in ("a.tar", "b.parquet")}
+    found = fetched_rows(source, manifest)
+    assert [(row["key"], row["stage"]) for row in found] == [
+        (key, "fetch") for key in ("a.tar/a", "a.tar/b", "b.parquet#0", "b.parquet#1")
+    ]
+    assert all("KMS.DisabledException" in row["message"] for row in found)
+
+
+def test_a_local_file_without_permission_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read all, so the refusal is played. Where none of the first files can be read, nothing begins."""
+    table = parquet_bytes(pa.table({"key": ["x"], "image": [b"x"]}), 1)
+    for name, data in {"x.jpg": b"x", "x.tar": tar_bytes({"x.jpg": b"x"}), "y.parquet": table}.items():
+        storage.put_whole(f"{tmp_path}/in/denied/{name}", data)
+
+    def refusing(path: str, **more: Any) -> Any:
+        if "/denied/" in path:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return open(path, **more)
+
+    monkeypatch.setattr(fsspec.implementations.local, "open", refusing, raising=False)
+    with pytest.raises(StorageError, match=r"in/denied/\w\.\w+: access denied"):
+        open_source(f"{tmp_path}/in", "auto")
+    storage.put_whole(f"{tmp_path}/in/good/x.jpg", b"good")
+    found = {row["key"]: row["image"] or (row["stage"], row["message"]) for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert found.pop("good/x.jpg") == b"good"
+    assert {key: stage for key, (stage, _) in found.items()} == {
+        "denied/x.jpg": "fetch",
+        "denied/x.tar": "list",
+        "denied/y.parquet": "list",
+    }
+    assert all("access denied" in message for _, message in found.values())

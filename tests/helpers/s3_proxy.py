@@ -17,11 +17,15 @@ writes; or only to the request that ends an upload in parts."""
 
 @dataclass
 class S3Proxy:
-    """`endpoint` is what clients are given; `requests` is (method, path without its query) of each request so far."""
+    """`endpoint` is what clients are given; `requests` is (method, path without its query) of each request so far.
+
+    `refusals` are the statuses and codes of S3 with which some requests are answered, by method and an object's name.
+    """
 
     endpoint: str
     requests: list[tuple[str, str]] = field(default_factory=list)
     fault: Fault = "none"
+    refusals: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
 
     def gets(self, prefix: str) -> list[str]:
         """List the objects below `prefix`, as s3://bucket/key, that were asked for by GET."""
@@ -53,14 +57,20 @@ def s3_proxy(server: str) -> Iterator[S3Proxy]:
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             proxy.requests.append((self.command, urlsplit(self.path).path))
-            if self.refuses():
-                self.send_response(503)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+            refusal = proxy.refusals.get((self.command, urlsplit(self.path).path.rpartition("/")[2]))
+            if refusal or self.refuses():
+                self.refuse(*(refusal or (503, "")))
                 return
             if proxy.fault == "slow":
                 time.sleep(1.0)
             self.answer(body)
+
+        def refuse(self, status: int, code: str) -> None:
+            body = f"<Error><Code>{code}</Code></Error>".encode() if code and self.command != "HEAD" else b""
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def refuses(self) -> bool:
             ends_upload = self.command == "POST" and "uploadId=" in self.path

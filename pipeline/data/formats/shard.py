@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.data.rows import Row
-from pipeline.errors import MissingError, ShardError
+from pipeline.errors import MissingError, ShardError, StorageError
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def opened(uri: str, version: str, kind: str, read_ahead: int = 0) -> Iterator[i
     """Open a shard as a seekable stream of its bytes, as `storage.opened` does.
 
     Raises, also for whatever the reader of the stream runs into:
-        ShardError: the file is no readable `kind`, is gone, or is not the one that was listed.
+        ShardError: the file is no readable `kind`, is gone or refused, or is not the one that was listed.
         StorageError: the storage does not answer, or refuses to.
     """
     with damage_as_shard_error(uri, kind), storage.opened(uri, read_ahead) as stream:
@@ -35,11 +35,15 @@ def check_unchanged(uri: str, version: str) -> None:
 
 @contextmanager
 def damage_as_shard_error(uri: str, kind: str) -> Iterator[None]:
-    """Raise ShardError for what a damaged or replaced file provokes; let the failures of its storage pass."""
+    """Raise ShardError for what a damaged, replaced or refused file provokes; let the failures of its storage pass."""
     try:
         yield
     except MissingError as error:
         raise ShardError(_changed(uri)) from error
+    except StorageError as error:
+        if storage.concerns_one_object(error):
+            raise ShardError(str(error)) from error
+        raise
     except (pa.ArrowException, tarfile.TarError, EOFError, UnicodeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ShardError(f"{storage.redact(uri)} is not a readable {kind}: {reason}") from error
