@@ -1,6 +1,7 @@
 """A storage that does not answer is waited for, and is never taken for a missing or a damaged file."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -164,6 +165,70 @@ def test_what_a_server_says_is_told_apart(status: int, code: str, outage: bool) 
     answer = {"Error": {"Code": code or str(status), "Message": "so"}, "ResponseMetadata": {"HTTPStatusCode": status}}
     said = botocore.exceptions.ClientError(answer, "GetObject")
     assert is_outage(translate_boto_error(said)) == outage
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What gcsfs and adlfs raise, under the names that it has there: neither is installed."""
+
+    class HttpError(Exception):
+        def __init__(self, code: int, message: str) -> None:
+            super().__init__(message)
+            self.code, self.message = code, message
+
+    class AzureError(Exception):
+        message = ""
+
+    class HttpResponseError(AzureError):
+        def __init__(self, status_code: int, message: str) -> None:
+            super().__init__(message)
+            self.status_code, self.message = status_code, message
+
+    class ServiceRequestError(AzureError):
+        pass
+
+    class ServiceResponseError(AzureError):
+        pass
+
+    azure = SimpleNamespace(**{kind.__name__: kind for kind in AzureError.__subclasses__()}, AzureError=AzureError)
+    modules = {"gcsfs.retry": SimpleNamespace(HttpError=HttpError), "azure.core.exceptions": azure}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return SimpleNamespace(HttpError=HttpError, **vars(azure))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "outage"),
+    [
+        *((kind, (status, "so\nit is"), True) for kind in ("HttpError", "HttpResponseError") for status in (429, 503)),
+        *((kind, (status, "so\nit is"), False) for kind in ("HttpError", "HttpResponseError") for status in (400, 401)),
+        *((kind, ("so it is",), True) for kind in ("ServiceRequestError", "ServiceResponseError")),
+        ("AzureError", ("so it is",), False),
+    ],
+)
+def test_other_object_stores_are_waited_for_too(
+    clients: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, kind: str, said: tuple[Any, ...], outage: bool
+) -> None:
+    storage.put_whole("memory://others/a.jpg", b"x")
+    fs, _ = storage.filesystem("memory://others")
+    cat_file, failures = fs.cat_file, [getattr(clients, kind)(*said)] * 2
+
+    def failing(*args: Any, **options: Any) -> bytes:
+        if failures:
+            raise failures.pop()
+        return bytes(cat_file(*args, **options))
+
+    monkeypatch.setattr(fs, "cat_file", failing)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(StorageError, match=r"cannot read memory://others/a\.jpg: .*so it is") as failed:
+        storage.read_bytes("memory://others/a.jpg")
+    assert is_outage(failed.value) == outage
+    with storage.retrying(60):
+        if outage:
+            assert storage.read_bytes("memory://others/a.jpg") == b"x"
+        elif len(said) == 2:
+            [refused] = storage.read_ranges("memory://others", ["a.jpg"], [None], [None])
+            assert "the server answers" in str(refused)
 
 
 def test_threads_may_end_their_retries_in_any_order() -> None:

@@ -9,13 +9,12 @@ from typing import Any
 import fsspec
 
 from pipeline.errors import MissingError, StorageError
-from pipeline.storage.client_errors import client_errors, http_status, s3_code
+from pipeline.storage.client_errors import CLIENT_ERRORS, client_errors, http_status, s3_code
 from pipeline.storage.uri import S3_SCHEMES, WEB_SCHEMES, credentials, redact, scheme_of, scrubbed
 
 _ATTEMPTS = 4
 _ERRORS = (OSError, ValueError, NotImplementedError)
 """The last two of a filesystem that cannot take a name, or cannot write."""
-_CLIENT_ERRORS = ("botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.ClientError")
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -56,7 +55,7 @@ def explained(uri: str, action: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, (*_ERRORS, *client_errors(*_CLIENT_ERRORS))):
+        if not isinstance(error, (*_ERRORS, *client_errors(*CLIENT_ERRORS))):
             raise
         missing = isinstance(error, (FileNotFoundError, *client_errors("s3fs.utils.FileExpired")))
         kind = MissingError if missing else StorageError
@@ -106,6 +105,6 @@ def reason(error: Exception) -> str:
         return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
     if isinstance(error, client_errors("botocore.exceptions.ConnectionError", "botocore.exceptions.HTTPClientError")):
         return f"no connection ({error}); check AWS_ENDPOINT_URL and the network"
-    if (status := http_status(error)) is not None:  # its own text holds the whole URL
-        return f"the server answers {status} {getattr(error, 'message', '')}"
+    if (status := http_status(error)) is not None and hasattr(error, "message"):  # its own text may hold the whole URL
+        return f"the server answers {status} {' '.join(str(error.message).split())}"
     return str(error) or type(error).__name__

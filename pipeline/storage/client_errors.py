@@ -1,12 +1,27 @@
-"""What the clients of S3 and of web servers raise, by name: loading a client takes long, and few processes need one."""
+"""What the clients of storages raise, by name: loading a client takes long, and few processes need one."""
 
 import sys
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
+CLIENT_ERRORS = (
+    *("botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.ClientError"),
+    *("azure.core.exceptions.AzureError", "gcsfs.retry.HttpError", "google.auth.exceptions.GoogleAuthError"),
+)
+"""What they raise that is no OSError."""
+
+NO_ANSWERS = (
+    *("botocore.exceptions.ConnectionError", "botocore.exceptions.HTTPClientError", "aiohttp.ClientError"),
+    *("azure.core.exceptions.ServiceRequestError", "azure.core.exceptions.ServiceResponseError"),
+    *("requests.exceptions.ConnectionError", "requests.exceptions.Timeout", "google.auth.exceptions.TransportError"),
+)
+"""What they raise where no server has answered, of all that has no status; gcsfs uses requests for some."""
+
 _STATUSES: dict[str, Callable[[Any], Any]] = {
     "aiohttp.ClientResponseError": attrgetter("status"),
+    "azure.core.exceptions.HttpResponseError": attrgetter("status_code"),
+    "gcsfs.retry.HttpError": attrgetter("code"),
     "botocore.exceptions.ClientError": lambda error: error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
 }
 """How an error tells the status of the server's answer, by its class."""

@@ -9,11 +9,9 @@ from typing import TypeVar
 
 from pipeline.errors import ConfigError, StorageError
 from pipeline.numbers import check_finite
-from pipeline.storage.client_errors import client_errors, http_status, s3_code
+from pipeline.storage.client_errors import CLIENT_ERRORS, NO_ANSWERS, client_errors, http_status, s3_code
 
 _T = TypeVar("_T")
-_CLIENT_ERRORS = ("botocore.exceptions.BotoCoreError", "aiohttp.ClientError")
-_OUTAGES = ("botocore.exceptions.ConnectionError", "botocore.exceptions.HTTPClientError", "aiohttp.ClientError")
 _SERVER_FAILURES = (errno.EIO, errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO))
 """Error numbers of a server's failure where its answer is not known; EREMOTEIO is not on every system."""
 
@@ -71,7 +69,7 @@ def with_retries(call: Callable[[], _T]) -> _T:
         try:
             answer = call()
         except Exception as error:
-            if not isinstance(error, (OSError, StorageError, *client_errors(*_CLIENT_ERRORS))):
+            if not isinstance(error, (OSError, StorageError, *client_errors(*CLIENT_ERRORS))):
                 raise
             if not is_outage(error):
                 _silent_since = None
@@ -96,6 +94,6 @@ def is_outage(error: BaseException) -> bool:
     answer = error.__cause__ if type(error) is OSError else error  # s3fs gives EIO to all that it does not know
     if (status := http_status(answer)) is not None:
         return status >= 500 or status == 429 or "Throttling" in s3_code(answer)
-    if isinstance(error, client_errors(*_OUTAGES)):
+    if isinstance(error, client_errors(*NO_ANSWERS)):
         return True
     return type(error) is OSError and error.errno in _SERVER_FAILURES

@@ -8,6 +8,8 @@ from pipeline.errors import ConfigError
 
 S3_SCHEMES = ("s3", "s3a")
 WEB_SCHEMES = ("http", "https")
+_CONTAINER_SCHEMES = ("abfs", "abfss", "az", "wasb", "wasbs", "oci")
+"""Whose URIs are scheme://container@host/path."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://|::.*://)")
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/(?!/).*)", re.DOTALL)
@@ -114,7 +116,8 @@ def credentials(uri: str) -> str:
     scheme, rest = scheme_of(uri), uri.partition("://")[2]
     first = rest.partition("/")[0]
     if "@" in first:
-        return first.rpartition("@")[0]
+        user = first.rpartition("@")[0]
+        return "" if scheme in _CONTAINER_SCHEMES and ":" not in user else user
     if scheme in S3_SCHEMES and ":" in first and not first.startswith("arn:"):  # a secret key may hold slashes
         return rest.rpartition("@")[0]
     return ""

@@ -126,6 +126,14 @@ def test_a_secret_in_a_list_is_used_and_never_written(tmp_path: Path) -> None:
     assert "run again to list anew" in str(changed)
 
 
+def test_containers_of_one_account_are_told_apart(tmp_path: Path) -> None:
+    uris = [f"abfs://{name}@account.dfs.core.windows.net/a.jpg" for name in ("photos", "scans")]
+    storage.put_whole(f"{tmp_path}/l.txt", "\n".join(uris).encode())
+    [entry] = storage.list_folder(f"{tmp_path}/l.txt")
+    [rows] = UriList().index(entry)
+    assert [(row["key"], row["source"], row["path"]) for row in rows] == [(uri, uri, uri) for uri in uris]
+
+
 def test_columns_are_carried_with_their_types(tmp_path: Path) -> None:
     table = pa.table(
         {

@@ -18,8 +18,8 @@ from pipeline.errors import ConfigError, ImageError, ShardError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
 
 _KIND = "list"
-_RULE = 1
-"""Number of the rule in list_columns.py, counted up when it chooses other columns for some list."""
+_RULE = 2
+"""Number of the rule for columns, in list_columns.py, and keys; counted up when some list gets others by it."""
 
 _AT_ONCE = 16
 _SMALL_BYTES = 4 * 1024 * 1024  # of each of _AT_ONCE; larger images are read one at a time
