@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline import masks, storage
 from pipeline.errors import ConfigError, ImageError, StorageError
+from tests.helpers.reads import read_sizes
 
 PALETTE = masks.pascal_palette(21)
 
@@ -283,6 +284,21 @@ def test_a_damaged_mask_is_named(tmp_path):
     write(str(tmp_path / "a.parquet"), [bad], info())
     with pytest.raises(StorageError, match=r"'cat\.jpg' in .*a\.parquet is damaged"):
         list(masks.read(str(tmp_path)))
+
+
+def test_a_file_is_not_in_memory_as_a_whole(tmp_path, monkeypatch):
+    """Arrow would read neighbouring row groups together, and keep them."""
+    noise = np.random.default_rng(0).integers(0, 2, (60, 300, 300), np.uint8)
+    schema = masks.MASKS_SCHEMA.with_metadata(info().to_metadata())
+    table = pa.Table.from_pylist([row(f"{n}", mask) for n, mask in enumerate(noise)], schema=schema)
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=6)
+    (tmp_path / "masks").mkdir()
+    size = (tmp_path / "a.parquet").rename(tmp_path / "masks" / "a.parquet").stat().st_size
+    sizes = read_sizes(monkeypatch)
+    assert len(list(masks.read(str(tmp_path)))) == 60
+    assert masks.verify(str(tmp_path)).segmented == 60
+    assert sum(sizes) > 1.5 * size
+    assert max(sizes) < size / 5
 
 
 def test_read_from_a_bucket(bucket):

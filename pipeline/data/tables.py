@@ -12,6 +12,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import storage
 from pipeline.errors import ConfigError, ShardError
 
 LINE = "line"
@@ -35,7 +36,7 @@ class _Parquet:
         return pq.read_schema(stream)
 
     def batches(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(stream) as file:
+        with storage.parquet_file(stream) as file:
             yield from file.iter_batches(_ROWS_AT_ONCE, columns=list(columns))
 
 

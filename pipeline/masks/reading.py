@@ -17,7 +17,6 @@ from pipeline.masks.schema import ERRORS_FOLDER, MASKS_FOLDER, DatasetInfo
 
 _READERS = 16
 _BATCH_ROWS = 64
-_BUFFER_BYTES = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,15 +145,16 @@ def _rows(
 def read_columns(
     uri: str, columns: list[str], rows_at_once: int = 1024, lacking: Sequence[str] = ()
 ) -> Iterator[tuple[Any, ...]]:
-    """Stream the values of `columns`, as dotted paths, in each row of one file; a buffer of the file at a time.
+    """Stream the values of `columns`, as dotted paths, in each row of one file.
 
-    Columns in `lacking` are None where the file has none.
+    Columns in `lacking` are None where the file has none. Memory: of pictures a buffer or a page, of small values all.
 
     Raises:
         StorageError: the file cannot be read.
     """
+    parquet_file = storage.parquet_file if any(name.endswith(".bytes") for name in columns) else pq.ParquetFile
     try:
-        with storage.opened(uri) as stream, pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES) as table:
+        with storage.opened(uri) as stream, parquet_file(stream) as table:
             for batch in table.iter_batches(batch_size=rows_at_once, columns=columns):
                 yield from zip(*(_values(batch, column, lacking) for column in columns), strict=True)
     except (OSError, KeyError, pa.ArrowException) as error:

@@ -196,7 +196,7 @@ def read_pngs(places: Iterable[Place]) -> Iterator[tuple[Place, bytes]]:
     for uri, group in groupby(places, key=lambda place: place.uri):
         wanted = sorted({place.row for place in group})
         try:
-            with storage.opened(uri) as stream, pq.ParquetFile(stream) as table:
+            with storage.opened(uri) as stream, storage.parquet_file(stream) as table:
                 yield from ((Place(uri, row), png) for row, png in _pngs(table, wanted))
         except (OSError, KeyError, IndexError, pa.ArrowException) as error:
             raise StorageError(f"cannot read the masks in {storage.redact(uri)}: {error}") from error

@@ -176,7 +176,7 @@ def _wrong_rows(file: _RowsFile, count: _Count) -> Iterator[str]:
     """Count the rows of a file; yields what is wrong with them."""
     columns = [*(ERRORS_REQUIRED if file.failed else MASKS_REQUIRED).names, "source", "confidence_map.bytes"]
     try:
-        with storage.opened(file.uri) as stream, pq.ParquetFile(stream) as table:
+        with storage.opened(file.uri) as stream, storage.parquet_file(stream) as table:
             for batch in table.iter_batches(_ROWS_AT_ONCE, columns=columns):
                 for row in batch.to_pylist():
                     if row["key"] is None or row["version"] is None:

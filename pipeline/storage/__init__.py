@@ -11,6 +11,7 @@ from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
 from pipeline.storage.local import OnSkip, Skipped
 from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_if_there, read_ranges
 from pipeline.storage.outages import StorageConfig, retry_seconds, retrying, with_retries
+from pipeline.storage.parquet import parquet_file
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
 from pipeline.storage.uri import Uri, absolute, base_name, is_absolute, join, normalize, parent, redact
 
@@ -35,6 +36,7 @@ __all__ = [
     "normalize",
     "opened",
     "parent",
+    "parquet_file",
     "probe_object",
     "probe_writable",
     "put_whole",

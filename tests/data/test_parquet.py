@@ -12,6 +12,8 @@ from pipeline import storage
 from pipeline.data.formats.format import Encoded
 from pipeline.data.formats.parquet import Parquet
 from pipeline.data.source import open_source
+from pipeline.data.tables import table_batches
+from tests.helpers.reads import read_sizes
 from tests.helpers.s3_proxy import s3_proxy
 from tests.helpers.servers import new_bucket
 from tests.helpers.shards import parquet_bytes
@@ -44,6 +46,25 @@ def test_large_images_are_decoded_a_few_at_a_time(tmp_path: Path) -> None:
     found = images(entry, range(6))
     assert [len(some) for some in found] == [2, 2, 2]
     assert {n: image for some in found for n, image in some.items()} == dict(enumerate(pictures))
+
+
+def test_a_row_group_is_read_a_buffer_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of images, and of the URIs of a list; here pages and buffers are small."""
+    monkeypatch.setattr("pipeline.storage.parquet._BUFFER_BYTES", 2**20)
+    sizes = read_sizes(monkeypatch)
+    pages = {"compression": "none", "use_dictionary": False, "write_batch_size": 8}
+    images_table = pa.table({"image": [bytes([n % 256]) * 50_000 for n in range(300)]})
+    storage.put_whole(f"{tmp_path}/a.parquet", parquet_bytes(images_table, 300, **pages))
+    [entry] = storage.list_files(f"{tmp_path}/a.parquet")
+    rows = [{"path": entry.key, "version": entry.version, "row": number} for number in range(300)]
+    assert len(next(Parquet().fetch(entry.root, rows))) == 64
+    assert 64 * 50_000 < sum(sizes) < 64 * 50_000 + 3 * 2**20
+    sizes.clear()
+    uris_table = pa.table({"uri": [f"{n:09d}" * 11 for n in range(100_000)]})
+    storage.put_whole(f"{tmp_path}/l.parquet", parquet_bytes(uris_table, 100_000, **pages))
+    with storage.opened(f"{tmp_path}/l.parquet") as stream:
+        assert next(table_batches("l.parquet", stream, ["uri"])).num_rows == 8192
+        assert 8192 * 99 < sum(sizes) < 8192 * 99 + 3 * 2**20
 
 
 def test_keys_cost_no_images_and_some_images_not_all(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ def _group_images(
 def _file(uri: str, version: str) -> Iterator[pq.ParquetFile]:
     with (
         opened(uri, version, _KIND) as stream,
-        pq.ParquetFile(stream, page_checksum_verification=True) as file,
+        storage.parquet_file(stream, page_checksum_verification=True) as file,
     ):
         yield file
 
