@@ -31,7 +31,7 @@ def keys_in(data: bytes, uri: str, flag: str) -> list[str]:
             schema = tables.table_schema(name, io.BytesIO(data))
             column = _column(schema, shown, flag)
             batches = tables.table_batches(name, io.BytesIO(data), [column])
-            keys = dict.fromkeys(key for batch in batches for key in texts(batch.column(column)) if key)
+            keys = dict.fromkeys(key for _, batch in batches for key in texts(batch.column(column)) if key)
     except ShardError as error:
         raise ConfigError(f"{flag}: {error}") from error
     if not keys:

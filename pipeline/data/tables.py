@@ -3,7 +3,8 @@
 import codecs
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import PurePosixPath
@@ -25,19 +26,46 @@ _BUFFER_BYTES = 4 * 1024 * 1024
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
+Numbered = Iterator[tuple[int, pa.RecordBatch]]
+"""Batches of a table, each with the number of its first row."""
+
+
 class _Kind(Protocol):
     def schema(self, stream: Stream) -> pa.Schema: ...
 
-    def batches(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]: ...
+    def batches(self, stream: Stream, columns: Sequence[str], rows: Collection[int] | None) -> Numbered: ...
 
 
 class _Parquet:
     def schema(self, stream: Stream) -> pa.Schema:
         return pq.read_schema(stream)
 
-    def batches(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, stream: Stream, columns: Sequence[str], rows: Collection[int] | None) -> Numbered:
         with storage.parquet_file(stream) as file:
-            yield from file.iter_batches(_ROWS_AT_ONCE, columns=list(columns))
+            for first, groups in [(0, None)] if rows is None else _groups(file.metadata, sorted(rows)):
+                for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=list(columns)):
+                    yield first, batch
+                    first += batch.num_rows
+
+
+def _groups(metadata: pq.FileMetaData, rows: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Give the row groups that hold some of `rows`, in ascending order: the number of the first row, and the group."""
+    first = 0
+    for group in range(metadata.num_row_groups):
+        end = first + metadata.row_group(group).num_rows
+        if bisect_left(rows, first) < bisect_left(rows, end):
+            yield first, [group]
+        first = end
+
+
+def _numbered(batches: Iterator[pa.RecordBatch], rows: Collection[int] | None) -> Numbered:
+    """Number the rows of a table that is read from its start, up to the last of `rows`."""
+    first, last = 0, None if rows is None else max(rows, default=0)
+    for batch in batches:
+        yield first, batch
+        first += batch.num_rows
+        if last is not None and first > last:
+            break
 
 
 class _Csv:
@@ -50,7 +78,10 @@ class _Csv:
         with _text(stream) as text:
             return pa.schema([(name, pa.string()) for name in next(csv.reader(text), [])])
 
-    def batches(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, stream: Stream, columns: Sequence[str], rows: Collection[int] | None) -> Numbered:
+        return _numbered(self._read(stream, columns), rows)
+
+    def _read(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with _text(stream) as text:
             rows = (row for row in csv.reader(text) if row)
             header = next(rows, [])
@@ -69,7 +100,10 @@ class _Lines:
     def schema(self, stream: Stream) -> pa.Schema:  # noqa: ARG002
         return pa.schema([(LINE, pa.string())])
 
-    def batches(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+    def batches(self, stream: Stream, columns: Sequence[str], rows: Collection[int] | None) -> Numbered:  # noqa: ARG002
+        return _numbered(self._read(stream), rows)
+
+    def _read(self, stream: Stream) -> Iterator[pa.RecordBatch]:
         with _text(stream) as text:
             while some := list(islice(text, _ROWS_AT_ONCE)):
                 yield pa.record_batch({LINE: pa.array([line.strip() or None for line in some], pa.string())})
@@ -91,14 +125,21 @@ def table_schema(name: str, stream: Stream) -> pa.Schema:
     return _kind(name).schema(stream)
 
 
-def table_batches(name: str, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def table_batches(name: str, stream: Stream, columns: Sequence[str], rows: Collection[int] | None = None) -> Numbered:
     """Read these columns, some thousand rows at a time.
+
+    Args:
+        name: of the file.
+        stream: of its bytes.
+        columns: by their names.
+        rows: by their numbers, where not all are sought: of Parquet only the row groups that hold some are read, of
+            others what comes before the last.
 
     Raises:
         ConfigError: no table is called like `name`.
         ShardError, ArrowException, OSError, UnicodeError: the bytes are none.
     """
-    return _kind(name).batches(stream, columns)
+    return _kind(name).batches(stream, columns, rows)
 
 
 def _kind(name: str) -> _Kind:

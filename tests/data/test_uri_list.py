@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import storage
+from pipeline.data import tables
 from pipeline.data.formats import ColumnNames
 from pipeline.data.formats.uri_list import UriList
 from pipeline.data.source import open_source
 from pipeline.errors import ConfigError, StorageError
+from tests.helpers.reads import read_sizes
 from tests.helpers.shards import fetched_rows, listed, parquet_bytes
 from tests.helpers.web_server import web_server
 
@@ -124,6 +126,31 @@ def test_a_secret_in_a_list_is_used_and_never_written(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/l.parquet", parquet_bytes(table.slice(1), 1))
     [[(_, changed)]] = reader.fetch(entry.root, rows[:1])
     assert "run again to list anew" in str(changed)
+
+
+@pytest.mark.parametrize("name", ["l.parquet", "l.csv", "l.txt"])
+def test_the_addresses_of_a_chunk_are_looked_up_once_and_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Of a table of 60 row groups two are read, and of others not what comes behind the last row."""
+    with web_server() as web:
+        uris = [f"{web.url}/{n}.jpg?X-Amz-Signature={n:064}" for n in range(60_000)]
+        files = {
+            "l.parquet": parquet_bytes(pa.table({"uri": uris}), 1000, compression="none", use_dictionary=False),
+            "l.csv": csv_of("uri", *uris),
+            "l.txt": csv_of(*uris),
+        }
+        storage.put_whole(f"{tmp_path}/{name}", files[name])
+        numbers = [*range(3000, 3040), *((40_500, 40_501) if name == "l.parquet" else ())]
+        web.objects = {f"/{n}.jpg": f"{n}".encode() for n in numbers}
+        reader = UriList()
+        [entry] = storage.list_folder(f"{tmp_path}/{name}")
+        listed = [row for some in reader.index(entry) for row in some]
+        sizes = read_sizes(monkeypatch)
+        monkeypatch.setattr(tables, "_BUFFER_BYTES", 2**16)
+        found = [pair for part in reader.fetch(entry.root, [listed[n] for n in numbers]) for pair in part]
+    assert {row["row"]: data for row, data in found} == {n: f"{n}".encode() for n in numbers}
+    assert sum(sizes) < len(files[name]) / 5
 
 
 def test_containers_of_one_account_are_told_apart(tmp_path: Path) -> None:

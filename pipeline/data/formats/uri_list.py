@@ -1,7 +1,7 @@
 """Lists of images that lie anywhere: Parquet or CSV with a column of URIs, or text with a URI a line."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -78,9 +78,9 @@ class UriList(Format):
 
     def fetch(self, root: str, rows: Sequence[Row]) -> Iterator[Fetched]:
         """See Format. A few are asked for at once, of all storages together."""
+        found = self._uris(root, rows)
         for start in range(0, len(rows), _AT_ONCE):
-            some = rows[start : start + _AT_ONCE]
-            uris = self._uris(root, some)
+            some, uris = rows[start : start + _AT_ONCE], found[start : start + _AT_ONCE]
             small = _read(uris, _SMALL_BYTES)
             large = [n for n, data in enumerate(small) if isinstance(data, bytes) and len(data) > _SMALL_BYTES]
             yield [(some[n], self._checked(data)) for n, data in enumerate(small) if n not in large]
@@ -98,13 +98,12 @@ class UriList(Format):
             schema = tables.table_schema(entry.key, stream)
         return choose_list_columns(schema, storage.redact(entry.uri), self.names)
 
-    def _batches(self, entry: storage.Entry, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Read some columns, each batch with the number of its first row."""
-        first = 0
+    def _batches(
+        self, entry: storage.Entry, columns: Sequence[str], rows: Collection[int] | None = None
+    ) -> tables.Numbered:
+        """Read some columns, and of these some rows, as `table_batches` does."""
         with opened(entry.uri, entry.version, _KIND) as stream:
-            for batch in tables.table_batches(entry.key, stream, columns):
-                yield first, batch
-                first += batch.num_rows
+            yield from tables.table_batches(entry.key, stream, columns, rows)
 
     def _uris(self, root: str, rows: Sequence[Row]) -> list[str | ShardError]:
         """Give the URI of each row; the list is opened for those that hold a secret."""
@@ -122,7 +121,7 @@ class UriList(Format):
         found: dict[int, str] = {}
         for entry in storage.list_folder(uri):
             column = self._columns(entry).uri
-            for first, batch in self._batches(entry, [column]):
+            for first, batch in self._batches(entry, [column], sought):
                 here = [n for n in sought if first <= n < first + batch.num_rows]
                 values = texts(batch.column(column).take(pa.array([n - first for n in here], pa.int64())))
                 pairs = zip(here, values, strict=True)
