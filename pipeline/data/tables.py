@@ -149,6 +149,13 @@ def _kind(name: str) -> _Kind:
     return _KINDS[suffix]
 
 
+class _Buffered(io.BufferedReader):
+    """Fills its buffer for text as well, which asks for 8 KiB: by itself it would read no more, from a bucket too."""
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self.read(size)
+
+
 @contextmanager
 def _text(stream: Stream) -> Iterator[io.TextIOWrapper]:
     """Read `stream` from its start as UTF-8, or as UTF-16 where it begins with its mark; it stays open.
@@ -159,7 +166,7 @@ def _text(stream: Stream) -> Iterator[io.TextIOWrapper]:
     stream.seek(0)
     begins = stream.read(2)
     stream.seek(0)
-    buffered, encoding = io.BufferedReader(stream, _BUFFER_BYTES), "utf-16" if begins in _UTF16 else "utf-8-sig"
+    buffered, encoding = _Buffered(stream, _BUFFER_BYTES), "utf-16" if begins in _UTF16 else "utf-8-sig"
     text = io.TextIOWrapper(buffered, encoding, "backslashreplace", newline="")  # bad bytes cost their value alone
     try:
         yield text

@@ -161,6 +161,17 @@ def test_containers_of_one_account_are_told_apart(tmp_path: Path) -> None:
     assert [(row["key"], row["source"], row["path"]) for row in rows] == [(uri, uri, uri) for uri in uris]
 
 
+@pytest.mark.parametrize("name", ["l.csv", "l.txt"])
+def test_a_list_of_text_is_read_by_its_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    data = csv_of("uri", *(f"{n}.jpg" for n in range(50_000)))
+    storage.put_whole(f"{tmp_path}/{name}", data)
+    [entry] = storage.list_folder(f"{tmp_path}/{name}")
+    monkeypatch.setattr(tables, "_BUFFER_BYTES", 2**16)
+    sizes = read_sizes(monkeypatch)
+    assert sum(map(len, UriList().index(entry))) == 50_000 + (name == "l.txt")
+    assert len(sizes) < len(data) / 2**16 + 10
+
+
 def test_columns_are_carried_with_their_types(tmp_path: Path) -> None:
     table = pa.table(
         {
