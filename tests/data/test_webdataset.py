@@ -121,7 +121,7 @@ def test_a_size_that_cannot_be_ends_the_tar(tmp_path: Path, monkeypatch: pytest.
     assert rows == {"a.tar/a": None, "a.tar": "list"}
 
 
-def test_what_is_no_tar_is_one_failed_row_one_failed_row(tmp_path: Path) -> None:
+def test_what_is_no_tar_is_one_failed_row(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/no.tar", b"not a tar at all" * 100)
     [row] = fetched(f"{tmp_path}/in", tmp_path)
     assert (row["key"], row["stage"]) == ("no.tar", "list")
