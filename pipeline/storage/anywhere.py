@@ -7,6 +7,7 @@ import fsspec
 
 from pipeline.errors import StorageError
 from pipeline.storage.access import explained, filesystem
+from pipeline.storage.client_errors import refuses_all
 from pipeline.storage.outages import is_outage, with_retries
 from pipeline.storage.uri import WEB_SCHEMES, scheme_of
 
@@ -21,7 +22,7 @@ def read_anywhere(uris: Sequence[str], most: int) -> list[bytes | StorageError]:
         that does not answer: it is one of many, and not the storage of the run.
 
     Raises:
-        StorageError: an object store does not answer.
+        StorageError: an object store does not answer, or takes the credentials for none.
     """
     read: dict[str, bytes | StorageError] = {}
     groups: dict[int, tuple[fsspec.AbstractFileSystem, dict[str, str]]] = {}
@@ -46,7 +47,7 @@ def _read_store(fs: fsspec.AbstractFileSystem, paths: dict[str, str], most: int)
     def read() -> dict[str, bytes | Exception]:
         items = _read_once(fs, paths, most)
         for uri, item in items.items():
-            if isinstance(item, Exception) and is_outage(item):
+            if isinstance(item, Exception) and (is_outage(item) or refuses_all(item)):
                 with explained(uri, "read"):
                     raise item
         return items

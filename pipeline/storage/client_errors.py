@@ -18,6 +18,12 @@ NO_ANSWERS = (
 )
 """What they raise where no server has answered, of all that has no status; gcsfs uses requests for some."""
 
+_OF_CREDENTIALS = frozenset(
+    {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+    | {"RequestTimeTooSkewed"}
+)
+"""Codes by which S3 refuses what would be any object."""
+
 _STATUSES: dict[str, Callable[[Any], Any]] = {
     "aiohttp.ClientResponseError": attrgetter("status"),
     "azure.core.exceptions.HttpResponseError": attrgetter("status_code"),
@@ -44,3 +50,8 @@ def s3_code(error: BaseException | None) -> str:
     answer: Any = error.__cause__ if isinstance(error, OSError) else error
     is_of_s3 = isinstance(answer, client_errors("botocore.exceptions.ClientError"))
     return str(answer.response["Error"].get("Code", "")) if is_of_s3 else ""
+
+
+def refuses_all(error: BaseException) -> bool:
+    """Tell whether S3 refuses the credentials, and so any object, with an error of s3fs."""
+    return s3_code(error) in _OF_CREDENTIALS

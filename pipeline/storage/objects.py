@@ -10,16 +10,11 @@ from typing import Any
 
 from pipeline.errors import MissingError, StorageError
 from pipeline.storage.access import explained, filesystem, reason, scheme
-from pipeline.storage.client_errors import http_status, s3_code
+from pipeline.storage.client_errors import http_status, refuses_all
 from pipeline.storage.outages import is_outage, with_retries
 from pipeline.storage.uri import join, redact, scrubbed
 
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
-_OF_CREDENTIALS = frozenset(
-    {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-    | {"RequestTimeTooSkewed"}
-)
-"""Codes by which S3 refuses what would be any object."""
 
 
 def read_bytes(uri: str) -> bytes:
@@ -167,7 +162,7 @@ def _bytes_or_error(uri: str, item: bytes | Exception) -> bytes | StorageError:
     if not isinstance(item, Exception):
         return bytes(item)
     is_answer = isinstance(item, OSError) or http_status(item) is not None
-    if is_answer and s3_code(item) not in _OF_CREDENTIALS:
+    if is_answer and not refuses_all(item):
         return StorageError(f"cannot read {redact(uri)}: {scrubbed(reason(item), uri)}")
     with explained(uri, "read"):
         raise item

@@ -12,6 +12,7 @@ import pytest
 import s3fs
 
 from pipeline import storage
+from pipeline.data.formats import InputFormat
 from pipeline.data.formats.parquet import Parquet
 from pipeline.data.index import index_shard
 from pipeline.data.source import open_source
@@ -199,11 +200,15 @@ def test_what_s3_refuses_of_an_object_costs_that_object(proxy: S3Proxy, tmp_path
     }
 
 
-def test_credentials_that_s3_no_longer_takes_end_the_run(proxy: S3Proxy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("input_format", ["auto", "list"])
+def test_credentials_that_s3_no_longer_takes_end_the_run(
+    proxy: S3Proxy, tmp_path: Path, input_format: InputFormat
+) -> None:
     """The same command continues it; rows of errors/ would count as done."""
     bucket = new_bucket()
     storage.put_whole(f"{bucket}/a.jpg", b"x")
-    source = open_source(bucket, "auto")
+    storage.put_whole(f"{tmp_path}/list.txt", f"{bucket}/a.jpg".encode())
+    source = open_source(f"{tmp_path}/list.txt" if input_format == "list" else bucket, input_format)
     manifest = listed(source, tmp_path / "manifest")
     proxy.refusals |= {("HEAD", "a.jpg"): (400, ""), ("GET", "a.jpg"): (400, "ExpiredToken")}
     with pytest.raises(StorageError, match=r"a\.jpg: access denied"):
