@@ -62,6 +62,18 @@ def cluster(s3_endpoint: str) -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def no_cluster_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let no test leave a Ray instance behind, which `cluster` would stumble over in whatever test asks for it next."""
+    was_up = _is_up()
+    yield
+    assert was_up or "cluster" in request.fixturenames or not _is_up(), "the test leaves Ray up; let it use `cluster`"
+
+
+def _is_up() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
     """A Ray cluster of one CPU, started as an operator starts one; the address that takes jobs."""

@@ -15,6 +15,7 @@ class ReachedError(Exception):
     """The pictures are asked for, in a process that asks its storage again for so many seconds."""
 
 
+@pytest.mark.usefixtures("cluster")  # which the jobs join, rather than leave one of their own behind
 @pytest.mark.parametrize(
     ("module", "config", "work"),
     [(run, EvaluateConfig, run.evaluate), (crf_search, SearchConfig, crf_search.search)],

@@ -156,6 +156,7 @@ def test_a_run_of_before_a_field_of_the_recipe_had_that_fields_default(begun):
         run.prepare(replace(begun, recipe=replace(SMALL, ema_decay=0.5)))
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_run_that_ended_since_this_one_looked_is_not_trained_again(begun):
     ready = run.prepare(begun)
     storage.put_whole(f"{begun.output}/model/summary.json", b"{}")
@@ -177,6 +178,7 @@ def test_a_run_goes_on_in_the_layout_it_was_begun_with(begun):
         run.prepare(replace(begun, data_format="webdataset"))
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_run_waits_for_its_storage(config, monkeypatch):
     class ReachedError(Exception):
         pass
