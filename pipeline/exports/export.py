@@ -155,12 +155,12 @@ def _fetched(pictures: Pictures, part: Sequence[_Row]) -> dict[str, Encoded]:
     """Fetch the pictures of a part by their keys, or why one is not to be had.
 
     Raises:
-        StorageError: a storage does not answer.
+        StorageError: a storage does not answer, or takes the credentials for none.
     """
     wanted = [Picture(key=row.key, source=row.source, digest=row.digest) for row in part]
     fetched: dict[str, Encoded] = {}
     for picture, encoded in pictures.fetch(wanted):
-        if isinstance(encoded, StorageError) and storage.store_is_silent(picture.source, encoded):
+        if isinstance(encoded, StorageError) and storage.store_fails(picture.source, encoded):
             raise encoded
         fetched[picture.key] = encoded
     return fetched

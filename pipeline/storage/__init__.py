@@ -6,7 +6,7 @@ is addressed path-style.
 """
 
 from pipeline.storage.access import concerns_one_object, filesystem
-from pipeline.storage.anywhere import read_anywhere, store_is_silent
+from pipeline.storage.anywhere import read_anywhere, store_fails
 from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
 from pipeline.storage.local import OnSkip, Skipped
 from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_if_there, read_ranges
@@ -47,7 +47,7 @@ __all__ = [
     "redact",
     "retry_seconds",
     "retrying",
-    "store_is_silent",
+    "store_fails",
     "with_retries",
     "within",
 ]

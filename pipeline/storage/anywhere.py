@@ -38,9 +38,9 @@ def read_anywhere(uris: Sequence[str], most: int) -> list[bytes | StorageError]:
     return [read[uri] for uri in uris]
 
 
-def store_is_silent(uri: str, error: StorageError) -> bool:
-    """Tell whether `error` means that the object store of `uri` did not answer; a web server is no store of a run."""
-    return scheme_of(uri) not in WEB_SCHEMES and is_outage(error)
+def store_fails(uri: str, error: StorageError) -> bool:
+    """Tell whether `error` is of the whole object store of `uri`, as read_anywhere raises it, and not of this one."""
+    return scheme_of(uri) not in WEB_SCHEMES and (is_outage(error) or refuses_all(error.__cause__))
 
 
 def _read_store(fs: fsspec.AbstractFileSystem, paths: dict[str, str], most: int) -> dict[str, bytes | StorageError]:

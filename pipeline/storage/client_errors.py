@@ -52,6 +52,6 @@ def s3_code(error: BaseException | None) -> str:
     return str(answer.response["Error"].get("Code", "")) if is_of_s3 else ""
 
 
-def refuses_all(error: BaseException) -> bool:
+def refuses_all(error: BaseException | None) -> bool:
     """Tell whether S3 refuses the credentials, and so any object, with an error of s3fs."""
     return s3_code(error) in _OF_CREDENTIALS

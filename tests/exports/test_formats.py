@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import datasets
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 from matplotlib.path import Path as Outline
 from PIL import Image
 from pycocotools.coco import COCO
@@ -179,11 +180,14 @@ def test_pictures_that_are_gone_or_others_by_now_are_told_and_left_out(to, tmp_p
         export(moved)
 
 
-def test_no_picture_is_left_out_because_a_storage_is_silent(output, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "cause", [ConnectionError("refused"), ClientError({"Error": {"Code": "ExpiredToken"}}, "GetObject")], ids=repr
+)
+def test_no_picture_is_left_out_because_its_storage_fails(output, tmp_path, monkeypatch, cause):
     def fetch(_, wanted):
-        silent = StorageError("cannot read it")
-        silent.__cause__ = ConnectionError("refused")
-        return ((picture, silent) for picture in wanted)
+        failure = StorageError("cannot read it")
+        failure.__cause__ = cause
+        return ((picture, failure) for picture in wanted)
 
     monkeypatch.setattr(Pictures, "fetch", fetch)
     with pytest.raises(StorageError, match="cannot read it"):
