@@ -14,7 +14,7 @@ from pipeline.storage.uri import S3_SCHEMES, WEB_SCHEMES, credentials, redact, s
 
 _ATTEMPTS = 4
 _ERRORS = (OSError, ValueError, NotImplementedError)
-"""The last two of a filesystem that cannot take a name, or cannot write."""
+"""The last two of a filesystem that cannot take a name, cannot write, or has no ranges."""
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:

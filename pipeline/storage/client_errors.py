@@ -18,9 +18,9 @@ NO_ANSWERS = (
 )
 """What they raise where no server has answered, of all that has no status; gcsfs uses requests for some."""
 
-_OF_CREDENTIALS = frozenset(
-    {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-    | {"RequestTimeTooSkewed"}
+_OF_CREDENTIALS = (
+    *("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"),
+    *("SignatureDoesNotMatch", "RequestTimeTooSkewed"),
 )
 """Codes by which S3 refuses what would be any object."""
 
