@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models.backbones import FeatureInfo, FeatureRequest
+from pipeline.models.depthwise import Depthwise
 from pipeline.models.heads.deeplabv3 import CHANNELS, ImagePooling
 from pipeline.models.heads.head import Head, init_head
-from pipeline.models.layers import AtrousDepthwise, ConvBatchNorm
+from pipeline.models.layers import ConvBatchNorm
 
 FINE_CHANNELS = 48
 
@@ -20,7 +21,7 @@ class Separable(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, rate: int = 1) -> None:
         super().__init__()
-        self.depthwise = AtrousDepthwise(in_channels, in_channels, 3, 1, rate, rate, in_channels, bias=False)
+        self.depthwise = Depthwise(in_channels, in_channels, 3, 1, rate, rate, in_channels, bias=False)
         self.pointwise = ConvBatchNorm(in_channels, out_channels, 1, activation=nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
