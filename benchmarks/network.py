@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
 
 import torch
 from torch import Tensor
 
 from benchmarks.crf_pictures import photographs, resized
-from benchmarks.table import markdown, number
+from benchmarks.table import markdown, number, spread
 from pipeline import models
 from pipeline.cli import parse
 from pipeline.errors import ConfigError, PipelineError
@@ -121,11 +120,6 @@ def autocast(network: Network, batch: Tensor) -> Tensor:
     """Run a network whose weights are float32, with its convolutions in bfloat16."""
     with torch.autocast("cpu", torch.bfloat16):
         return network(batch)
-
-
-def spread(values: list[float]) -> tuple[str, str, str]:
-    """Format median, least and most."""
-    return number(median(values)), number(min(values)), number(max(values))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The one table that a benchmark prints: Markdown, readable as plain text too."""
 
 from collections.abc import Sequence
+from statistics import median
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -16,3 +17,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def number(value: float) -> str:
     """Three significant digits, more where they stand before the point."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def spread(values: Sequence[float]) -> tuple[str, str, str]:
+    """The median, the least and the most."""
+    return number(median(values)), number(min(values)), number(max(values))

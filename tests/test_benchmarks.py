@@ -50,6 +50,15 @@ def test_end_to_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_training_step() -> None:
+    rows = dict(table("training_step", "--batch", "2", "--crop", "65", "--rounds", "2"))
+    assert list(rows) == ["float32", "bfloat16, gradients of the library", "bfloat16, composed gradients: in use"]
+    for middle, least, most, *_ in rows.values():
+        assert 0 < least <= middle <= most
+    assert rows["float32"][3:] == [1, 1, 1]
+
+
+@pytest.mark.long
 def test_allocator() -> None:
     rows = dict(table("allocator", "--turns", "1", "--rounds", "1"))
     for sizes in ("one size", "many sizes"):
