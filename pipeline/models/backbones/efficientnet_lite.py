@@ -66,7 +66,9 @@ class InvertedResidual(nn.Module):
         hidden = in_channels * expansion
         layers: dict[str, nn.Module] = {}
         if expansion != 1:
-            layers["expand"] = ConvBatchNorm(in_channels, hidden, 1, eps=BATCH_NORM_EPS, activation=nn.ReLU6())
+            layers["expand"] = ConvBatchNorm(
+                in_channels, hidden, 1, eps=BATCH_NORM_EPS, activation=nn.ReLU6(inplace=True)
+            )
         layers["depthwise"] = ConvBatchNorm(
             hidden,
             hidden,
@@ -75,7 +77,7 @@ class InvertedResidual(nn.Module):
             dilation=dilation,
             groups=hidden,
             eps=BATCH_NORM_EPS,
-            activation=nn.ReLU6(),
+            activation=nn.ReLU6(inplace=True),
         )
         layers["project"] = ConvBatchNorm(hidden, channels, 1, eps=BATCH_NORM_EPS)
         for name, layer in layers.items():
@@ -109,7 +111,7 @@ class EfficientNetLite(Backbone):
 
     def __init__(self, request: FeatureRequest, options: None = None) -> None:
         super().__init__(request, options)
-        self.stem = ConvBatchNorm(3, 32, 3, stride=2, eps=BATCH_NORM_EPS, activation=nn.ReLU6())
+        self.stem = ConvBatchNorm(3, 32, 3, stride=2, eps=BATCH_NORM_EPS, activation=nn.ReLU6(inplace=True))
         blocks: list[nn.Module] = []
         channels, stride = 32, FINEST_STRIDE
         self._ends: dict[int, int] = {}  # of each level, by its stride: one past its last block

@@ -64,9 +64,9 @@ class InvertedResidual(nn.Module):
         hidden = in_channels * run.expansion
         self.expand: nn.Module = nn.Identity()
         if run.expansion != 1:
-            self.expand = ConvBatchNorm(in_channels, hidden, 1, activation=nn.ReLU6())
+            self.expand = ConvBatchNorm(in_channels, hidden, 1, activation=nn.ReLU6(inplace=True))
         self.depthwise = ConvBatchNorm(
-            hidden, hidden, 3, stride=stride, dilation=dilation, groups=hidden, activation=nn.ReLU6()
+            hidden, hidden, 3, stride=stride, dilation=dilation, groups=hidden, activation=nn.ReLU6(inplace=True)
         )
         self.project = ConvBatchNorm(hidden, run.channels, 1)
         self.residual = stride == 1 and in_channels == run.channels
@@ -94,7 +94,7 @@ class MobileNetV2(Backbone):
 
     def __init__(self, request: FeatureRequest, options: MobileNetV2Style) -> None:
         super().__init__(request, options)
-        self.stem = ConvBatchNorm(3, STEM_CHANNELS, 3, stride=FINEST_STRIDE, activation=nn.ReLU6())
+        self.stem = ConvBatchNorm(3, STEM_CHANNELS, 3, stride=FINEST_STRIDE, activation=nn.ReLU6(inplace=True))
         blocks: list[nn.Module] = []
         channels, stride, dilation = STEM_CHANNELS, FINEST_STRIDE, 1
         self._ends: dict[int, int] = {}  # of each level, by its stride: one past its last block
