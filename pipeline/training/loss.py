@@ -10,6 +10,7 @@ from torch.nn import functional
 from pipeline.labels import IGNORE
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.multiscale import resize, scaled_size
+from pipeline.models.ready import gains_from_bfloat16
 from pipeline.training.recipe import Recipe
 
 
@@ -26,7 +27,7 @@ class Losses(nn.Module):
         self.model = model
         self._weights = weights
         self._scales = recipe.scales
-        self._bfloat16 = recipe.precision == "bfloat16"
+        self._precision = recipe.precision
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Compute the weighted sum of the cross-entropy over what is labelled, for each loss.
@@ -39,10 +40,13 @@ class Losses(nn.Module):
             (K,) float32.
         """
         height, width = images.shape[-2:]
+        in_bfloat16 = self._precision == "bfloat16" or (
+            self._precision == "auto" and gains_from_bfloat16(images.device)
+        )
         grids = []
         for scale in self._scales:
             scaled = resize(images, (scaled_size(height, scale), scaled_size(width, scale)))  # (N, 3, H', W')
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=in_bfloat16):
                 grids.append(self.model(scaled))  # (N, C, h, w)
         grids = [grid.float() for grid in grids]
         sums = [

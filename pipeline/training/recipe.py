@@ -39,7 +39,8 @@ class Recipe:
         mirror: probability that a picture is mirrored.
         colour_jitter: largest change of a picture's brightness, contrast and saturation, as a share of each.
         freeze_bn: keep batch normalisation's statistics, scale and shift as they are.
-        precision: of the forward and backward pass; weights and their updates are float32.
+        precision: of the forward and backward pass; weights and their updates are float32. auto is bfloat16 where the
+            device multiplies it natively, float32 elsewhere.
         seed: decides the order of pictures, their augmentation and dropout.
         checkpoint_every: steps between checkpoints.
     """
@@ -63,7 +64,7 @@ class Recipe:
     mirror: float = 0.5
     colour_jitter: float = 0.0
     freeze_bn: bool = True
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     seed: int = 0
     checkpoint_every: int = 1000
 
@@ -93,6 +94,9 @@ class Recipe:
             raise ConfigError(f"recipe.ema_decay is {self.ema_decay}; it must be from 0 to below 1")
         if not 0 <= self.colour_jitter < 1:
             raise ConfigError(f"recipe.colour_jitter is {self.colour_jitter}; it must be from 0 to below 1")
+
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(f"recipe.precision is {self.precision!r}; it must be 'auto', 'float32' or 'bfloat16'")
 
     def check_crop(self, stride: int) -> None:
         """Raise ConfigError unless a network of this output stride, in pixels, can take the crop at every scale."""

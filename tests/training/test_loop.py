@@ -90,17 +90,21 @@ def test_accumulated_parts_make_the_step_of_the_whole_batch(model, parts):
         torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_bfloat16_comes_near_to_float32():
+def test_bfloat16_comes_near_to_float32_and_auto_is_what_the_device_gains_from(monkeypatch):
     model = models.build(LIGHT, CLASSES, backbone_weights="efficientnet-lite0-imagenet")
     recipe = Recipe(iterations=10, batch=2, crop=33)
     images, labels = next(iter(small_batches(recipe)))
     set_train_mode(model, recipe)
-    exact, rough = (
-        Losses(model, dataclasses.replace(recipe, precision=precision))(images, labels).item()
-        for precision in ("float32", "bfloat16")
-    )
+
+    def loss(precision):
+        return Losses(model, dataclasses.replace(recipe, precision=precision))(images, labels).item()
+
+    exact, rough = loss("float32"), loss("bfloat16")
     assert rough != exact
     assert rough == pytest.approx(exact, rel=0.05)
+    for gains, expected in ((True, rough), (False, exact)):
+        monkeypatch.setattr("pipeline.training.loss.gains_from_bfloat16", lambda _, gains=gains: gains)
+        assert loss("auto") == expected
 
 
 def test_frozen_batch_norm_keeps_its_numbers(model):
