@@ -24,6 +24,9 @@ from pipeline.storage import Uri
 from tests.helpers.servers import new_bucket
 
 FRAMES = Path(__file__).parents[3] / "shared" / "data" / "camvid" / "val"
+TRAINED_APART = str(Path(__file__).parents[2] / "recipes" / "camvid-light.safetensors")
+"""As `street`, on other frames than these."""
+
 CLASSES = 11
 
 pytestmark = [
@@ -89,7 +92,7 @@ def segmented(
     config = RunConfig(
         input=Uri(f"{bucket}/in"),
         output=Uri(f"{bucket}/out"),
-        model="street",
+        model=TRAINED_APART,
         inference=Inference(scales=(1.0,)),  # the model's own two take three times as long
         refine=RefineConfig(backend=backend),
     )
@@ -105,7 +108,7 @@ def test_frames_become_masks_as_good_as_in_training() -> None:
     fifth = dict(list(frames().items())[::5])
     found = segmented(as_images, fifth, "native")
     assert {mask.shape for mask in found.values()} == {(360, 480)}
-    assert share_right(found) > 0.944  # 0.945, and 0.941 without the CRF
+    assert share_right(found) > 0.948  # 0.949, and 0.946 without the CRF
 
 
 @pytest.mark.parametrize("put", [as_webdataset, as_parquet])
