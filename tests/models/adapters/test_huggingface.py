@@ -110,7 +110,7 @@ def test_it_is_sent_to_other_processes(segformer: Path) -> None:
     with torch.inference_mode():
         expected = network(batch)
         copy = pickle.loads(cloudpickle.dumps(network))
-        assert torch.equal(copy(batch), expected)
+        assert_same_logits(copy(batch), expected, relative=1e-5)  # sums depend on where weights lie in memory
     assert (copy.digest, copy.geometry, copy.classes) == (network.digest, network.geometry, network.classes)
     assert not copy.training
 
