@@ -111,6 +111,8 @@ def test_it_is_sent_to_other_processes(segformer: Path) -> None:
         expected = network(batch)
         copy = pickle.loads(cloudpickle.dumps(network))
         assert_same_logits(copy(batch), expected, relative=1e-5)  # sums depend on where weights lie in memory
+    for one, other in zip(copy.state_dict().values(), network.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
     assert (copy.digest, copy.geometry, copy.classes) == (network.digest, network.geometry, network.classes)
     assert not copy.training
 
