@@ -11,7 +11,7 @@ from pipeline.labels import check_class_names
 from pipeline.models.architecture import Architecture
 from pipeline.models.plain import build
 from pipeline.models.preprocessing import Preprocessing
-from pipeline.models.scales import SINGLE_SCALE, check_scales
+from pipeline.models.scales import SINGLE_SCALE, Fusion, check_scales
 from pipeline.models.stored_names import stored_architecture
 from pipeline.numbers import is_number
 from pipeline.refine.crf.params import CRFParams
@@ -27,7 +27,8 @@ class Card:
     licence, training_split, source: of the weights: on what terms, from which pictures, from where.
     scores: what was measured with these weights, such as {"VOC 2012 val mean IoU": 76.65}.
     crf: keyword arguments of `pipeline.refine.crf.CRFParams` that suit this model.
-    scales: image scales whose logits are fused by maximum; (1.0,) is a single pass.
+    scales: image scales whose logits are fused; (1.0,) is a single pass.
+    fusion: how they are, see `multiscale.fused_logits`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Card:
     scores: Mapping[str, float] = field(default_factory=dict)
     crf: Mapping[str, float | int | str | tuple[float, ...]] = field(default_factory=dict)
     scales: tuple[float, ...] = SINGLE_SCALE
+    fusion: Fusion = "maximum"
 
     def __post_init__(self) -> None:
         check_class_names(self.classes)
@@ -67,12 +69,14 @@ class ModelCard(Card):
 
     def behaviour(self) -> dict[str, Any]:
         """Return the part that decides what the weights compute, as plain JSON types."""
-        plain = self.to_dict()
-        return {key: plain[key] for key in ("architecture", "classes", "preprocessing", "scales")}
+        decisive = ("architecture", "classes", "preprocessing", "scales", "fusion")
+        return {key: value for key, value in self.to_dict().items() if key in decisive}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain JSON types, under the names that are stored."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.fusion == "maximum":  # as it was before cards said so, by whose digests outputs are matched
+            del plain["fusion"]
         return plain | {"architecture": stored_architecture(plain["architecture"])}
 
     @classmethod

@@ -102,6 +102,6 @@ class SegmentationModel(Network):
         height, width = image.shape[:2]
         batch = pad(self.preprocess(image), valid_step(self.stride, self.card.scales))[None]  # (1, 3, H', W')
         device = next(self.parameters()).device
-        grid = fused_logits(self, batch.to(device), self.card.scales, flip=False)[0]  # (C, h, w)
+        [grid] = fused_logits(self, batch.to(device), self.card.scales, False, self.card.fusion)  # (C, h, w)
         full = logits.upsample(grid.float().cpu().numpy(), height, width, self.geometry)  # (C, H, W)
         return logits.softmax(full, out=full)

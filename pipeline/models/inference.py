@@ -17,7 +17,7 @@ class Inference:
     """Set how logits are computed.
 
     Args:
-        scales: Image scales fused by maximum; none stands for those of the model's card.
+        scales: Image scales, fused as the model's card says; none stands for those of the card.
         flip: Also run the mirrored picture and take the mean; twice the work.
         tile: Pictures with a longer side, in pixels, are run in overlapping tiles of at most this side.
         overlap: Pixels that neighbouring tiles share at least.

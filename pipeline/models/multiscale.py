@@ -5,11 +5,14 @@ s (n - 1) + 1, so that every grid point keeps its place in the picture.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from pipeline.models.scales import Fusion
 
 
 def scaled_size(size: int, scale: float) -> int:
@@ -17,17 +20,25 @@ def scaled_size(size: int, scale: float) -> int:
     return round((size - 1) * scale) + 1
 
 
-def fused_logits(network: Callable[[Tensor], Tensor], batch: Tensor, scales: Sequence[float], flip: bool) -> Tensor:
-    """Take the element-wise maximum of the logits over scales; with `flip`, of the means of picture and mirror.
+def fused_logits(
+    network: Callable[[Tensor], Tensor],
+    batch: Tensor,
+    scales: Sequence[float],
+    flip: bool,
+    fusion: Fusion = "maximum",
+) -> Tensor:
+    """Fuse the logits of several scales; with `flip`, the means of those of picture and mirror.
 
     Args:
         network: (N, 3, H, W) -> (N, C, h, w).
         batch: (N, 3, H, W), sizes k * valid_step + 1.
         scales: image scales; above 1 the picture is enlarged, for what is small in it.
         flip: also run the mirrored picture.
+        fusion: "maximum" takes the largest logit of each class, as the paper does; "mean" the logarithm of the mean
+            posterior, as DeepLab v3 takes the mean (arXiv 1706.05587, section 4.1).
 
     Returns:
-        (N, C, h, w) on the grid of scale 1.0.
+        (N, C, h, w) on the grid of scale 1.0; those of one scale as they are.
     """
     height, width = batch.shape[-2:]
 
@@ -39,7 +50,10 @@ def fused_logits(network: Callable[[Tensor], Tensor], batch: Tensor, scales: Seq
         rows, columns = logits.shape[-2:]
         return resize(logits, (round((rows - 1) / scale) + 1, round((columns - 1) / scale) + 1))  # (N, C, h, w)
 
-    return functools.reduce(torch.maximum, map(logits_at, scales))
+    if fusion == "maximum" or len(scales) == 1:
+        return functools.reduce(torch.maximum, map(logits_at, scales))
+    posteriors = (functional.log_softmax(logits_at(scale), dim=1) for scale in scales)
+    return functools.reduce(torch.logaddexp, posteriors) - math.log(len(scales))
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:

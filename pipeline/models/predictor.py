@@ -156,7 +156,8 @@ class Predictor:
         for planes, tile in zip(batch, tiles, strict=True):
             window = images[tile.image][tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
             planes[:, : window.shape[0], : window.shape[1]] = self._normalise(window)
-        fused = fused_logits(self._network, batch, self.tiling.scales, self.flip)  # (N, C, h, w)
+        fusion = self.model.card.fusion
+        fused = fused_logits(self._network, batch, self.tiling.scales, self.flip, fusion)  # (N, C, h, w)
         return fused.clamp(-FLOAT16_MAX, FLOAT16_MAX).half()
 
     def _network(self, batch: Tensor) -> Tensor:

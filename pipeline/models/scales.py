@@ -3,8 +3,12 @@
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Literal
 
 from pipeline.errors import ConfigError
+
+Fusion = Literal["maximum", "mean"]
+"""How the logits of several scales become one: the largest of each class, or the logarithm of the mean posterior."""
 
 SINGLE_SCALE = (1.0,)
 MULTI_SCALE = (0.5, 0.75, 1.0)

@@ -153,6 +153,20 @@ def test_scales_come_from_the_card_unless_given(near_sighted: SegmentationModel)
     np.testing.assert_allclose(probabilities, full.softmax(0).numpy(), atol=2e-3)
 
 
+def test_scales_are_fused_as_the_card_says(near_sighted: SegmentationModel) -> None:
+    image, card = picture(65, 65), near_sighted.card
+    single, half = (
+        Predictor(near_sighted, Inference(scales=(scale,), precision="float32")).logits([image])[0]
+        for scale in (1.0, 0.5)
+    )
+    near_sighted.card = dataclasses.replace(card, scales=(1.0, 0.5), fusion="mean")
+    fused, probabilities = Predictor(near_sighted, FLOAT32).logits([image])[0], near_sighted.probabilities(image)
+    near_sighted.card = card
+    posteriors = [torch.from_numpy(logits.astype(np.float32)).softmax(0) for logits in (single, half, fused)]
+    torch.testing.assert_close(posteriors[2], (posteriors[0] + posteriors[1]) / 2, rtol=0, atol=2e-3)
+    np.testing.assert_allclose(probabilities[:, ::8, ::8], posteriors[2].numpy(), atol=2e-3)
+
+
 def test_flip(near_sighted: SegmentationModel) -> None:
     image = picture(33, 65)
     predictor = Predictor(near_sighted, Inference(flip=True, precision="float32"))

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.models.multiscale import fused_logits, scaled_size
-from pipeline.models.scales import valid_step
+from pipeline.models.scales import Fusion, valid_step
 
 SCALES = (0.5, 0.75, 1.0)
 
@@ -53,6 +53,23 @@ def test_max_fusion_by_hand() -> None:
     assert (fused[:, :, ::2, ::2] >= network.given[0]).all()
 
 
+def test_mean_fusion_by_hand() -> None:
+    network = Recorder()
+    fused = fused_logits(network, torch.randn(2, 3, 65, 97), SCALES, flip=False, fusion="mean")
+    resized = [functional.interpolate(logits, (9, 13), mode="bilinear", align_corners=True) for logits in network.given]
+    posterior = torch.stack([logits.softmax(1) for logits in resized]).mean(0)  # (N, C, h, w)
+    torch.testing.assert_close(fused.softmax(1), posterior)
+    torch.testing.assert_close(fused, posterior.log())
+
+
+def test_a_scale_that_is_sure_of_itself_leaves_the_mean_finite() -> None:
+    """The mean of a posterior of 0, as far as float32 goes, and of another is half of the other."""
+    answers = iter([torch.tensor([-500.0, 500.0]), torch.tensor([0.0, 0.0])])
+    fused = fused_logits(lambda _: next(answers).view(1, 2, 1, 1), torch.zeros(1, 3, 1, 1), (1.0, 1.5), False, "mean")
+    torch.testing.assert_close(fused.softmax(1).flatten(), torch.tensor([0.25, 0.75]))
+    assert fused.isfinite().all()
+
+
 def test_an_enlarged_picture_gives_logits_on_the_same_grid() -> None:
     """A network that judges a pixel by its values sees the same ramps at every scale."""
     rows, columns = torch.meshgrid(torch.arange(65.0), torch.arange(33.0), indexing="ij")
@@ -61,10 +78,11 @@ def test_an_enlarged_picture_gives_logits_on_the_same_grid() -> None:
     torch.testing.assert_close(fused, x[:, :, ::8, ::8])
 
 
-def test_one_scale_is_the_bare_network() -> None:
+@pytest.mark.parametrize("fusion", ["maximum", "mean"])
+def test_one_scale_is_the_bare_network(fusion: Fusion) -> None:
     network = Recorder()
     x = torch.randn(1, 3, 33, 41)
-    fused = fused_logits(network, x, (1.0,), flip=False)
+    fused = fused_logits(network, x, (1.0,), flip=False, fusion=fusion)
     assert fused is network.given[0]
     assert network.seen[0] is x
 

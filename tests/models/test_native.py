@@ -47,9 +47,11 @@ def test_digest_follows_weights_and_behaviour(model: SegmentationModel, tmp_path
     assert loaded.digest == first
     loaded.card = models.ModelCard.from_dict(loaded.card.to_dict() | {"scales": [0.5, 1.0]})
     second = loaded.digest
+    loaded.card = models.ModelCard.from_dict(loaded.card.to_dict() | {"fusion": "mean"})
+    third = loaded.digest
     with torch.no_grad():
         loaded.head.branches[0].bias[0] += 1
-    assert len({first, second, loaded.digest}) == 3
+    assert len({first, second, third, loaded.digest}) == 4
 
 
 def edit(path: Path, **fields: object) -> None:
@@ -99,6 +101,7 @@ OBJECT = {"0": "sky", "1": "sea", "2": "land"}
         ({"preprocessing": {"channels": "RGB", "mean": [0, 0, 0], "std": [1, 1, 0]}}, "above 0"),
         ({"preprocessing": 3}, "preprocessing is 3; it must be an object"),
         ({"scales": [2.5]}, "at most 2"),
+        ({"fusion": "median"}, "fusion is 'median'; it must be 'maximum' or 'mean'"),
         ({"scales": ["1"]}, r"scales\[0\] is '1'; it must be a finite number"),
         ({"scales": 1}, "scales is 1; it must be a list"),
         ({"crf": {"bilateral_xy": "67"}}, "crf.bilateral_xy is '67'; it must be a finite number"),
