@@ -1,4 +1,4 @@
-"""Augment a picture and its mask by random scale, crop, colour and mirror; all but colour as in the authors' layer."""
+"""Augment a picture and its mask by random scale, crop and mirror, as the authors do, and by colour and CutMix."""
 
 from collections.abc import Iterable
 
@@ -38,6 +38,28 @@ def augment(
     if mirrored:
         image, mask = image[:, ::-1], mask[:, ::-1]
     return np.ascontiguousarray(image), np.ascontiguousarray(mask)
+
+
+def cut_mix(
+    example: tuple[Pixels, Pixels], other: tuple[Pixels, Pixels], rng: np.random.Generator
+) -> tuple[Pixels, Pixels]:
+    """Show in a window of an example what another has there (CutMix, arXiv 1905.04899, with labels for each pixel).
+
+    Args:
+        example: picture (crop, crop, 3) and mask (crop, crop).
+        other: likewise.
+        rng: decides the window: each side by itself from 0.3 to 0.8 of the crop's, and its place.
+
+    Returns:
+        Picture and mask, both new.
+    """
+    crop = len(example[1])
+    height, width = (int(crop * share) for share in rng.uniform(0.3, 0.8, 2))
+    top, left = (int(rng.integers(crop - side + 1)) for side in (height, width))
+    window = slice(top, top + height), slice(left, left + width)
+    image, mask = (plane.copy() for plane in example)
+    image[window], mask[window] = other[0][window], other[1][window]
+    return image, mask
 
 
 def rescale(image: Pixels, mask: Pixels, scale: float) -> tuple[Pixels, Pixels]:

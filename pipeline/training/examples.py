@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.models.preprocessing import Preprocessing, preprocess
-from pipeline.training.augment import Colour, Pixels, augment
+from pipeline.training.augment import Colour, Pixels, augment, cut_mix
 from pipeline.training.recipe import Recipe
 
 Sample = Callable[[int], tuple[Pixels, Pixels]]
@@ -37,7 +37,12 @@ def share(step: int, recipe: Recipe, rank: int = 0, world: int = 1) -> range:
 
 def example(sample: Sample, draw: int, how: Preprocessing, recipe: Recipe) -> tuple[Pixels, Pixels]:
     """Make the augmented picture (crop, crop, 3) and mask (crop, crop) of one draw, both uint8."""
-    return augment(*sample(draw), recipe, mean_colour(how), np.random.default_rng((recipe.seed, draw)))
+    fill, rng = mean_colour(how), np.random.default_rng((recipe.seed, draw))
+    made = augment(*sample(draw), recipe, fill, rng)
+    if not recipe.cut_mix or rng.uniform() >= recipe.cut_mix:
+        return made
+    other = augment(*sample(int(rng.integers(recipe.batch * recipe.iterations))), recipe, fill, rng)
+    return cut_mix(made, other, rng)
 
 
 def collate(examples: list[tuple[Pixels, Pixels]], how: Preprocessing) -> tuple[Tensor, Tensor]:

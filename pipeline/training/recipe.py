@@ -38,6 +38,7 @@ class Recipe:
         scale_max: largest random scale of a picture.
         mirror: probability that a picture is mirrored.
         colour_jitter: largest change of a picture's brightness, contrast and saturation, as a share of each.
+        cut_mix: probability that a window of a crop shows what another picture's crop has there.
         freeze_bn: keep batch normalisation's statistics, scale and shift as they are.
         precision: of the forward and backward pass; weights and their updates are float32. auto is bfloat16 where the
             device multiplies it natively, float32 elsewhere.
@@ -63,6 +64,7 @@ class Recipe:
     scale_max: float = 1.5
     mirror: float = 0.5
     colour_jitter: float = 0.0
+    cut_mix: float = 0.0
     freeze_bn: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     seed: int = 0
@@ -88,13 +90,13 @@ class Recipe:
         check_scales(self.scales)
         if not 0 < self.scale_min <= self.scale_max:
             raise ConfigError(f"recipe.scale_min..scale_max is {self.scale_min}..{self.scale_max}; give 0 < min <= max")
-        if not 0 <= self.mirror <= 1:
-            raise ConfigError(f"recipe.mirror is {self.mirror}; it is a probability, from 0 to 1")
+        for name in ("mirror", "cut_mix"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it is a probability, from 0 to 1")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"recipe.ema_decay is {self.ema_decay}; it must be from 0 to below 1")
         if not 0 <= self.colour_jitter < 1:
             raise ConfigError(f"recipe.colour_jitter is {self.colour_jitter}; it must be from 0 to below 1")
-
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ConfigError(f"recipe.precision is {self.precision!r}; it must be 'auto', 'float32' or 'bfloat16'")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.labels import IGNORE
-from pipeline.training.augment import augment, pad, recolour, rescale
+from pipeline.training.augment import augment, cut_mix, pad, recolour, rescale
 from pipeline.training.recipe import Recipe
 
 FILL = (104, 117, 123)
@@ -114,3 +114,15 @@ def test_colours_change_where_the_recipe_says(jitter, changed):
     cut, labels = augment(image, mask, recipe, FILL, np.random.default_rng(0))
     np.testing.assert_array_equal(labels, mask)
     assert (cut != image).any() == changed
+
+
+def test_cut_mix_shows_one_window_of_the_other_example():
+    ones, twos = (np.full((97, 97, 3), value, np.uint8) for value in (1, 2))
+    for seed in range(50):
+        image, mask = cut_mix((ones, ones[..., 0]), (twos, twos[..., 0]), np.random.default_rng(seed))
+        np.testing.assert_array_equal(image, np.stack([mask] * 3, axis=2))
+        rows, columns = (np.flatnonzero((mask == 2).any(axis)) for axis in (1, 0))
+        height, width = (int(where[-1] - where[0]) + 1 for where in (rows, columns))
+        assert (mask == 2).sum() == height * width  # a full rectangle
+        assert all(int(0.3 * 97) <= side <= int(0.8 * 97) for side in (height, width))
+    assert (ones == 1).all()
