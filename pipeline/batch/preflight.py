@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, WeightsError
 from pipeline.images import max_encoded_bytes
 from pipeline.models.facts import ModelFacts
 from pipeline.refine import Refiner, make_refiner
+from pipeline.runtime.connection import connect_ahead
 from pipeline.runtime.progress import say
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def check(config: RunConfig) -> Preflight:
         storage.probe_writable(config.output)
     place = known_models.place(config)
     known = known_models.recall(place) if place else None
+    if place and not known and not config.dry_run:
+        connect_ahead()  # nothing is done yet by this model: there will be work
     load = cache(partial(_load, config, known))
     facts = known or ModelFacts.of(load())
     return Preflight(

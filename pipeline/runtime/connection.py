@@ -3,8 +3,11 @@
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from pipeline.runtime.background import in_background
 
 _CORE_SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # errors are raised as well
@@ -18,6 +21,9 @@ that fetches or writes then starts another, for three seconds of a core.
 
 _is_open: ContextVar[bool] = ContextVar("is_open", default=False)
 """Whether a block of `connection` is open here."""
+
+_ahead: "list[Future[None]]" = []
+"""Of the open block: what `connect_ahead` has begun."""
 
 
 @contextmanager
@@ -35,8 +41,25 @@ def connection() -> Iterator[None]:
             yield
         finally:
             _is_open.reset(opened)
+            while _ahead:
+                _ahead.pop().exception()  # a start that is under way cannot be taken back
             if "ray" in sys.modules:
                 sys.modules["ray"].shutdown()
+
+
+def connect_ahead() -> None:
+    """Begin to connect, in a block of `connection`, where it is sure to be needed: Ray starts beside what else is done.
+
+    `connect` waits for it, and meets again what it may have raised. Outside of a block nothing is done.
+    """
+    if _is_open.get():
+        _ahead.append(in_background(_connect))
+
+
+def _connect() -> None:
+    from pipeline.runtime.cluster import connect  # which loads Ray, on this thread
+
+    connect()
 
 
 @contextmanager
