@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,9 @@ from pipeline.commands.evaluate import command as evaluate
 from pipeline.commands.search_crf import command as search_crf
 from pipeline.commands.segment import command as segment_bucket
 from pipeline.commands.train import command as train
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 from pipeline.runtime.cluster import connect, connected, named_cluster
-from pipeline.runtime.connection import connection
+from pipeline.runtime.connection import connect_ahead, connection
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,6 +122,58 @@ with connection():
 def test_a_cluster_that_a_thread_has_started_outlives_the_thread():
     done = _run(START_ON_A_THREAD)
     assert (done.returncode, done.stdout) == (0, "there\n"), done.stderr
+
+
+def test_what_was_begun_ahead_is_waited_for_and_ended(monkeypatch):
+    """A block that ends at once, as where the weights turn out to be none, leaves no cluster behind."""
+    steps = []
+    may_start = threading.Event()
+
+    def start(**_):
+        may_start.wait(60)
+        steps.append("started")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: bool(steps))
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: steps.append("ended"))
+    with connection():
+        connect_ahead()
+        assert steps == []
+        threading.Timer(0.5, may_start.set).start()
+    assert steps == ["started", "ended"]
+
+
+def test_a_start_ahead_is_the_only_one(monkeypatch):
+    there = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: bool(there))
+    monkeypatch.setattr(ray, "init", lambda **_: (time.sleep(0.5), there.append(1)))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with connection():
+        connect_ahead()
+        connect()
+    assert there == [1]
+
+
+def test_what_a_start_ahead_meets_is_raised_where_ray_is_needed(monkeypatch):
+    def fail(**_):
+        raise ConnectionError("nobody there")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with connection():
+        connect_ahead()
+        with pytest.raises(RunError, match="Ray did not start or answer: nobody there"):
+            connect()
+
+
+def test_outside_of_a_block_nothing_starts_ahead(monkeypatch):
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started, and none would end it"))
+    connect_ahead()
+    time.sleep(0.5)
 
 
 @pytest.mark.parametrize("value", ["ray://10.0.0.1:10001", "http://10.0.0.1:8265"])
