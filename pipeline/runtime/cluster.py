@@ -15,7 +15,7 @@ from ray._private.state import available_resources_per_node
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.refine import RefineDevice
-from pipeline.runtime.connection import connection
+from pipeline.runtime.connection import connection, wait_for_start
 from pipeline.runtime.plan import Node, Plan, WorkerLimits, plan
 
 _RELEASE_SECONDS = 15.0
@@ -49,6 +49,12 @@ def connect() -> None:
         ConfigError: RAY_ADDRESS is no address of a cluster.
         RunError: Ray does not start or answer.
     """
+    wait_for_start()
+    connect_here()
+
+
+def connect_here() -> None:
+    """Do as `connect`, whatever has been begun ahead."""
     with _connecting:
         if ray.is_initialized():
             return

@@ -4,9 +4,10 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
+from pipeline.errors import PipelineError
 from pipeline.runtime.background import in_background
 
 _CORE_SETTINGS = {
@@ -41,8 +42,8 @@ def connection() -> Iterator[None]:
             yield
         finally:
             _is_open.reset(opened)
-            while _ahead:
-                _ahead.pop().exception()  # a start that is under way cannot be taken back
+            with suppress(PipelineError):  # a start that is under way cannot be taken back
+                wait_for_start()
             if "ray" in sys.modules:
                 sys.modules["ray"].shutdown()
 
@@ -50,16 +51,22 @@ def connection() -> Iterator[None]:
 def connect_ahead() -> None:
     """Begin to connect, in a block of `connection`, where it is sure to be needed: Ray starts beside what else is done.
 
-    `connect` waits for it, and meets again what it may have raised. Outside of a block nothing is done.
+    `connect` waits for it, and raises what it has raised. Outside of a block nothing is done.
     """
     if _is_open.get():
         _ahead.append(in_background(_connect))
 
 
-def _connect() -> None:
-    from pipeline.runtime.cluster import connect  # which loads Ray, on this thread
+def wait_for_start() -> None:
+    """Wait for what `connect_ahead` has begun. Raises as it did."""
+    while _ahead:
+        _ahead.pop().result()
 
-    connect()
+
+def _connect() -> None:
+    from pipeline.runtime.cluster import connect_here  # which loads Ray, on this thread
+
+    connect_here()
 
 
 @contextmanager

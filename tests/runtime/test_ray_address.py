@@ -157,7 +157,10 @@ def test_a_start_ahead_is_the_only_one(monkeypatch):
 
 
 def test_what_a_start_ahead_meets_is_raised_where_ray_is_needed(monkeypatch):
+    tried = []
+
     def fail(**_):
+        tried.append(1)
         raise ConnectionError("nobody there")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -168,6 +171,9 @@ def test_what_a_start_ahead_meets_is_raised_where_ray_is_needed(monkeypatch):
         connect_ahead()
         with pytest.raises(RunError, match="Ray did not start or answer: nobody there"):
             connect()
+    with connection():
+        connect_ahead()  # and whoever never connects does not meet it
+    assert tried == [1, 1]
 
 
 def test_outside_of_a_block_nothing_starts_ahead(monkeypatch):
