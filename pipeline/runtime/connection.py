@@ -49,11 +49,12 @@ def connection() -> Iterator[None]:
 
 
 def connect_ahead() -> None:
-    """Begin to connect, in a block of `connection`, where it is sure to be needed: Ray starts beside what else is done.
+    """Begin to start Ray, in a block of `connection`, where it is sure to be needed: beside what else is done.
 
-    `connect` waits for it, and raises what it has raised. Outside of a block nothing is done.
+    `connect` waits for it, and raises what it has raised. Nothing is done outside of a block, nor where RAY_ADDRESS
+    names a cluster: to join one takes no time, and one that does not answer would keep the block from ending.
     """
-    if _is_open.get():
+    if _is_open.get() and not os.environ.get("RAY_ADDRESS"):
         _ahead.append(in_background(_connect))
 
 

@@ -4,9 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from pipeline import storage
+from pipeline.batch import preflight
 from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.rows import FINISHED
@@ -33,6 +37,21 @@ sys.modules["torch"] = None  # to import it raises
 sys.argv = ["jobs/segment_bucket.py", *sys.argv[1:]]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+
+def test_ray_starts_ahead_only_for_an_output_without_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+    monkeypatch.setattr(preflight, "connect_ahead", lambda: begun.append(1))
+    storage.put_whole(f"{tmp_path}/in/0.jpg", jpeg(photo(0)))
+    first = RunConfig(input=f"{tmp_path}/in", output=f"{tmp_path}/out", model="scenes")
+    check(replace(first, dry_run=True))
+    assert begun == []
+    check(first)
+    assert begun == [1]
+    done(f"{tmp_path}/in", f"{tmp_path}/out")
+    begun.clear()
+    check(first)
+    assert begun == []
 
 
 def test_a_rerun_with_nothing_to_do_asks_for_no_cluster_and_loads_no_torch(tmp_path: Path) -> None:

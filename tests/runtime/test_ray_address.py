@@ -176,10 +176,18 @@ def test_what_a_start_ahead_meets_is_raised_where_ray_is_needed(monkeypatch):
     assert tried == [1, 1]
 
 
-def test_outside_of_a_block_nothing_starts_ahead(monkeypatch):
-    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started, and none would end it"))
+def test_nothing_starts_ahead_outside_of_a_block_nor_where_a_cluster_is_named(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: asked.append(1))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     connect_ahead()
-    time.sleep(0.5)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with connection():
+        connect_ahead()
+        time.sleep(0.5)
+    assert asked == []
 
 
 @pytest.mark.parametrize("value", ["ray://10.0.0.1:10001", "http://10.0.0.1:8265"])
