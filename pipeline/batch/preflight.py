@@ -65,9 +65,9 @@ def check(config: RunConfig) -> Preflight:
         storage.probe_writable(config.output)
     place = known_models.place(config)
     known = known_models.recall(place) if place else None
-    has_masks = storage.exists(storage.join(config.output, masks.MASKS_FOLDER))
-    if place and not (known or has_masks or config.dry_run):
-        connect_ahead()  # nothing is done yet: there will be work
+    is_first = place and not known and not storage.exists(storage.join(config.output, masks.MASKS_FOLDER))
+    if is_first and not config.dry_run:
+        connect_ahead()  # there will be work
     load = cache(partial(_load, config, known))
     facts = known or ModelFacts.of(load())
     return Preflight(

@@ -35,7 +35,7 @@ def fused_logits(
         scales: image scales; above 1 the picture is enlarged, for what is small in it.
         flip: also run the mirrored picture.
         fusion: "maximum" takes the largest logit of each class, as the paper does; "mean" the logarithm of the mean
-            posterior, as DeepLab v3 takes the mean (arXiv 1706.05587, section 4.1).
+            posterior.
 
     Returns:
         (N, C, h, w) on the grid of scale 1.0; those of one scale as they are.
