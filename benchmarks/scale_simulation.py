@@ -4,7 +4,7 @@ import heapq
 import random
 from dataclasses import dataclass
 
-from pipeline.runtime.plan import CPU_BATCH, LOGITS_BATCH
+from pipeline.runtime.plan import LOGITS_BATCH, REFINER_BATCH
 
 BATCH = LOGITS_BATCH
 """Images that a GPU takes at once."""
@@ -70,8 +70,8 @@ def simulate(gpus: int, costs: Costs, seed: int = 0) -> Simulated:
 def _refine(refining: list[float], ready: float, costs: Costs, rng: random.Random) -> float:
     """Give a GPU's batch, in those of a core, to the cores that are free first; returns when the last of it is done."""
     done = ready
-    for _ in range(BATCH // CPU_BATCH if refining else 0):
-        takes = CPU_BATCH * costs.refine_seconds * rng.lognormvariate(-(SPREAD**2) / 2, SPREAD)
+    for _ in range(BATCH // REFINER_BATCH if refining else 0):
+        takes = REFINER_BATCH * costs.refine_seconds * rng.lognormvariate(-(SPREAD**2) / 2, SPREAD)
         ended = max(ready, refining[0]) + takes
         heapq.heapreplace(refining, ended)
         done = max(done, ended)

@@ -13,6 +13,7 @@ import yaml
 from pipeline import masks, storage
 from pipeline.batch import known_models, ledger
 from pipeline.batch.ahead import Ahead, Round, listing_ahead
+from pipeline.batch.blocks import block_bytes, logits_bytes
 from pipeline.batch.config import generation
 from pipeline.batch.listing import Listing, list_input
 from pipeline.batch.monitoring.capacity import Capacity
@@ -36,8 +37,6 @@ from pipeline.runtime.periodic import every
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.progress import ProgressBar, say
 
-_MIN_BLOCK_BYTES = 256 * 1024
-_BLOCKS_WANTED = 64
 _SHOW_SECONDS = 0.5
 _CLUSTER_SECONDS = 10.0
 _JUDGE_SECONDS = 10.0
@@ -126,9 +125,11 @@ class _Run:
                 loading.result()
                 memory = self.ready.refiner.memory(len(self.ready.facts.classes))
                 fitting = plan_when_free(memory, _refine_device(self.ready), self.ready.config.workers)
-            self.plan = fitting.for_images(todo.manifest.rows, self.listing.mean_bytes)
+            model, mean_bytes = self.ready.load(), self.listing.mean_bytes
+            with_logits = logits_bytes(len(model.classes), model.geometry, mean_bytes)
+            self.plan = fitting.for_images(todo.manifest.rows, mean_bytes, with_logits)
             say(f"plan: {self.plan}")
-            self._work(todo, self.plan)
+            self._work(todo, self.plan, block_bytes(todo.manifest.rows, mean_bytes, with_logits, self.plan))
         self._tell_listed()
         self.clock.update()
 
@@ -144,15 +145,17 @@ class _Run:
         if self.listing.skipped and self.ready.config.confidence_map:
             say("what is done stays as it is, with a confidence map or without; --only-keys does images again")
 
-    def _work(self, todo: Round, plan: Plan) -> None:
-        """Run the graph over a round and commit what comes out, until that is all or the run has to stop."""
+    def _work(self, todo: Round, plan: Plan, size: int) -> None:
+        """Run the graph over a round, in blocks of `size` bytes, and commit what comes out.
+
+        That goes on until it is all, or the run has to stop.
+        """
         from pipeline.batch import graph  # Ray Data, which a run with nothing to do does without
         from pipeline.runtime.configured import configured
 
         tracker, capacity, balance = RemoteTracker(), Capacity(plan), graph.balance(plan)
         to_say, rows, failed = [balance] if balance else [], self.committer.rows, self._failed
-        block_bytes = _block_bytes(todo.manifest.rows, self.listing.mean_bytes, plan)
-        with configured(block_bytes=block_bytes), ProgressBar(todo.manifest.rows) as progress:
+        with configured(block_bytes=size), ProgressBar(todo.manifest.rows) as progress:
 
             def show() -> None:
                 with suppress(ray.exceptions.GetTimeoutError):  # the process that counts is away, and comes back
@@ -275,11 +278,6 @@ def _to_do(ready: Preflight, info: DatasetInfo, listing: Listing, notes: Notes |
 
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: round(figure, 6) for name, figure in figures.items()}
-
-
-def _block_bytes(images: int, mean_bytes: int, plan: Plan) -> int:
-    """Size blocks of so many images: as many as a segmenter takes at once, but enough blocks for all that work."""
-    return max(min(images * mean_bytes // _BLOCKS_WANTED, plan.segmenter_batch * mean_bytes), _MIN_BLOCK_BYTES)
 
 
 def _refine_device(ready: Preflight) -> RefineDevice:

@@ -10,9 +10,10 @@ from pipeline.refine import RefineDevice
 GIB = 1024**3
 _SEGMENTER_MEMORY = 2 * GIB
 
-GPU_BATCH, LOGITS_BATCH, CPU_BATCH = 1024, 256, 32
-"""Images that an actor takes at once at most: a GPU that makes their masks, a GPU that hands their logits on, which are
-larger than the images, and a core. Each call costs the driver milliseconds.
+GPU_BATCH, LOGITS_BATCH, REFINER_BATCH, CPU_BATCH = 1024, 256, 128, 32
+"""Images that an actor takes at once at most: a GPU that makes their masks; a GPU that hands their logits on, which are
+larger than the images; a core that refines all that GPUs have segmented; and any other core. Each call costs the driver
+milliseconds.
 """
 
 _GPU_BATCH_LEAST, _CPU_BATCH_LEAST = 16, 4
@@ -89,18 +90,20 @@ class Plan:
     refiner_batch: int = CPU_BATCH
     fetchers: int
 
-    def for_images(self, count: int, mean_bytes: int = 0) -> "Plan":
+    def for_images(self, count: int, mean_bytes: int = 0, logits_bytes: int = 0) -> "Plan":
         """Suit the plan to `count` images: no actor that is not worth its start, no batch beyond a worker's memory.
 
         Args:
             count: images to do.
             mean_bytes: of one image, encoded; 0 where it is not known.
+            logits_bytes: of its logits; 0 likewise.
         """
         worth = math.ceil(count / _WORTH_AN_ACTOR)
         segmenters, refiners = min(self.segmenters, worth), min(self.refiners, worth)
         most_segmenters, most_refiners = min(self.most_segmenters, worth), min(self.most_refiners, worth)
         segmenting, refining = min(most_segmenters, _GROWTH * segmenters), min(most_refiners, _GROWTH * refiners)
-        fitting = max(1, _BATCH_BYTES // (mean_bytes or _ASSUMED_BYTES))
+        size = mean_bytes or _ASSUMED_BYTES
+        fitting, refinable = (max(1, _BATCH_BYTES // taken) for taken in (size, size + logits_bytes))
         least = _GPU_BATCH_LEAST if self.segmenter_gpus else _CPU_BATCH_LEAST
         return replace(
             self,
@@ -109,7 +112,7 @@ class Plan:
             segmenter_batch=min(self.segmenter_batch, max(least, _share(count, segmenting)), fitting),
             refiners=refiners,
             most_refiners=most_refiners,
-            refiner_batch=min(self.refiner_batch, max(_CPU_BATCH_LEAST, _share(count, refining)), fitting),
+            refiner_batch=min(self.refiner_batch, max(_CPU_BATCH_LEAST, _share(count, refining)), refinable),
             fetchers=min(self.fetchers, math.ceil(count / _WORTH_A_FETCHER)),
         )
 
@@ -257,6 +260,7 @@ def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: 
         most_refiners=most_refiners,
         refiner_cpus=refiner_cpus,
         refiner_memory=memory,
+        refiner_batch=CPU_BATCH if gpus_refine else REFINER_BATCH,
         fetchers=1 + 2 * _fed(segmenters, most_segmenters, limits.gpus),
     )
 

@@ -161,6 +161,21 @@ def test_a_core_takes_more_at_once_the_larger_the_run(images: int, mean_bytes: i
     assert (fitting.segmenter_batch, fitting.refiner_batch) == (batch, batch)
 
 
+@pytest.mark.parametrize(
+    ("device", "logits_bytes", "batch"),
+    [
+        ("cpu", 130_000, 128),
+        ("cpu", 10**6, 61),  # a worker has room for 64 MiB, logits included
+        ("auto", 130_000, 32),  # of what a GPU leaves to them, all cores get a part
+    ],
+)
+def test_a_core_that_refines_takes_more_of_what_gpus_have_segmented(
+    device: RefineDevice, logits_bytes: int, batch: int
+) -> None:
+    made = plan([node(16, gpus=2)], MEMORY, refine_on=device)
+    assert made.for_images(10**6, 100_000, logits_bytes).refiner_batch == batch
+
+
 def sizes(made: Plan) -> tuple[int, int, int, int]:
     return made.segmenters, made.most_segmenters, made.refiners, made.most_refiners
 
