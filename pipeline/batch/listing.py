@@ -1,37 +1,24 @@
 """The input's listing: ids only, streamed."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 
 from pipeline import storage
 from pipeline.batch.manifest import Ids
 from pipeline.batch.only_keys import OnlyKeys
+from pipeline.batch.shard_indexes import indexes
 from pipeline.data.formats import Format
 from pipeline.data.ignored import Ignored
-from pipeline.data.index import index_objects, kept_index, make_index
+from pipeline.data.index import index_objects
 from pipeline.data.source import Source
 from pipeline.errors import NoInputError
-from pipeline.runtime.background import in_order
-from pipeline.runtime.cluster import connect
-from pipeline.runtime.errors import get
 
 _PAGE = 1000
-_SHARDS_AT_ONCE = 32
-
-_SHARDS_HERE = 64
-"""Shards, the first ones, that this process opens itself: a process of the cluster takes seconds of a core to start."""
-
-_LIST_BYTES = 4 * 1024**2
-"""Most of a list that this process reads itself: its rows are small, so a large one fills memory."""
 
 
 @dataclass(kw_only=True)
@@ -117,54 +104,10 @@ def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> I
 
 
 def _indexed(source: Source, listing: Listing, shards: Sequence[storage.Entry]) -> Iterator[Ids]:
-    """List what shards hold. Many are looked into at a time, so that a slow one stops few; their order stays."""
-    looks = (partial(_look, source, number, entry) for number, entry in enumerate(shards))
-    waiting: deque[tuple[storage.Entry, Format, Any]] = deque()
-    for entry, index in zip(shards, in_order(looks, _SHARDS_AT_ONCE), strict=True):
-        waiting.append((entry, source.reader(entry), _begun(source, entry) if index is None else index))
-        while waiting and (len(waiting) >= _SHARDS_AT_ONCE or not isinstance(waiting[0][-1], ray.ObjectRef)):
-            yield from _taken(listing, *waiting.popleft())
-    while waiting:
-        yield from _taken(listing, *waiting.popleft())
-
-
-def _look(source: Source, number: int, entry: storage.Entry) -> list[pa.Table] | NoInputError | None:
-    """Give the index of a shard: the one that is kept, or else one made here; None where it is for the cluster."""
-    reader = source.reader(entry)
-    kept = kept_index(entry, reader, source.index)
-    return _made(entry, reader, source.index) if kept is None and _is_for_here(reader, number, entry.size) else kept
-
-
-def _is_for_here(reader: Format, number: int, size: int) -> bool:
-    return number < _SHARDS_HERE and not (reader.is_list and size > _LIST_BYTES)
-
-
-def _begun(source: Source, entry: storage.Entry) -> Any:
-    """Have a shard opened somewhere on the cluster; gives a reference to its index."""
-    connect()
-    return _make_index.remote(entry, source.reader(entry), source.index, storage.retry_seconds())
-
-
-def _taken(listing: Listing, entry: storage.Entry, reader: Format, index: Any) -> Iterator[Ids]:
-    """Give the ids of an index, or of the one referred to, when it is there."""
-    tables = get(index) if isinstance(index, ray.ObjectRef) else index
-    if isinstance(tables, NoInputError):
-        listing.ignored.add_no_input(tables)
-        return
-    listing.add_sizes(tables, 0 if reader.is_list else entry.size)  # a list's own size says nothing of the images
-    yield from (Ids(table, reader.whole_lists) for table in tables)
-
-
-@ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
-def _make_index(
-    entry: storage.Entry, reader: Format, kept_at: str, retry_seconds: float
-) -> list[pa.Table] | NoInputError:
-    with storage.retrying(retry_seconds):
-        return _made(entry, reader, kept_at)
-
-
-def _made(entry: storage.Entry, reader: Format, kept_at: str) -> list[pa.Table] | NoInputError:
-    try:
-        return list(make_index(entry, reader, kept_at))
-    except NoInputError as error:
-        return error
+    """List what shards hold."""
+    for entry, reader, index in indexes(source, shards):
+        if isinstance(index, NoInputError):
+            listing.ignored.add_no_input(index)
+            continue
+        listing.add_sizes(index, 0 if reader.is_list else entry.size)  # a list's own size says nothing of the images
+        yield from (Ids(table, reader.whole_lists) for table in index)

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import masks, storage
-from pipeline.batch import ledger
-from pipeline.batch import listing as batch_listing
+from pipeline.batch import ledger, shard_indexes
 from pipeline.batch.listing import list_input
 from pipeline.batch.only_keys import OnlyKeys
 from pipeline.batch.parts import cut
@@ -128,16 +127,16 @@ def test_the_first_shards_and_those_listed_before_need_no_cluster(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are opened there, and the order is that of the names, whoever opens them and however long it takes."""
-    monkeypatch.setattr(batch_listing, "_SHARDS_HERE", 3)
-    monkeypatch.setattr(batch_listing, "_SHARDS_AT_ONCE", 4)
-    begun: list[str] = []
-    whole = batch_listing._begun
+    for name, value in (("_HERE", 3), ("_HERE_AT_ONCE", 4), ("_A_TASK", 4), ("_TASKS", 2)):
+        monkeypatch.setattr(shard_indexes, name, value)
+    begun: list[list[str]] = []
+    whole = shard_indexes._open
 
-    def noted(source: Source, entry: storage.Entry) -> Any:
-        begun.append(entry.key)
-        return whole(source, entry)
+    def noted(source: Source, closed: list[Any]) -> int:
+        begun.append([shard.entry.key for shard in closed])
+        return whole(source, closed)
 
-    monkeypatch.setattr(batch_listing, "_begun", noted)
+    monkeypatch.setattr(shard_indexes, "_open", noted)
     for number in range(12):
         storage.put_whole(f"{tmp_path}/in/{number:02d}.tar", tar_bytes({"x.jpg": b"1", "y.jpg": b"2"}))
     source = replace(open_source(f"{tmp_path}/in", "auto"), index=f"{tmp_path}/index")
@@ -147,19 +146,19 @@ def test_the_first_shards_and_those_listed_before_need_no_cluster(
         return [key for ids in list_input(source, None)[1] for key in ids.table.column("key").to_pylist()]
 
     assert keys() == wanted
-    assert begun == [f"{number:02d}.tar" for number in range(3, 12)]
+    assert begun == [[f"{number:02d}.tar" for number in some] for some in ((3, 4, 5, 6), (7, 8, 9, 10), (11,))]
     begun.clear()
     storage.put_whole(f"{tmp_path}/in/05a.tar", tar_bytes({"z.jpg": b"3"}))
     assert keys() == [*wanted[:12], "05a.tar/z", *wanted[12:]]
-    assert begun == ["05a.tar"]
+    assert begun == [["05a.tar"]]
 
 
 def test_a_large_list_is_left_to_the_cluster() -> None:
     """A shard of that size is not: its rows are images, and few."""
     for name, is_for_here in (("list", False), ("webdataset", True)):
-        assert batch_listing._is_for_here(FORMATS[name], 0, 2**20)
-        assert batch_listing._is_for_here(FORMATS[name], 0, 2**30) is is_for_here
-        assert not batch_listing._is_for_here(FORMATS[name], 64, 2**20)
+        assert shard_indexes._is_for_here(FORMATS[name], 0, 2**20)
+        assert shard_indexes._is_for_here(FORMATS[name], 0, 2**30) is is_for_here
+        assert not shard_indexes._is_for_here(FORMATS[name], 64, 2**20)
 
 
 def test_the_size_of_a_list_is_not_that_of_its_images(tmp_path: Path) -> None:
