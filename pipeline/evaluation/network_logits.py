@@ -21,7 +21,7 @@ from pipeline.models import Inference, Network
 from pipeline.refine import Refiner
 from pipeline.refine.crf import DenseCRF
 from pipeline.runtime.cluster import plan_when_free
-from pipeline.runtime.errors import as_raised, get
+from pipeline.runtime.errors import as_raised
 from pipeline.runtime.progress import say
 from pipeline.runtime.tasks import task_results
 
@@ -90,7 +90,7 @@ def network_logits(labelled: Labelled, model: Network, inference: Inference) -> 
     tracker.stop()
     blocks = tuple(block.ref for bundle in done.iter_internal_ref_bundles() for block in bundle.blocks)
     index, places, failed = labelled.index(), [], []
-    for number, rows in enumerate(get([_outcome.remote(block) for block in blocks])):
+    for number, rows in enumerate(task_results(_outcome.remote(block) for block in blocks)):
         for row, (key, problem) in enumerate(rows):
             places.append((number, row, index[key]))
             failed += [f"{key}: {problem}"] if problem else []
@@ -105,7 +105,7 @@ def network_logits(labelled: Labelled, model: Network, inference: Inference) -> 
     )
 
 
-@ray.remote(num_cpus=0)
+@ray.remote
 def _outcome(block: pa.Table) -> list[tuple[str, str | None]]:
     """List key and problem of each row."""
     return list(zip(block["key"].to_pylist(), block["message"].to_pylist(), strict=True))

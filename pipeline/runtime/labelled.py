@@ -15,9 +15,8 @@ from pipeline.data.labelled.pairs import Pixels, decode, fetch
 from pipeline.data.labelled.sense import DrawnOn, check_classes, check_drawn_on
 from pipeline.errors import ConfigError
 from pipeline.labels import Labels
-from pipeline.runtime.errors import get
 from pipeline.runtime.progress import say
-from pipeline.runtime.tasks import tables
+from pipeline.runtime.tasks import tables, task_results
 
 _PAIRS_A_TASK = 32
 _PROBLEMS_SHOWN = 10
@@ -60,7 +59,7 @@ def load(pairs: Sequence[Pair], labels: Labels, split: str) -> LabelledDataset:
     calls = [partial(_fetch, chunk, labels, storage.retry_seconds()) for chunk in chunks]
     cpus = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
     blocks = tuple(tables(calls, at_once=max(cpus, 2)))
-    notes = sorted(itertools.chain.from_iterable(get([_notes.remote(*item) for item in enumerate(blocks)])))
+    notes = sorted(itertools.chain.from_iterable(task_results(_notes.remote(*item) for item in enumerate(blocks))))
     problems = [f"{note.key}: {note.problem}" for note in notes if note.problem]
     if problems:
         shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
