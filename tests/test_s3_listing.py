@@ -1,12 +1,14 @@
 """A bucket listed by many pagers: every name once, in the order of one pager, whatever the names are like."""
 
 import random
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain, islice
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,7 @@ from pipeline import storage
 from pipeline.errors import StorageError
 from pipeline.storage import s3_listing
 from pipeline.storage.s3_listing import list_objects
-from pipeline.storage.s3_pages import Listed, Page, Pages
+from pipeline.storage.s3_pages import Listed, Page, Pages, _parsed
 
 
 class Bucket:
@@ -205,3 +207,41 @@ class DirectoryBucket:
 def test_a_directory_bucket_is_listed_page_by_page(prefix: str, names: tuple[str, ...]) -> None:
     pages = Pages(DirectoryBucket(), "photos--use1-az4--x-s3", at_once=1)
     assert tuple(listed.key for page in pages.in_turn(prefix) for listed in page) == names
+
+
+_ANSWER = """<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+  <Name>bucket</Name>
+  <Contents>
+    <Key>a%2Bb+c.jpg</Key>
+    <ETag>&quot;12ab&quot;</ETag>
+    <Size>7</Size>
+    <Owner><ID>me</ID><DisplayName>me</DisplayName></Owner>
+  </Contents>
+  <Contents><ETag>34</ETag><Key>n&amp;m</Key><Size>0</Size></Contents>
+  <CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>
+  <IsTruncated>{more}</IsTruncated>
+  <EncodingType>{encoding}</EncodingType>
+</ListBucketResult>"""
+
+
+@pytest.mark.parametrize(("encoding", "key"), [("url", "a+b c.jpg"), ("", "a%2Bb+c.jpg")])
+@pytest.mark.parametrize("more", [True, False])
+def test_an_answer_is_read_whatever_stands_between_its_elements(encoding: str, key: str, more: bool) -> None:
+    answer = _ANSWER.format(more=str(more).lower(), encoding=encoding)
+    with_prefix = re.sub(r"(</?)(\w)", r"\1s3:\2", answer).replace("xmlns=", "xmlns:s3=")
+    wanted = Page([Listed(key, 7, "12ab"), Listed("n&m", 0, "34")], more)
+    assert [_parsed(text.encode()) for text in (answer, answer.replace("\n", ""), with_prefix)] == [wanted] * 3
+
+
+def test_the_last_page_of_a_bucket_may_be_empty() -> None:
+    assert _parsed(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>") == Page([], False)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"<html><body>Sign in</body></html>", b"<Error><Code>SlowDown</Code></Error>", b"", b"<ListBucketResult>"],
+)
+def test_what_is_no_listing_is_not_taken_for_an_empty_one(answer: bytes) -> None:
+    with pytest.raises((ValueError, ExpatError)):
+        _parsed(answer)
