@@ -2,10 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.runtime.background import in_background
@@ -33,7 +34,8 @@ def connection() -> Iterator[None]:
 
     So a job that finds nothing to do starts no Ray. Nothing changes where this process is connected already.
     """
-    if _is_open.get() or ("ray" in sys.modules and sys.modules["ray"].is_initialized()):
+    is_connected = _of_ray("is_initialized")
+    if _is_open.get() or (is_connected and is_connected()):
         yield
         return
     opened = _is_open.set(True)
@@ -44,8 +46,8 @@ def connection() -> Iterator[None]:
             _is_open.reset(opened)
             with suppress(PipelineError):  # a start that is under way cannot be taken back
                 wait_for_start()
-            if "ray" in sys.modules:
-                sys.modules["ray"].shutdown()
+            if shutdown := _of_ray("shutdown"):
+                shutdown()
 
 
 def connect_ahead() -> None:
@@ -68,6 +70,11 @@ def _connect() -> None:
     from pipeline.runtime.cluster import connect_here  # which loads Ray, on this thread
 
     connect_here()
+
+
+def _of_ray(name: str) -> Callable[[], Any] | None:
+    """Give a function of Ray's; None where that is not loaded, or another thread is still about it."""
+    return getattr(sys.modules.get("ray"), name, None)
 
 
 @contextmanager

@@ -34,9 +34,13 @@ _STATUSES: dict[str, Callable[[Any], Any]] = {
 
 
 def client_errors(*names: str) -> tuple[type[Exception], ...]:
-    """Return those of the classes `module.Class` whose module is loaded: no other can have been raised."""
+    """Return those of the classes `module.Class` whose module is loaded: no other can have been raised.
+
+    Another thread may be loading a module, which has no such class yet.
+    """
     parts = (name.rpartition(".") for name in names)
-    return tuple(getattr(sys.modules[module], kind) for module, _, kind in parts if module in sys.modules)
+    found = (getattr(sys.modules.get(module), kind, None) for module, _, kind in parts)
+    return tuple(kind for kind in found if kind is not None)
 
 
 def http_status(error: BaseException | None) -> int | None:

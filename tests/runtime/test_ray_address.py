@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import ray
@@ -16,8 +17,10 @@ from pipeline.commands.search_crf import command as search_crf
 from pipeline.commands.segment import command as segment_bucket
 from pipeline.commands.train import command as train
 from pipeline.errors import ConfigError, RunError
+from pipeline.runtime import connection as connection_module
 from pipeline.runtime.cluster import connect, connected, named_cluster
 from pipeline.runtime.connection import connect_ahead, connection
+from pipeline.storage import client_errors
 
 ROOT = Path(__file__).parents[2]
 
@@ -225,3 +228,12 @@ def _run(script: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in set_by_tests}
     command = [sys.executable, "-c", script]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_a_module_that_another_thread_is_loading_is_taken_for_none(monkeypatch):
+    """It is among the loaded ones from the first line on, without what it will have: a first run loads Ray beside."""
+    monkeypatch.setattr(client_errors, "sys", SimpleNamespace(modules={"aiohttp": ModuleType("aiohttp")}))
+    assert client_errors.client_errors(*client_errors.CLIENT_ERRORS) == ()
+    monkeypatch.setattr(connection_module, "sys", SimpleNamespace(modules={"ray": ModuleType("ray")}))
+    with connection():
+        pass
