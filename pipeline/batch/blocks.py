@@ -5,7 +5,7 @@ import math
 from pipeline.geometry import Geometry
 from pipeline.runtime.plan import Plan
 
-PIXELS_A_BYTE = 4
+_PIXELS_A_BYTE = 4
 """Of a JPEG of good quality. A PNG has fewer, so that its logits are taken for larger than they are."""
 
 _LEAST_BYTES = 256 * 1024
@@ -15,7 +15,7 @@ _BLOCKS, _BLOCKS_A_SEGMENTER = 64, 8
 
 def logits_bytes(classes: int, geometry: Geometry, mean_bytes: int) -> int:
     """Estimate the bytes of an image's logits, float16 on the grid, from the mean of its encoded bytes."""
-    side = math.isqrt(max(mean_bytes * PIXELS_A_BYTE, 1))
+    side = math.isqrt(max(mean_bytes * _PIXELS_A_BYTE, 1))
     rows, columns = geometry.grid(side, side)
     return classes * rows * columns * 2
 

@@ -28,6 +28,9 @@ _A_TASK, _BYTES_A_TASK = 16, 2**30
 _TASKS = 16
 """Most tasks at a time."""
 
+_AHEAD = 256
+"""Shards that are looked into, at most, while the first of them is waited for."""
+
 _LIST_BYTES = 4 * 1024**2
 """Most of a list that this process reads itself: its rows are small, so a large one fills memory."""
 
@@ -55,15 +58,20 @@ def indexes(source: Source, shards: Sequence[storage.Entry]) -> Iterator[tuple[s
         StorageError: the storage does not answer, or refuses.
     """
     looks = (partial(_look, source, number, entry) for number, entry in enumerate(shards))
-    waiting, closed, most = deque[_Shard](), list[_Shard](), _A_TASK * _TASKS
+    waiting, closed = deque[_Shard](), list[_Shard]()
+    last_of_tasks, most = deque[_Shard](), _TASKS  # of those under way
     for entry, index in zip(shards, in_order(looks, _HERE_AT_ONCE), strict=True):
         waiting.append(_Shard(entry, source.reader(entry), index))
         if index is None:
             closed.append(waiting[-1])
-        if closed and (_fill_a_task(closed) or len(waiting) >= most):
-            most = _A_TASK * _open(source, closed)
-        while waiting and (waiting[0].is_here or len(waiting) >= most):
-            yield _opened(waiting.popleft())
+        if closed and (_fill_a_task(closed) or len(waiting) >= _AHEAD):
+            last_of_tasks.append(closed[-1])
+            most = _open(source, closed)
+        while waiting and (waiting[0].is_here or len(waiting) >= _AHEAD or len(last_of_tasks) >= most):
+            shard = waiting.popleft()
+            if last_of_tasks and shard is last_of_tasks[0]:
+                last_of_tasks.popleft()
+            yield _opened(shard)
     if closed:
         _open(source, closed)
     while waiting:

@@ -123,12 +123,8 @@ def test_odd_names_and_what_is_not_read(tmp_path: Path) -> None:
     assert listing.ignored.counts == {".txt": 1, "broken links": 1}
 
 
-def test_the_first_shards_and_those_listed_before_need_no_cluster(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The others are opened there, and the order is that of the names, whoever opens them and however long it takes."""
-    for name, value in (("_HERE", 3), ("_HERE_AT_ONCE", 4), ("_A_TASK", 4), ("_TASKS", 2)):
-        monkeypatch.setattr(shard_indexes, name, value)
+def tasks_begun(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Note, from now on, the shards of each task that opens some."""
     begun: list[list[str]] = []
     whole = shard_indexes._open
 
@@ -137,6 +133,16 @@ def test_the_first_shards_and_those_listed_before_need_no_cluster(
         return whole(source, closed)
 
     monkeypatch.setattr(shard_indexes, "_open", noted)
+    return begun
+
+
+def test_the_first_shards_and_those_listed_before_need_no_cluster(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are opened there, and the order is that of the names, whoever opens them and however long it takes."""
+    for name, value in (("_HERE", 3), ("_HERE_AT_ONCE", 4), ("_A_TASK", 4), ("_TASKS", 2)):
+        monkeypatch.setattr(shard_indexes, name, value)
+    begun = tasks_begun(monkeypatch)
     for number in range(12):
         storage.put_whole(f"{tmp_path}/in/{number:02d}.tar", tar_bytes({"x.jpg": b"1", "y.jpg": b"2"}))
     source = replace(open_source(f"{tmp_path}/in", "auto"), index=f"{tmp_path}/index")
@@ -151,6 +157,25 @@ def test_the_first_shards_and_those_listed_before_need_no_cluster(
     storage.put_whole(f"{tmp_path}/in/05a.tar", tar_bytes({"z.jpg": b"3"}))
     assert keys() == [*wanted[:12], "05a.tar/z", *wanted[12:]]
     assert begun == [["05a.tar"]]
+
+
+def test_large_shards_have_tasks_of_their_own_and_few_are_under_way(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task is a process: however few shards fill one, there are no more at a time."""
+    for name, value in (("_HERE", 0), ("_BYTES_A_TASK", 1), ("_TASKS", 2)):
+        monkeypatch.setattr(shard_indexes, name, value)
+    begun = tasks_begun(monkeypatch)
+    names = [f"{number:02d}.tar" for number in range(12)]
+    for name in names:
+        storage.put_whole(f"{tmp_path}/in/{name}", tar_bytes({"x.jpg": b"1"}))
+    source, most = open_source(f"{tmp_path}/in", "auto"), 0
+    shards = sorted(source.entries(list_input(source, None)[0].ignored), key=lambda entry: entry.key)
+    for taken, (entry, _, [table]) in enumerate(shard_indexes.indexes(source, shards)):
+        assert table.column("key").to_pylist() == [f"{entry.key}/x"]
+        most = max(most, len(begun) - taken)
+    assert begun == [[name] for name in names]
+    assert most == 2
 
 
 def test_a_large_list_is_left_to_the_cluster() -> None:
