@@ -14,8 +14,10 @@ import pytest
 from pipeline import storage
 from pipeline.errors import ConfigError, MissingError, StorageError
 from pipeline.storage import listing
+from pipeline.storage.access import bucket_and_key
 from pipeline.storage.globs import folder_matcher, split_glob
 from pipeline.storage.s3_pages import Listed, Page, Pages
+from pipeline.storage.uri import scrubbed
 from tests.helpers.servers import LISTER_KEY, SECRET
 
 AWKWARD = ["plain.jpg", "with space.jpg", "we ird#?[1].jpg", "ünï/çødé.jpg", "deep/er/still/x.JPG"]
@@ -47,6 +49,37 @@ def test_version_changes_with_the_object(root: str) -> None:
     before = next(storage.list_files(root)).version
     storage.put_whole(f"{root}/a.jpg", b"three")
     assert next(storage.list_files(root)).version != before
+
+
+def test_what_has_become_a_folder_is_listed_no_more(root: str) -> None:
+    storage.put_whole(f"{root}/a.tar/x.jpg", b"x")
+    assert not storage.is_listed(f"{root}/a.tar", "1")
+
+
+@pytest.mark.parametrize(
+    ("path", "bucket", "key"),
+    [
+        ("photos", "photos", ""),
+        ("photos/a?versionId=1//b", "photos", "a?versionId=1//b"),
+        (
+            "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine",
+            "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine",
+            "",
+        ),
+        (
+            "arn:aws:s3:us-east-1:123456789012:accesspoint:mine/a/b",
+            "arn:aws:s3:us-east-1:123456789012:accesspoint:mine",
+            "a/b",
+        ),
+        (
+            "arn:aws:s3:us-east-1:123456789012:accesspoint/mine/a/b",
+            "arn:aws:s3:us-east-1:123456789012:accesspoint/mine",
+            "a/b",
+        ),
+    ],
+)
+def test_a_bucket_may_be_an_access_point(path: str, bucket: str, key: str) -> None:
+    assert bucket_and_key(storage.filesystem("s3://x")[0], path) == (bucket, key)
 
 
 def test_ranges_and_a_missing_object_beside_good_ones(root: str) -> None:
@@ -258,12 +291,15 @@ def test_unknown_scheme_is_an_error_of_ours() -> None:
         ("sftp://user@h/x", "sftp://***@h/x"),
         ("https://user:pass@h:8080/x", "https://***@h:8080/x"),
         ("https://h/x?X-Amz-Signature=abc&t=1", "https://h/x?X-Amz-Signature=***&t=***"),
+        ("simplecache::https://h/x?sig=abc", "simplecache::https://h/x?sig=***"),
+        ("zip://a.jpg::ftp://user:pass@h/x.zip", "zip://a.jpg::ftp://***@h/x.zip"),
         ("s3://bucket/a#b?c=d", "s3://bucket/a#b?c=d"),
         ("/plain/path@home", "/plain/path@home"),
     ],
 )
 def test_redaction(uri: str, shown: str) -> None:
     assert storage.redact(uri) == shown
+    assert all(secret not in scrubbed(f"403 of {uri}", uri) for secret in ("secret", "ab/cd+e", "pass", "abc"))
 
 
 @pytest.mark.parametrize("uri", ["s3://AKIA:hidden@bucket/x", "s3://AKIA:hid/den@bucket/x"])

@@ -99,7 +99,7 @@ def test_every_job_has_its_paths_here() -> None:
         ("file:/tmp/x", "write file:///tmp/x"),
         ("s3:/key:secret@bucket/x", "write s3://***@bucket/x"),
         ("s3://", "s3:// names no bucket; write s3://bucket/folder"),
-        ("s3:///x", "s3:///x names no bucket"),
+        ("s3:///AKIA:hidden@x", "s3:// names no bucket"),
         ("https:///x", "names no host"),
         ("https://[h/x", "not a valid URI"),
         ("a\0b", "is not text in UTF-8 without null characters"),

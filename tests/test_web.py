@@ -86,6 +86,18 @@ def test_images_of_a_folder(web: Web, tmp_path: Path, ranges: bool) -> None:
     assert read(f"{web.url}/d/1.png?sig=*[x]", tmp_path) == {"1.png": PICTURES["1.png"]}
 
 
+def test_a_page_s_links_to_itself_and_its_ways_to_write_a_name(web: Web, tmp_path: Path) -> None:
+    """Apache sorts by `?C=N`, Caddy begins with `./`, and in HTML `&` is `&amp;`."""
+    links = ("?C=N;O=D", "?C=M;O=A", "#top", "./", "../", "/", "./0.png", "./sub/", "b&amp;c.png", "b&amp;c.png")
+    page = "".join(f'<a href="{link}">x</a>' for link in links).encode()
+    web.objects |= {"/d/": page, "/d/0.png": PICTURES["0.png"], "/d/b&c.png": PICTURES["1.png"]}
+    web.objects["/d/sub/2.png"] = PICTURES["2.png"]
+    web.headers["Content-Type"] = "text/html"
+    wanted = {"0.png": PICTURES["0.png"], "b&c.png": PICTURES["1.png"], "sub/2.png": PICTURES["2.png"]}
+    assert read(f"{web.url}/d", tmp_path) == wanted
+    assert not any("?" in asked for asked in web.asked)
+
+
 @pytest.mark.parametrize("header", ["ETag", "Content-MD5", "Digest", "Last-Modified"])
 def test_a_changed_file_of_equal_size_has_another_version(web: Web, header: str) -> None:
     web.objects |= {"/d/a.png": b"1", "/d/b.png": b"1"}

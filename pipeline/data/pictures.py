@@ -117,7 +117,10 @@ class Pictures:
             for key in tuple(keys):
                 yield key, storage.read_bytes(uri)
             return
-        entry = replace(next(storage.list_folder(uri)), uri=uri, key=path or storage.base_name(uri))
+        found = next(storage.list_folder(uri), None)
+        if found is None:
+            raise MissingError(f"{source} is an empty folder now")
+        entry = replace(found, uri=uri, key=path or storage.base_name(uri))
         rows = [row for row in self._index(entry, format) if row["key"] in keys and row.get("error") is None]
         small = [row for row in rows if (row.get("length") or 0) <= max_encoded_bytes(DEFAULT_MAX_PIXELS)]
         for part in format.fetch(entry.root, [row | {"version": entry.version} for row in small]):

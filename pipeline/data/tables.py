@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import PurePosixPath
@@ -76,14 +76,14 @@ class _Csv:
 
     def schema(self, stream: Stream) -> pa.Schema:
         with _text(stream) as text:
-            return pa.schema([(name, pa.string()) for name in next(csv.reader(text), [])])
+            return pa.schema([(name, pa.string()) for name in next(_lines_of(text), [])])
 
     def batches(self, stream: Stream, columns: Sequence[str], rows: Collection[int] | None) -> Numbered:
         return _numbered(self._read(stream, columns), rows)
 
     def _read(self, stream: Stream, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with _text(stream) as text:
-            rows = (row for row in csv.reader(text) if row)
+            rows = _lines_of(text)
             header = next(rows, [])
             places = {name: header.index(name) for name in columns}
             while some := list(islice(rows, _ROWS_AT_ONCE)):
@@ -92,6 +92,11 @@ class _Csv:
                     for name, n in places.items()
                 }
                 yield pa.record_batch({name: pa.array(column, pa.string()) for name, column in values.items()})
+
+
+def _lines_of(text: Iterable[str]) -> Iterator[list[str]]:
+    """Give the values of each line that has some."""
+    return (row for row in csv.reader(text) if row)
 
 
 class _Lines:

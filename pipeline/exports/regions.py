@@ -90,7 +90,7 @@ def _border(mask: NDArray[np.uint8], labels: Collection[int]) -> _Border:
     """Find the sides, and for each the one that follows it along the border, with the same region on the right."""
     height, width = mask.shape
     values = np.full((height + 2, width + 2), -1, np.int64)  # a frame of no class, so that every pixel has neighbours
-    values[1:-1, 1:-1] = np.where(np.isin(mask, list(labels)), mask, -1)
+    values[1:-1, 1:-1] = np.where(np.isin(mask, list(labels)), mask.astype(np.int64), -1)
     inner = values[1:-1, 1:-1]
 
     def shifted(step: Point) -> NDArray[np.int64]:

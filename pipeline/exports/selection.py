@@ -91,7 +91,8 @@ def select(config: SelectConfig) -> Selection:
         else:
             chosen = _highest(files, lambda rows: 1 - rows.confidence, config.count)
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("key", "score"), *((k, f"{s:.6g}") for k, s in chosen)])
+        lines = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # else a \r in a key ends a line
+        lines.writerows([("key", "score"), *((key, float(f"{score:.6g}")) for key, score in chosen)])
         storage.put_whole(storage.normalize(config.to), text.getvalue().encode())
     return Selection(to=storage.redact(storage.normalize(config.to)), images=len(chosen))
 

@@ -15,7 +15,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pipeline.errors import ImageError
 from pipeline.images.bmp import BmpFile, without_empty_alpha
 from pipeline.images.png import PngFile, alpha_of_16_bits
-from pipeline.images.tiff import TiffFile
+from pipeline.images.tiff import TiffFile, refused_tiff
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Lower-case suffixes of the formats that decode reads. The bytes decide, not the suffix."""
@@ -23,7 +23,7 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp
 DEFAULT_MAX_PIXELS = 200_000_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_EXIF = (b"eXIf", b"Raw profile type")  # the second as ImageMagick writes it
+_PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # the second as ImageMagick writes it
 
 _DECODERS: tuple[tuple[bytes, Callable[[io.BytesIO], Image.Image]], ...] = (
     (b"\xff\xd8\xff", JpegImageFile),  # the first picture of a phone's multi-picture JPEG too
@@ -34,7 +34,7 @@ _DECODERS: tuple[tuple[bytes, Callable[[io.BytesIO], Image.Image]], ...] = (
     (b"II*\0", TiffFile),
     (b"MM\0*", TiffFile),
     (b"II+\0", TiffFile),
-    (b"MM\0+", TiffFile),
+    (b"MM\0+", refused_tiff),
 )
 
 _UPRIGHT = {
@@ -90,7 +90,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
 
 def orientation(data: bytes) -> int:
     """Read the EXIF orientation, 1 to 8, that decode applies; 1, upright, where there is none or it cannot be read."""
-    if data.startswith(_PNG) and not any(mark in data for mark in _PNG_EXIF):
+    if data.startswith(_PNG) and not any(mark in data for mark in _PNG_ORIENTATION):
         return 1  # Pillow would decode all pixels to look behind them
     try:
         found = _orientation(_header(data))

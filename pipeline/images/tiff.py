@@ -1,6 +1,7 @@
 """TIFF: layouts that Pillow's own reader, or its reading of what libtiff gives, takes for something else."""
 
-from typing import Any
+import io
+from typing import Any, NoReturn
 
 from PIL import ImagePalette
 from PIL.TiffImagePlugin import (
@@ -33,6 +34,11 @@ _LARGEST_TILE = 2**24  # pixels
 _SIGNED = (2,)  # SampleFormat
 _NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 """Pillow's raw modes of big-endian samples, which libtiff has already put into the machine's own order."""
+
+
+def refused_tiff(_: io.BytesIO) -> NoReturn:
+    """Raise ImageError for a BigTIFF in big-endian order, which Pillow takes for another kind of TIFF."""
+    raise ImageError("a BigTIFF in big-endian order cannot be decoded; store it in little-endian order, or as a TIFF")
 
 
 class TiffFile(TiffImageFile):

@@ -44,6 +44,12 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fs, str(path)
 
 
+def bucket_and_key(fs: fsspec.AbstractFileSystem, path: str) -> tuple[str, str]:
+    """Split a path inside S3. A bucket may be the ARN of an access point, which holds slashes."""
+    bucket = str(fs.split_path(path)[0])
+    return bucket, path[len(bucket) + 1 :]
+
+
 @contextmanager
 def explained(uri: str, action: str) -> Iterator[None]:
     """Turn what a filesystem raises into one sentence that names the URI and says what to do.

@@ -7,7 +7,7 @@ import fsspec
 
 from pipeline.errors import StorageError
 from pipeline.storage.access import explained, filesystem
-from pipeline.storage.client_errors import refuses_all
+from pipeline.storage.client_errors import http_status, refuses_all
 from pipeline.storage.outages import is_outage, with_retries
 from pipeline.storage.uri import WEB_SCHEMES, scheme_of
 
@@ -76,6 +76,8 @@ def _explained(uri: str, item: bytes | Exception) -> bytes | StorageError:
     """Give the bytes, or the error as one that says what to do."""
     if not isinstance(item, Exception):
         return bytes(item)
+    if 416 in (http_status(item), http_status(item.__cause__)):  # an object of no bytes has no first ones
+        return b""
     try:
         with explained(uri, "read"):
             raise item

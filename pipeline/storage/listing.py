@@ -9,7 +9,7 @@ from typing import Any
 
 import fsspec
 
-from pipeline.storage.access import explained, filesystem, scheme
+from pipeline.storage.access import bucket_and_key, explained, filesystem, scheme
 from pipeline.storage.globs import file_matcher, literal_start, split_glob
 from pipeline.storage.local import IsHidden, OnSkip, Skipped, local_version, walk_local
 from pipeline.storage.objects import exists
@@ -109,6 +109,8 @@ def is_listed(uri: str, version: str) -> bool:
             info = with_retries(lambda: fs.info(path))
         except FileNotFoundError:
             return False
+        if info["type"] == "directory":
+            return False
         if scheme(fs) == "s3":
             return _etag(info) == version
         return version in (*_versions(info), "None")
@@ -191,7 +193,7 @@ def _walk_any(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, i
 
 def _walk_s3(fs: fsspec.AbstractFileSystem, path: str, start: str) -> Iterator[tuple[str, int, str]]:
     """Yield the keys below `path`, or `path` itself. s3fs's own find() would build the whole listing in memory."""
-    bucket, _, key = path.partition("/")
+    bucket, key = bucket_and_key(fs, path)
     pages = Pages(fs, bucket, PAGERS)
     prefix = (f"{key}/" if key else "") + start
     by_pages = pages.in_turn(prefix) if bucket.endswith(_DIRECTORY_BUCKET) else list_objects(pages, prefix)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pipeline.errors import StorageError
-from pipeline.storage.access import explained, filesystem, scheme
+from pipeline.storage.access import bucket_and_key, explained, filesystem, scheme
 from pipeline.storage.listing import walk
 from pipeline.storage.objects import delete, put_whole, read_bytes
 from pipeline.storage.uri import join, redact
@@ -22,7 +22,7 @@ def probe_object(uri: str) -> None:
         if scheme(fs) == "file":
             fs.open(path, "rb").close()
         elif scheme(fs) == "s3":
-            bucket, _, key = path.partition("/")
+            bucket, key = bucket_and_key(fs, path)
             fs.call_s3("head_object", Bucket=bucket, Key=key)
         else:
             fs.info(path)

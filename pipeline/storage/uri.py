@@ -2,7 +2,7 @@
 
 import os
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError
 
@@ -13,6 +13,9 @@ _CONTAINER_SCHEMES = ("abfs", "abfss", "az", "wasb", "wasbs", "oci")
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://|::.*://)")
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/(?!/).*)", re.DOTALL)
+_LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*(?:://|::))")
+"""Between the URIs of a chain, such as simplecache::https://host/x."""
+
 _START = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?/?")
 
 
@@ -42,10 +45,10 @@ def _check(text: str) -> None:
     try:
         host = urlsplit(text).netloc if scheme else ""
     except ValueError as error:
-        raise ConfigError(f"it is not a valid URI: {error}") from None
+        raise ConfigError(f"it is not a valid URI: {scrubbed(str(error), text)}") from None
     if scheme in (*S3_SCHEMES, *WEB_SCHEMES) and not host:
         part = "bucket" if scheme in S3_SCHEMES else "host"
-        raise ConfigError(f"{text} names no {part}; write {scheme}://{part}/folder")
+        raise ConfigError(f"{scheme}:// names no {part}; write {scheme}://{part}/folder")
 
 
 def _is_not_utf8(text: str) -> bool:
@@ -102,17 +105,23 @@ def without_last_slash(uri: str) -> str:
 
 def redact(uri: str) -> str:
     """Make `uri` fit for a log: without user, password and, on the web, the values of its query."""
-    user = credentials(uri)
+    return "::".join(map(_redacted, _LINK.split(uri)))
+
+
+def _redacted(uri: str) -> str:
+    user = _user(uri)
     if user:
         uri = uri.replace(f"://{user}@", "://***@", 1)
-    if scheme_of(uri) not in WEB_SCHEMES:
-        return uri
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(query=re.sub(r"=[^&]*", "=***", parts.query)))
+    location, query = split_query(uri)
+    return location + re.sub(r"=[^&#]*", "=***", query)
 
 
 def credentials(uri: str) -> str:
     """Return user and password as they stand in `uri`, before the bucket or host; empty where there are none."""
+    return next(filter(None, map(_user, _LINK.split(uri))), "")
+
+
+def _user(uri: str) -> str:
     scheme, rest = scheme_of(uri), uri.partition("://")[2]
     first = rest.partition("/")[0]
     if "@" in first:
@@ -125,7 +134,8 @@ def credentials(uri: str) -> str:
 
 def scrubbed(text: str, uri: str) -> str:
     """Remove from `text`, which other code wrote about `uri`, all that `redact` removes from `uri`."""
-    secrets = [credentials(uri)] + (urlsplit(uri).query.split("&") if scheme_of(uri) in WEB_SCHEMES else [])
+    parts = _LINK.split(uri)
+    secrets = [secret for part in parts for secret in (_user(part), *split_query(part)[1].removeprefix("?").split("&"))]
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return text

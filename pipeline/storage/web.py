@@ -1,5 +1,6 @@
 """Web servers as a storage: ranges are checked, and outages told apart from what is not there."""
 
+import html
 from typing import Any
 
 import aiohttp
@@ -58,7 +59,9 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
 
     async def _ls(self, url: str, detail: bool = True, **options: Any) -> list[Any]:
         """List the links of a page; their sizes and versions are asked for one by one. A dead link has neither."""
-        links: list[dict[str, Any]] = await super()._ls(url, detail=True, **options)
+        found = {link["name"]: link for link in await super()._ls(url, detail=True, **options)}
+        names = {_target(link, url.rstrip("/") + "/"): link for link in found}
+        links: list[dict[str, Any]] = [found[link] | {"name": name} for name, link in names.items() if name]
         files = [link for link in links if link["type"] == "file"]
         infos = await _run_coros_in_chunks(
             [self._info(link["name"]) for link in files], batch_size=self.batch_size, return_exceptions=True
@@ -71,6 +74,18 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
         return links if detail else sorted(link["name"] for link in links)
 
     ls = sync_wrapper(_ls)  # fsspec has bound its own
+
+
+def _target(link: str, folder: str) -> str:
+    """Give the name below `folder` that a link of its page leads to; empty where it leads to the page itself, or up.
+
+    Such are the links by which Apache's pages are sorted, ?C=N;O=D.
+    """
+    in_folder = len(folder.partition("://")[2])
+    written = html.unescape(link.partition("://")[2][in_folder:])  # it may say https on a page that is read by http
+    while written.startswith("./"):
+        written = written[2:]
+    return "" if written.startswith(("?", "#", "../")) or written in ("", ".", "..") else folder + written
 
 
 async def _first(content: aiohttp.StreamReader, count: int) -> bytes:

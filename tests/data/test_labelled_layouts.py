@@ -116,6 +116,7 @@ def test_a_picture_of_an_unknown_kind_is_told_and_what_stands_beside_pictures_is
     (tmp_path / "train" / "001.png").rename(tmp_path / "train" / "001.jp2")
     for name in ("000.json", "Thumbs.db"):
         (tmp_path / "train" / name).write_bytes(b"{}")
+        (tmp_path / "trainannot" / name).write_bytes(b"{}")
     storage.put_whole(
         f"{tmp_path}/tars/train-0.tar", tar_bytes([("a.ppm", b"P6"), ("a.mask.png", b""), ("b.json", b"{}")])
     )

@@ -296,8 +296,9 @@ def test_parquet_struct_and_key_column(tmp_path: Path) -> None:
     assert found == {f"a.parquet/{i}": bytes([i]) * 10 for i in range(50)}
 
 
-def test_parquet_binary_without_key_and_with_a_null(tmp_path: Path) -> None:
-    table = pa.table({"note": ["n"] * 3, "content": pa.array([b"one", None, b"three"], pa.binary())})
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
+def test_parquet_binary_without_key_and_with_a_null(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.table({"note": ["n"] * 3, "content": pa.array([b"one", None, b"three"], kind)})
     storage.put_whole(f"{tmp_path}/in/b.parquet", parquet_bytes(table, row_group_size=2))
     found = {row["key"]: row for row in fetched(f"{tmp_path}/in", tmp_path)}
     assert found["b.parquet#0"]["image"] == b"one"

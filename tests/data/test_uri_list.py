@@ -56,7 +56,7 @@ def test_one_list_may_name_images_of_every_storage(tmp_path: Path, bucket: str) 
 def test_keys_are_uris_or_a_column_wherever_the_list_lies(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/a.jpg", b"1")
     storage.put_whole(f"{tmp_path}/in/b.jpg", b"2")
-    storage.put_whole(f"{tmp_path}/in/l.csv", csv_of("uri,id,name", "a.jpg,007,x", "../in/b.jpg,,y"))
+    storage.put_whole(f"{tmp_path}/in/l.csv", csv_of("", "uri,id,name", "a.jpg,007,x", "../in/b.jpg,,y"))
     assert read(f"{tmp_path}/in/l.csv", tmp_path) == {"007": b"1", f"{tmp_path}/in/b.jpg": b"2"}
     assert read(f"{tmp_path}/in/l.csv", tmp_path, key="name") == {"x": b"1", "y": b"2"}
     assert open_source(f"{tmp_path}/in/l.csv", "list").keys_below == ""
@@ -70,10 +70,13 @@ def test_what_is_wrong_with_a_row_costs_that_row(tmp_path: Path, bucket: str) ->
         storage.put_whole(f"{tmp_path}/in/{name}", data)
     (tmp_path / "in/folder.jpg").mkdir()
     storage.put_whole(f"{bucket}/folder/x.jpg", b"x")
+    storage.put_whole(f"{bucket}/empty.jpg", b"")
     uris = ["a.jpg", "gone.jpg", "a.jpg", "", "folder.jpg", "s3:/one-slash", "nothing://x", "a.jpg,too many"]
     uris += [
         f"{bucket}/folder",
         f"{bucket}/folder/",
+        f"{bucket}/empty.jpg",
+        f"{tmp_path}/in/empty.jpg",
         "s3://no-such-bucket/x.jpg",
         "http://127.0.0.1:9/x.jpg",
         "caf\udce9",
@@ -93,6 +96,8 @@ def test_what_is_wrong_with_a_row_costs_that_row(tmp_path: Path, bucket: str) ->
         "l.csv#7": "list",
         f"{bucket}/folder": missing,
         f"{bucket}/folder/": missing,
+        f"{bucket}/empty.jpg": None,
+        f"{at}empty.jpg": None,
         "s3://no-such-bucket/x.jpg": missing,
         "http://127.0.0.1:9/x.jpg": missing,
         rf"{at}caf\xe9": missing,

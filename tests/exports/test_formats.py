@@ -252,6 +252,14 @@ def test_geojson_draws_the_mask_again(output, tmp_path):
         assert sum(one["properties"]["pixels"] for one in features) == mask.size
 
 
+def test_geojson_of_some_classes_draws_these_alone(output, tmp_path):
+    folder = exported(output, "geojson", tmp_path, classes=("#tree",))
+    for key, mask in MASKS.items():
+        features = json.loads((folder / f"{NAMES[key]}.geojson").read_text())["features"]
+        assert {one["properties"]["class"] for one in features} <= {"#tree"}
+        assert sum(one["properties"]["pixels"] for one in features) == (mask == 1).sum()
+
+
 def test_regions_are_connected_and_their_borders_meet_themselves_nowhere():
     from skimage.measure import label
 

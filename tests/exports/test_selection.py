@@ -27,7 +27,7 @@ def put_output(folder: str) -> str:
             mask[: 4 if n == 3 else 2] = 2
         if n in (5, 7):
             mask[5:8] = 1
-        key = "3,x\n" if n == 3 else f"{n}"
+        key = "3,x\r" if n == 3 else f"{n}"
         refined.append(row(key, mask, info, confidence=0.5 + abs(n - 4) / 20))
         mask[9, : 5 if n == 2 else n // 3] = 1
         before.append(row(key, mask, network))
@@ -40,9 +40,9 @@ def put_output(folder: str) -> str:
 @pytest.mark.parametrize(
     ("by", "count", "keys"),
     [
-        ("uncertainty", 3, ["4", "3,x\n", "5"]),
+        ("uncertainty", 3, ["4", "3,x\r", "5"]),
         ("disagreement", 1, ["2"]),
-        ("rare-class", 2, ["7", "3,x\n"]),
+        ("rare-class", 2, ["7", "3,x\r"]),
         ("diversity", 4, None),
     ],
 )
@@ -52,8 +52,8 @@ def test_each_rule_chooses_what_it_says(tmp_path, by, count, keys):
     assert done.images == count
     written = [line["key"] for line in csv.DictReader(io.StringIO(storage.read_bytes(to).decode(), newline=""))]
     if keys is None:
-        assert set(written[:3]) == {"7", "3,x\n", "5"} or {"7", "3,x\n"} < set(written)
-        assert len({key if key in ("5", "7", "3,x\n") else "ground" for key in written}) == 4
+        assert set(written[:3]) == {"7", "3,x\r", "5"} or {"7", "3,x\r"} < set(written)
+        assert len({key if key in ("5", "7", "3,x\r") else "ground" for key in written}) == 4
     else:
         assert written == keys
     assert read_keys(to).keys.to_pylist() == written

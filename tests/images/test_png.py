@@ -126,6 +126,7 @@ def test_the_orientation_in_a_text_below_the_limit_still_counts() -> None:
     text = b"XML:com.adobe.xmp\0\0\0\0\0" + b'<x tiff:Orientation="6"/>'
     data = with_chunks(png_chunk(b"iTXt", text) + png_chunk(b"iCCP", METADATA["iCCP"]), 1, behind=False)
     np.testing.assert_array_equal(images.decode(data), np.rot90(samples_of_rgb(), -1))
+    assert images.orientation(data) == 6  # by which a mask of the stored picture is turned
 
 
 def test_a_file_cut_short_within_its_metadata_has_a_size_or_none() -> None:

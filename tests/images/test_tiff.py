@@ -77,6 +77,13 @@ def test_big_tiff(compression: str | None) -> None:
         np.testing.assert_array_equal(images.decode(data), pixels >> 8)
 
 
+def test_a_big_tiff_in_big_endian_order_is_refused_by_name() -> None:
+    data = written(noise(3, 8), photometric="rgb", bigtiff=True, byteorder=">")
+    with pytest.raises(ImageError, match="BigTIFF in big-endian order"):
+        images.decode(data)
+    assert images.header_size(data) == (0, 0)
+
+
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("parts", PARTS)

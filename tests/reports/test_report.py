@@ -126,6 +126,8 @@ def test_pictures_of_shards_are_found_and_others_are_said_to_be_gone(tmp_path):
         for name, picture in (pictures | {"gone": b"?"}).items()
     ]
     rows[1]["digest"] = "0" * 64
+    (tmp_path / "in/unpacked.tar").mkdir()
+    rows.append(row("unpacked.tar/0", blocks(0), info, b"?") | {"source": f"{tmp_path}/in/unpacked.tar"})
     put_rows(f"{tmp_path}/out", info, rows)
     storage.put_whole(
         f"{tmp_path}/out/_runs/{info.run_id}/summary.json",
@@ -136,6 +138,7 @@ def test_pictures_of_shards_are_found_and_others_are_said_to_be_gone(tmp_path):
     assert images["s.tar/0"]["image"].startswith("data:image/webp;base64,")
     assert "has changed" in images["s.tar/1"]["problem"]
     assert "holds no image 's.tar/gone'" in images["s.tar/gone"]["problem"]
+    assert "is an empty folder now" in images["unpacked.tar/0"]["problem"]
     assert all(image["after"].startswith("data:image/png") for image in images.values())
 
 

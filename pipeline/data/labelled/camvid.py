@@ -31,7 +31,7 @@ def pairs(root: str, split: str, ignored: Ignored) -> Iterator[Pair]:
     decoded, not left out.
     """
     annotated = input_files(storage.join(root, f"{split}annot"), ignored.add)
-    masks = {_stem(entry.key): _location(entry) for entry in annotated}
+    masks = {_stem(entry.key): _location(entry) for entry in annotated if entry.key.lower().endswith(".png")}
     if not masks:
         raise StorageError(f"no masks at {storage.redact(storage.join(root, f'{split}annot'))}")
     entries = list(input_files(storage.join(root, split), ignored.add))
