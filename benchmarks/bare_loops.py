@@ -140,7 +140,7 @@ def _work(stage: str, task: Task, index: int, processes: int) -> Loop:
 
 def _fetch(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
     def step(chunk: Chunk) -> pa.Table:
-        return pa.concat_tables(fetch_chunk(ready.source, task.manifest, chunk))
+        return pa.concat_tables(fetch_chunk(ready.source, task.manifest, chunk, chunk.rows))
 
     return task.chunks[index::processes], step
 

@@ -17,6 +17,9 @@ from pipeline.geometry import Axis, Geometry
 Floats = NDArray[np.floating]
 Grid = TypeVar("Grid", bound=Floats)
 
+_PIXELS_A_BYTE = 4
+"""Of a JPEG of good quality. A PNG has fewer, so that its logits are taken for larger than they are."""
+
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -158,3 +161,10 @@ def from_bytes(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float16]:
     view = np.frombuffer(data, "<f2").reshape(shape)
     view.flags.writeable = False
     return view
+
+
+def estimated_bytes(classes: int, geometry: Geometry, encoded_bytes: int) -> int:
+    """Estimate the bytes of an image's logits, as `to_bytes` gives them, from those of the encoded image."""
+    side = math.isqrt(max(encoded_bytes * _PIXELS_A_BYTE, 1))
+    rows, columns = geometry.grid(side, side)
+    return classes * rows * columns * 2

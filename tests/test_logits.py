@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline import logits
 from pipeline.errors import ModelError
-from pipeline.geometry import aligned
+from pipeline.geometry import Resize, aligned, half_pixels
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,17 @@ def test_bytes_are_two_a_logit_and_saturate():
 def test_bytes_of_another_shape_are_refused():
     with pytest.raises(ModelError, match="6 bytes"):
         logits.from_bytes(bytes(6), (1, 2, 2))
+
+
+def test_logits_of_a_photograph_are_about_what_they_are():
+    """A JPEG of 480x360 pixels has some 43 KB: 11 labels at every second pixel, 2 bytes each, are 960 KB."""
+    assert logits.estimated_bytes(11, aligned(2), 480 * 360 // 4) == pytest.approx(11 * 241 * 181 * 2, rel=0.01)
+
+
+def test_logits_of_pictures_that_are_resized_have_the_size_that_the_network_sees():
+    resized = half_pixels(4, Resize(sides=(512, 512)))
+    assert {logits.estimated_bytes(150, resized, size) for size in (0, 1000, 10**7)} == {150 * 128 * 128 * 2}
+
+
+def test_logits_of_images_of_unknown_size_are_few():
+    assert logits.estimated_bytes(21, aligned(8), 0) == 42

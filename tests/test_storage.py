@@ -317,3 +317,23 @@ def test_the_error_of_a_web_server_does_not_show_the_signature() -> None:
             storage.read_bytes(uri)
         server.shutdown()
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_what_may_be_wrong_by_then_is_put_once(monkeypatch: pytest.MonkeyPatch, once: bool) -> None:
+    puts = []
+
+    class Failing(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            puts.append(self.path)
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Failing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(StorageError):
+            storage.put_whole("s3://bucket/a", b"x", once=once)
+        server.shutdown()
+    assert (len(puts) == 1) == once

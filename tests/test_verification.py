@@ -107,6 +107,28 @@ def test_a_summary_that_is_cut_off_is_a_problem(output: str) -> None:
     assert "cannot be read" in wrong(output)
 
 
+def test_a_damaged_staged_file_is_set_aside(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was killed has left it, and the next one cannot move it."""
+    row = finished_row("d") | {"classes": CLASSES}
+    write_files(f"{output}/_staged", "run1-00001.parquet", info(run_id="run1"), rows.table([row], FINISHED))
+    assert wrong(output) == ""
+    storage.put_whole(f"{output}/_staged/masks/run1-00001.parquet", b"PAR1")
+    assert "cannot be read" in wrong(output)
+    assert verify_output.main([output, "--repair"]) == 1
+    assert storage.exists(f"{output}/_quarantine/_staged/masks/run1-00001.parquet")
+    assert wrong(output) == ""
+
+
+def test_damaged_settings_of_a_run_cost_neither_its_summary_nor_its_masks(output: str) -> None:
+    commit(output, 1, finished_row("b", failed=True))
+    storage.put_whole(f"{output}/_runs/run1/config.yaml", b"retry_errors: [")
+    storage.put_whole(f"{output}/_runs/run1/summary.json", b'{"listed": 3, "generation": "g"}')
+    commit(output, 2, finished_row("d"))
+    assert [problem.uri for problem in masks.verify(output).problems if "second row" not in problem.what] == [
+        f"{output}/_runs/run1/config.yaml"
+    ]
+
+
 def test_where_no_output_is_nothing_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify_output.main([f"{tmp_path}/nowhere"]) == 2
     assert "no output at" in capsys.readouterr().err

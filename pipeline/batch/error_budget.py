@@ -24,7 +24,7 @@ class ErrorBudget:
 
     def is_exceeded(self, failed: int, images: int) -> bool:
         """Tell whether `failed` of the `images` that a run has done are too many, now that it has ended."""
-        return failed > self.share * images
+        return images > 0 and failed / images > self.share  # not a product, which may round below a share that is met
 
     def is_exceeded_early(self, failed: int, images: int) -> bool:
         """Tell whether `failed` are too many while the run is at work.

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -14,6 +15,7 @@ from ray.data.block import BlockMetadata
 
 from pipeline import storage
 from pipeline.batch.manifest import Chunk, read_chunk
+from pipeline.batch.parcels import packed
 from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
 from pipeline.data.formats.format import Encoded
@@ -24,12 +26,15 @@ from pipeline.runtime.errors import carried
 
 
 class ManifestDatasource(Datasource):
-    """The images a manifest names, as tables of schema FETCHED; what travels to the cluster is chunk numbers."""
+    """The images a manifest names, as parcels of schema FETCHED; what travels to the cluster is chunk numbers."""
 
-    def __init__(self, source: Source, manifest_uri: str, chunks: Sequence[Chunk], tracker: Tracker) -> None:
-        """Read `chunks` of the manifest at `manifest_uri`, whose images lie in `source`."""
+    def __init__(
+        self, source: Source, manifest_uri: str, chunks: Sequence[Chunk], tracker: Tracker, parcel: int
+    ) -> None:
+        """Read `chunks` of the manifest at `manifest_uri`, whose images lie in `source`, in parcels of so many."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._source, self._manifest_uri, self._chunks, self._tracker = source, manifest_uri, chunks, tracker
+        self._parcel = parcel
         self._retry_seconds = storage.retry_seconds()
 
     def estimate_inmemory_data_size(self) -> int | None:
@@ -38,44 +43,55 @@ class ManifestDatasource(Datasource):
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
         """Make one task a chunk, whatever parallelism is asked for: a chunk is what is best fetched together."""
-        return [
-            ReadTask(
-                partial(
-                    _fetch_with_retries, self._source, self._manifest_uri, chunk, self._tracker, self._retry_seconds
-                ),
-                BlockMetadata(num_rows=chunk.rows, size_bytes=None, input_files=None, exec_stats=None),
-            )
-            for chunk in self._chunks
-        ]
+        fetch = partial(_fetch_with_retries, self._source, self._manifest_uri, self._tracker, self._parcel)
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(partial(fetch, self._retry_seconds, chunk), unknown) for chunk in self._chunks]
 
 
 def _fetch_with_retries(
-    source: Source, manifest_uri: str, chunk: Chunk, tracker: Tracker, retry_seconds: float
+    source: Source, manifest_uri: str, tracker: Tracker, parcel: int, retry_seconds: float, chunk: Chunk
 ) -> Iterator[pa.Table]:
     with carried(), storage.retrying(retry_seconds):
         keys, seconds, began = list[str](), 0.0, time.monotonic()
-        for table in fetch_chunk(source, manifest_uri, chunk):
+        for table in fetch_chunk(source, manifest_uri, chunk, parcel):
             keys += table.column("key").to_pylist()
             seconds += time.monotonic() - began
-            yield table
+            yield from packed(table, parcel)
             began = time.monotonic()  # what it has waited until it was asked for more is not its own
         tracker.end("fetch", keys, seconds)
 
 
-def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk) -> Iterator[pa.Table]:
-    """Fetch one chunk's images, in tables of schema FETCHED, a few dozen rows at a time.
+def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk, size: int) -> Iterator[pa.Table]:
+    """Fetch one chunk's images, in tables of schema FETCHED of `size` rows, in the order of the manifest.
 
-    An image that is gone, refused or in a damaged shard becomes a failed row; a storage that does not answer raises
-    StorageError, and so does one that refuses a shard, unless it says that this one alone is meant.
+    Which images are in a table so depends on nothing that happens. An image that is gone, refused or in a damaged shard
+    becomes a failed row; a storage that does not answer raises StorageError, and so does one that refuses a shard,
+    unless it says that this one alone is meant.
     """
     listed = [_within_limit(row, source.max_bytes) for row in read_chunk(manifest_uri, chunk).to_pylist()]
-    failed = [row for row in listed if row["error"] is not None]
-    if failed:
-        yield rows.table(failed, rows.FETCHED)
+    places = defaultdict[str, deque[int]](deque)
+    for place, row in enumerate(listed):
+        places[row["key"]].append(place)
+    found: dict[int, Row] = {}
+    left = Counter(place // size for place in range(len(listed)))  # rows that a table lacks
+    complete = 0
+    for row in _found(source, listed):
+        place = places[row["key"]].popleft()
+        found[place] = row
+        left[place // size] -= 1
+        while complete in left and not left[complete]:
+            here = range(complete * size, min((complete + 1) * size, len(listed)))
+            yield rows.table([found.pop(place) for place in here], rows.FETCHED)
+            complete += 1
+
+
+def _found(source: Source, listed: Sequence[Row]) -> Iterator[Row]:
+    """Give a row of FETCHED for each listed one, in any order."""
+    yield from (row for row in listed if row["error"] is not None)
     good = (row for row in listed if row["error"] is None)
     for name, some in groupby(good, key=itemgetter("format")):
         for part in source.formats[name].fetch(source.root, list(some)):
-            yield rows.table([_fetched(row, data) for row, data in part], rows.FETCHED)
+            yield from (_fetched(row, data) for row, data in part)
 
 
 def _within_limit(row: Row, max_bytes: int) -> Row:

@@ -1,5 +1,6 @@
 """Refinement beside the network, on the same GPU: of which images, by what, and what is measured of it."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class GpuRefinement:
         self._refiner, self._geometry, self._balance = refiner, geometry, balance
         self._columns = MaskColumns(classes, palette, confidence_map)
         self._stream = OwnStream()
-        self._for_cpus = 0
+        self._images, self._for_cpus, self._seen = 1, 0, 0  # of the batch: all, those for CPUs, those asked about
         self._batch: _Batch | None = None  # the last that was shared with the CPUs
         self._refinement_seconds = 0.0  # of an image, as last measured
 
@@ -93,6 +94,7 @@ class GpuRefinement:
         """Decide how many of a batch of `images`, which comes now, go to the CPUs."""
         if self._balance:
             costs, self._batch = self._costs(), _Batch(time.monotonic(), images)
+            self._images, self._seen = images, 0
             self._for_cpus = self._balance.for_cpus(images, tracker.backlog(), costs)
 
     def _costs(self) -> GpuCosts | None:
@@ -103,9 +105,11 @@ class GpuRefinement:
         return GpuCosts(max(0.0, seconds / self._batch.images), self._refinement_seconds)
 
     def takes(self) -> bool:
-        """Tell whether the next image is refined here: the first of a batch go to the CPUs."""
-        self._for_cpus -= 1
-        return self._for_cpus < 0
+        """Tell whether the next image is refined here: those for the CPUs lie evenly in a batch, so in its parcels."""
+        before, self._seen = self._seen, self._seen + 1
+        return math.ceil(self._for_cpus * before / self._images) == math.ceil(
+            self._for_cpus * self._seen / self._images
+        )
 
     def refine(self, computed: Sequence[Computed]) -> list[Made | Computed | Exception]:
         """Refine pictures on the device; gives of each what was made, or the error that it alone ends in.

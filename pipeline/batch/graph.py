@@ -1,5 +1,6 @@
 """The graph of the main job: manifest -> fetch -> segment (GPU actors) -> refine (CPU actors) -> finished blocks."""
 
+import math
 import socket
 from collections.abc import Generator
 from functools import partial
@@ -13,6 +14,7 @@ from pipeline.batch.balance import Balance
 from pipeline.batch.fetch import ManifestDatasource
 from pipeline.batch.gpu_refinement import GpuRefinement
 from pipeline.batch.manifest import Manifest
+from pipeline.batch.parcels import parcelled
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.refine_stage import RefineStage
 from pipeline.batch.remote_tracker import RemoteTracker
@@ -26,10 +28,10 @@ from pipeline.runtime.plan import Plan
 def finished_blocks(
     ready: Preflight, manifest: Manifest, plan: Plan, tracker: RemoteTracker
 ) -> Generator[Any, None, None]:
-    """Run the graph until it ends or is closed; yields references to blocks of schema FINISHED as they are done."""
+    """Run the graph until it ends or is closed; yields references to parcels of schema FINISHED as they are done."""
     config, model = ready.config, ready.load()
     images = ray.data.read_datasource(
-        ManifestDatasource(ready.source, manifest.uri, manifest.chunks, tracker),
+        ManifestDatasource(ready.source, manifest.uri, manifest.chunks, tracker, plan.parcel),
         num_cpus=0,
         concurrency=plan.fetchers,
         override_num_blocks=len(manifest.chunks),
@@ -38,7 +40,7 @@ def finished_blocks(
     finished = logits_of(images, model, config.inference, config.max_pixels, plan, tracker, refinement)
     if plan.refiners:
         finished = finished.map_batches(
-            RefineStage,
+            parcelled(RefineStage, plan.refiner_batch),
             fn_constructor_args=(
                 ready.refiner,
                 model.classes,
@@ -48,7 +50,7 @@ def finished_blocks(
                 tracker,
                 config.confidence_map,
             ),
-            batch_size=plan.refiner_batch,
+            batch_size=1,
             batch_format="pyarrow",
             compute=pool(plan.refiners, plan.most_refiners),
             num_cpus=plan.refiner_cpus,
@@ -68,15 +70,15 @@ def logits_of(
     tracker: RemoteTracker,
     refinement: GpuRefinement | None = None,
 ) -> Dataset:
-    """Run the network on `images`, a dataset of schema FETCHED, in SegmentStages; gives one of schema LOGITS.
+    """Run the network on `images`, parcels of schema FETCHED, in SegmentStages; gives parcels of schema LOGITS.
 
     With `refinement` they make masks as well, and the schema is that of the refinement.
     """
     weights = ray.put(model)  # read once, here; every SegmentStage takes its copy from the object store
     return images.map_batches(
-        SegmentStage,
+        parcelled(SegmentStage, plan.refiner_batch if plan.refiners else plan.segmenter_batch),
         fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, tracker, refinement),
-        batch_size=plan.segmenter_batch,
+        batch_size=math.ceil(plan.segmenter_batch / plan.parcel),
         batch_format="pyarrow",
         compute=pool(plan.segmenters, plan.most_segmenters),
         num_cpus=plan.segmenter_cpus,

@@ -10,6 +10,7 @@ asked for, by the keys in their footers, are read past these ids.
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from itertools import chain
 
 import numpy as np
@@ -31,10 +32,16 @@ _KEPT_ROWS = 2**21
 class Ledger:
     """The rows of committed files, which are asked for a part of a listing at a time."""
 
-    def __init__(self, newest_first: Sequence[CommittedFile] = ()) -> None:
-        """Read nothing yet."""
-        self._files = newest_first
+    def __init__(self, newest_first: Sequence[CommittedFile] = (), newest: str = "") -> None:
+        """Read nothing yet; `newest` is when the generation's newest file was created, as its note says."""
+        self._files, self._created = newest_first, newest
         self._kept: OrderedDict[str, Digests] = OrderedDict()
+
+    def after(self, moment: str) -> str:
+        """Give `moment`, or one right behind the newest row where a clock was ahead: what is done now must be newer."""
+        if moment > self._created:
+            return moment
+        return (datetime.fromisoformat(self._created) + timedelta(microseconds=1)).isoformat()
 
     def is_pending(self, part: Part) -> NDArray[np.bool_]:
         """Tell of each id whether it has no row in the output yet. Raises StorageError."""
@@ -101,9 +108,10 @@ def load(output: str, info: masks.DatasetInfo) -> Ledger:
     files = [file for file in everywhere if file.info.generation == info.generation]
     for file in files:
         _check_same_input(storage.redact(output), file.info, info)
+    newest = max((file.info.created for file in files), default="")
     if info.again:
         files = [file for file in files if file.info.again == info.again]
-    return Ledger(files)
+    return Ledger(files, newest)
 
 
 def _check_same_input(output: str, earlier: masks.DatasetInfo, now: masks.DatasetInfo) -> None:

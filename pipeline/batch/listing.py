@@ -28,6 +28,7 @@ class Listing:
     Attributes:
         listed: images.
         skipped: those that are done already.
+        new: those without a row that a run leaves which does errors again.
         ignored: what is no input.
         sized: images whose bytes were seen, listed or passed over.
         sized_bytes: of these, as they are encoded.
@@ -35,6 +36,7 @@ class Listing:
 
     listed: int = 0
     skipped: int = 0
+    new: int = 0
     ignored: Ignored = field(default_factory=Ignored)
     sized: int = 0
     sized_bytes: int = 0

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import ray
@@ -13,13 +13,13 @@ import yaml
 from pipeline import masks, storage
 from pipeline.batch import known_models, ledger
 from pipeline.batch.ahead import Ahead, Round, listing_ahead
-from pipeline.batch.blocks import block_bytes, logits_bytes
 from pipeline.batch.config import generation
 from pipeline.batch.listing import Listing, list_input
 from pipeline.batch.monitoring.capacity import Capacity
 from pipeline.batch.monitoring.cost import NodeClock, costs, node_types
 from pipeline.batch.monitoring.metrics import RunMetrics
 from pipeline.batch.notes import Notes
+from pipeline.batch.parcels import BLOCK_BYTES
 from pipeline.batch.parts import cut
 from pipeline.batch.preflight import Preflight
 from pipeline.batch.remote_tracker import RemoteTracker
@@ -27,6 +27,7 @@ from pipeline.batch.sink import Committer
 from pipeline.batch.staging import adopt
 from pipeline.batch.summary import Forecast, Summary
 from pipeline.batch.to_do import ToDo
+from pipeline.logits import estimated_bytes
 from pipeline.masks import DatasetInfo
 from pipeline.refine import RefineDevice, noted
 from pipeline.runtime.background import in_background
@@ -59,8 +60,11 @@ def segment(ready: Preflight) -> Summary:
     lock = Lock(output=config.output, place=_LOCK, run_id=info.run_id)
     with claimed(lock), storage.retrying(config.storage_timeout), connection():
         adopt(config.output, lock.confirm)
+        done = ledger.load(config.output, info)
+        info = replace(info, created=done.after(info.created))
         listing, ids = list_input(ready.source, config.limit, ready.only)
-        to_do = _to_do(ready, info, listing, Notes(output=config.output, info=info, check=lock.confirm))
+        notes = Notes(output=config.output, info=info, check=lock.confirm)
+        to_do = ToDo(ledger=done, listing=listing, notes=notes, errors=config.retry_errors)
         metrics = RunMetrics(info.run_id, config.budget)
         listed = every(_SHOW_SECONDS, lambda: metrics.listed(listing.listed))
         with listed, listing_ahead(storage.join(folder, "manifest"), ids, to_do.of) as ahead:
@@ -126,10 +130,10 @@ class _Run:
                 memory = self.ready.refiner.memory(len(self.ready.facts.classes))
                 fitting = plan_when_free(memory, _refine_device(self.ready), self.ready.config.workers)
             model, mean_bytes = self.ready.load(), self.listing.mean_bytes
-            with_logits = logits_bytes(len(model.classes), model.geometry, mean_bytes)
+            with_logits = estimated_bytes(len(model.classes), model.geometry, mean_bytes)
             self.plan = fitting.for_images(todo.manifest.rows, mean_bytes, with_logits)
             say(f"plan: {self.plan}")
-            self._work(todo, self.plan, block_bytes(todo.manifest.rows, mean_bytes, with_logits, self.plan))
+            self._work(todo, self.plan)
         self._tell_listed()
         self.clock.update()
 
@@ -141,21 +145,19 @@ class _Run:
         for line in self.listing.ignored.lines() if self.is_all_told else []:
             say(line)
         images = f"{self.listing.listed} images listed{'' if self.is_all_told else ' so far'}"
-        say(f"{images}, {self.listing.skipped} done already, {self.ahead.rows} to do")
+        new = f", {self.listing.new} new ones left for a run without --retry-errors" if self.listing.new else ""
+        say(f"{images}, {self.listing.skipped} done already, {self.ahead.rows} to do{new}")
         if self.listing.skipped and self.ready.config.confidence_map:
             say("what is done stays as it is, with a confidence map or without; --only-keys does images again")
 
-    def _work(self, todo: Round, plan: Plan, size: int) -> None:
-        """Run the graph over a round, in blocks of `size` bytes, and commit what comes out.
-
-        That goes on until it is all, or the run has to stop.
-        """
+    def _work(self, todo: Round, plan: Plan) -> None:
+        """Run the graph over a round, and commit what comes out, until it is all, or the run has to stop."""
         from pipeline.batch import graph  # Ray Data, which a run with nothing to do does without
         from pipeline.runtime.configured import configured
 
         tracker, capacity, balance = RemoteTracker(), Capacity(plan), graph.balance(plan)
         to_say, rows, failed = [balance] if balance else [], self.committer.rows, self._failed
-        with configured(block_bytes=size), ProgressBar(todo.manifest.rows) as progress:
+        with configured(block_bytes=BLOCK_BYTES), ProgressBar(todo.manifest.rows) as progress:
 
             def show() -> None:
                 with suppress(ray.exceptions.GetTimeoutError):  # the process that counts is away, and comes back
@@ -224,7 +226,8 @@ class _Run:
             segmented=segmented,
             failed=failed,
             ignored=dict(self.listing.ignored.counts),
-            left=self.ahead.rows - segmented - failed if self.stopped else 0,
+            left=self.listing.new + (self.ahead.rows - segmented - failed if self.stopped else 0),
+            stopped=self.stopped,
             seconds=round(ended - self.started, 3),
             startup_seconds=round(begun - self.started, 3),
             images_per_second=round((segmented + failed) / max(ended - begun, 1e-3), 3) if self.plan else 0.0,
@@ -251,7 +254,8 @@ def forecast(ready: Preflight) -> Forecast:
     with storage.retrying(ready.config.storage_timeout), connection():
         info = dataset_info(ready)
         listing, ids = list_input(ready.source, ready.config.limit, ready.only)
-        to_do = _to_do(ready, info, listing)
+        done = ledger.load(ready.config.output, info)
+        to_do = ToDo(ledger=done, listing=listing, notes=None, errors=ready.config.retry_errors)
         for part in cut(ids):
             for some in to_do.of(part):
                 for key in some.table.column("key").to_pylist():
@@ -261,7 +265,7 @@ def forecast(ready: Preflight) -> Forecast:
     return Forecast(
         listed=listing.listed,
         skipped=listing.skipped,
-        to_do=listing.listed - listing.skipped,
+        to_do=listing.listed - listing.skipped - listing.new,
         ignored=dict(listing.ignored.counts),
         generation=info.generation,
         model=info.model,
@@ -269,11 +273,6 @@ def forecast(ready: Preflight) -> Forecast:
         adapter=info.adapter,
         output=storage.redact(ready.config.output),
     )
-
-
-def _to_do(ready: Preflight, info: DatasetInfo, listing: Listing, notes: Notes | None = None) -> ToDo:
-    done = ledger.load(ready.config.output, info)
-    return ToDo(ledger=done, listing=listing, notes=notes, errors=ready.config.retry_errors)
 
 
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:

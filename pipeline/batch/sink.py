@@ -22,6 +22,7 @@ import ray
 
 from pipeline import masks, storage
 from pipeline.batch.monitoring.log import log
+from pipeline.batch.parcels import unpacked
 from pipeline.batch.parts import PartId
 from pipeline.batch.staging import Written, merge, put_rows
 from pipeline.masks import CommittedFile, DatasetInfo
@@ -161,8 +162,8 @@ def _write_files(
     retry_seconds: float,
     *blocks: pa.Table,
 ) -> Receipt:
-    """Do write_files. The blocks come as arguments so that Ray fetches them, and rebuilds those a lost node held."""
-    finished = pa.concat_tables(blocks)
+    """Do write_files with parcels: as arguments, so that Ray fetches them, and rebuilds those that a lost node held."""
+    finished = unpacked(pa.concat_tables(blocks))
     began = time.monotonic()
     with storage.retrying(retry_seconds):
         root = storage.join(output, masks.STAGED_FOLDER) if staged else output

@@ -21,7 +21,9 @@ class Summary:
         segmented: rows the run added to masks/.
         failed: rows the run added to errors/.
         ignored: what lies in the input and is not read: how many of each kind of file, suffix or name.
-        left: images that a run which stopped early has not done; the same command does them.
+        left: images without a row: those that a run which stopped early has not done, which the same command does, and
+            new ones that a run with retry_errors leaves.
+        stopped: whether the run has stopped early, beyond its error budget.
         seconds: wall time of the whole run.
         startup_seconds: of these, before the first image was done: listing, loading weights, starting actors.
         images_per_second: images done by the second after start-up.
@@ -55,6 +57,7 @@ class Summary:
     cost: float | None
     plan: Plan | None
     workers: Mapping[str, int]
+    stopped: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a summary that loses or repeats an image. Raises RunError."""
@@ -71,7 +74,7 @@ class Summary:
         if not budget.is_exceeded(self.failed, done):
             return
         message = f"{self.failed} of {done} images failed; see {self.output}/errors"
-        if self.left:
+        if self.stopped:
             message = (
                 f"stopped early: {message}. That exceeds error_budget {budget.share:g} of all {done + self.left} that "
                 f"were to do; the same command goes on with the {self.left} that are left"

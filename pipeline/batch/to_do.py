@@ -20,7 +20,7 @@ class ToDo:
 
     Attributes:
         notes: None where no note is read or put, as in a dry run.
-        errors: whether that is what has its row in errors/.
+        errors: whether that is what has its row in errors/, and nothing that is new.
     """
 
     ledger: Ledger
@@ -31,7 +31,9 @@ class ToDo:
     def of(self, part: Part) -> list[Ids]:
         """Choose the ids of a part that are to do. Raises StorageError, and RunError as Notes.put does."""
         chosen = self._chosen(part)
-        self.listing.skipped += part.rows - sum(ids.table.num_rows for ids in chosen)
+        new = int(self.ledger.is_pending(part).sum()) if self.errors else 0
+        self.listing.new += new
+        self.listing.skipped += part.rows - sum(ids.table.num_rows for ids in chosen) - new
         return chosen
 
     def _chosen(self, part: Part) -> list[Ids]:

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from pipeline import models, storage
+from pipeline.batch.parcels import BLOCK_BYTES
 from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import list_pairs
 from pipeline.evaluation.coarse_to_fine import Point, best_point, coarse_to_fine
-from pipeline.evaluation.graph import BLOCK_BYTES
 from pipeline.evaluation.labelled import fetch_labelled, labels_for
 from pipeline.evaluation.network_logits import NetworkLogits, network_logits
 from pipeline.evaluation.search_config import SEARCHED, SearchConfig

@@ -7,6 +7,7 @@ import ray
 from ray.data import Dataset
 
 from pipeline.batch import graph
+from pipeline.batch.parcels import parcelled, unpacked
 from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.evaluation.labelled import Labelled, LabelledDatasource
 from pipeline.evaluation.mask_counts import Counting
@@ -17,14 +18,14 @@ from pipeline.refine import Refiner
 from pipeline.runtime.errors import as_raised
 from pipeline.runtime.plan import Plan
 
-BLOCK_BYTES = 2**20
-"""Of a block, so that its pictures are spread over the actors."""
-
 
 def logits_of(labelled: Labelled, model: Network, inference: Inference, plan: Plan, tracker: RemoteTracker) -> Dataset:
-    """Run the network on all pictures: a dataset of schema LOGITS, which runs when it is read."""
+    """Run the network on all pictures: parcels of schema LOGITS, a dataset which runs when it is read."""
     images = ray.data.read_datasource(
-        LabelledDatasource(labelled), num_cpus=0, concurrency=plan.fetchers, override_num_blocks=len(labelled)
+        LabelledDatasource(labelled, plan.parcel),
+        num_cpus=0,
+        concurrency=plan.fetchers,
+        override_num_blocks=len(labelled),
     )
     return graph.logits_of(images, model, inference, DEFAULT_MAX_PIXELS, plan, tracker)
 
@@ -41,7 +42,7 @@ def counted(
     """Run the graph; yields rows of schema COUNTED as they are done, and nothing larger comes to this process.
 
     Args:
-        logits: a dataset of schema LOGITS.
+        logits: parcels of schema LOGITS.
         labelled: the truth.
         model: which made the logits.
         refiners: by kind of mask.
@@ -53,9 +54,9 @@ def counted(
         RunError: the graph failed.
     """
     counts = logits.map_batches(
-        Scorer,
+        parcelled(Scorer, plan.refiner_batch),
         fn_constructor_args=(refine_stages(refiners, model, DEFAULT_MAX_PIXELS, tracker), labelled, how),
-        batch_size=plan.refiner_batch,
+        batch_size=1,
         batch_format="pyarrow",
         compute=graph.pool(plan.refiners, plan.most_refiners),
         num_cpus=plan.refiner_cpus,
@@ -64,4 +65,4 @@ def counted(
     with as_raised():
         for bundle in counts.iter_internal_ref_bundles():
             for block in bundle.blocks:
-                yield from ray.get(block.ref).to_pylist()
+                yield from unpacked(ray.get(block.ref)).to_pylist()

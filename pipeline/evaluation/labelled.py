@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
+from pipeline.batch.parcels import packed
 from pipeline.data import labelled, rows
 from pipeline.data.formats.format import Pair
 from pipeline.errors import ConfigError
 from pipeline.labels import Labels
 from pipeline.runtime.labelled import LabelledDataset, load
-
-_ROWS_A_TASK = 8
 
 Pixels = NDArray[np.uint8]
 
@@ -39,27 +38,23 @@ class Labelled:
 
 
 class LabelledDatasource(Datasource):
-    """The pictures as tables of schema FETCHED, as if the main job had fetched them."""
+    """The pictures as parcels of schema FETCHED, as if the main job had fetched them."""
 
-    def __init__(self, labelled: Labelled) -> None:
-        """Read `labelled`."""
+    def __init__(self, labelled: Labelled, parcel: int) -> None:
+        """Read `labelled` in parcels of so many pictures."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._labelled = labelled
+        self._labelled, self._parcel = labelled, parcel
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Return None: it is unknown before anything is read."""
         return None
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
-        """Make one task for a few pictures, whatever parallelism is asked for."""
-        parts = [range(len(self._labelled))[i : i + _ROWS_A_TASK] for i in range(0, len(self._labelled), _ROWS_A_TASK)]
-        return [
-            ReadTask(
-                partial(_fetched, self._labelled, part),
-                BlockMetadata(num_rows=len(part), size_bytes=None, input_files=None, exec_stats=None),
-            )
-            for part in parts
-        ]
+        """Make one task a parcel, whatever parallelism is asked for."""
+        starts = range(0, len(self._labelled), self._parcel)
+        parts = [range(len(self._labelled))[start : start + self._parcel] for start in starts]
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(partial(_fetched, self._labelled, part), unknown) for part in parts]
 
 
 def _fetched(labelled: Labelled, part: range) -> Iterator[pa.Table]:
@@ -69,7 +64,7 @@ def _fetched(labelled: Labelled, part: range) -> Iterator[pa.Table]:
         image = ray.get(labelled.dataset.blocks[block])["image"][row].as_py()
         key = labelled.keys[index]
         pictures.append({"key": key, "source": key, "version": "", "digest": "", "image": image})
-    yield rows.table(pictures, rows.FETCHED)
+    yield from packed(rows.table(pictures, rows.FETCHED), len(pictures))
 
 
 def fetch_labelled(pairs: Sequence[Pair], labels: Labels, split: str) -> Labelled:

@@ -10,6 +10,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from pipeline.batch.parcels import packed, unpacked
 from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.errors import RunError
 from pipeline.evaluation import graph
@@ -31,7 +32,7 @@ class NetworkLogits:
     """Keep the logits of every picture.
 
     Attributes:
-        blocks: references to tables of schema LOGITS without the images.
+        blocks: references to parcels of schema LOGITS without the images.
         places: (block, row, index in the dataset) of each picture.
         labelled: reference to the Labelled pictures.
         classes: how many.
@@ -62,12 +63,19 @@ class NetworkLogits:
         return zip(indices, task_results(tasks), strict=True)
 
 
+def _without_images(parcel: pa.Table) -> pa.Table:
+    logits = unpacked(parcel)
+    [kept] = packed(logits.select(["key", "logits", "shape", "error", "message"]), logits.num_rows)
+    return kept
+
+
 @ray.remote
 def _count(
-    block: pa.Table, row: int, labelled: Labelled, index: int, geometry: Geometry, classes: int, refiner: Refiner
+    parcel: pa.Table, row: int, labelled: Labelled, index: int, geometry: Geometry, classes: int, refiner: Refiner
 ) -> NDArray[np.int64]:
     torch.set_num_threads(1)  # each core has a task
     image, truth = labelled.dataset.pair(index)
+    block = unpacked(parcel)
     logits = from_bytes(block["logits"][row].as_py(), tuple(block["shape"][row].as_py()))
     [refinement] = refiner.refine([image], [logits], geometry)
     counted = SegmentationScore(classes)
@@ -86,7 +94,7 @@ def network_logits(labelled: Labelled, model: Network, inference: Inference) -> 
     tracker = RemoteTracker()
     logits = graph.logits_of(labelled, model, inference, plan, tracker)
     with as_raised():
-        done = logits.select_columns(["key", "logits", "shape", "error", "message"]).materialize()
+        done = logits.map_batches(_without_images, batch_size=1, batch_format="pyarrow", num_cpus=0).materialize()
     tracker.stop()
     blocks = tuple(block.ref for bundle in done.iter_internal_ref_bundles() for block in bundle.blocks)
     index, places, failed = labelled.index(), [], []
@@ -106,6 +114,7 @@ def network_logits(labelled: Labelled, model: Network, inference: Inference) -> 
 
 
 @ray.remote
-def _outcome(block: pa.Table) -> list[tuple[str, str | None]]:
+def _outcome(parcel: pa.Table) -> list[tuple[str, str | None]]:
     """List key and problem of each row."""
+    block = unpacked(parcel)
     return list(zip(block["key"].to_pylist(), block["message"].to_pylist(), strict=True))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import masks, models, storage
+from pipeline.batch.parcels import BLOCK_BYTES
 from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import list_pairs
@@ -77,7 +78,7 @@ def evaluate(ready: EvaluationInputs) -> Evaluation:
     connect()
     output = ready.config.output
     with (
-        configured(storage_timeout=ready.config.storage_timeout, block_bytes=graph.BLOCK_BYTES),
+        configured(storage_timeout=ready.config.storage_timeout, block_bytes=BLOCK_BYTES),
         nullcontext() if output is None else held(Lock(output=output)) as lock,
     ):
         evaluation = _evaluate(ready)

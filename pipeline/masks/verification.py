@@ -25,6 +25,7 @@ from pipeline.masks.schema import (
     MASKS_SCHEMA,
     QUARANTINE_FOLDER,
     RUNS_FOLDER,
+    STAGED_FOLDER,
     DatasetInfo,
     check_columns,
 )
@@ -32,6 +33,9 @@ from pipeline.masks.schema import (
 _ROWS_AT_ONCE = 64
 _DAMAGE = (OSError, pa.ArrowException, OutputError, TypeError, ValueError)
 """Raised for the bytes of a file; what its storage raises is a StorageError."""
+
+_NO_NOTE = (AttributeError, LookupError, TypeError, ValueError, RecursionError, yaml.YAMLError)
+"""Raised for the bytes of a run's notes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ class _Count:
     `retried` are runs that redid errors.
     """
 
-    retried: frozenset[str]
+    retried: frozenset[str] = frozenset()
     newest: dict[tuple[str, str], tuple[str, bool, str, str]] = field(default_factory=dict)
     replaced: int = 0
 
@@ -120,6 +124,13 @@ def verify(uri: str) -> Verification:
             files.append(_opened(entry.uri, failed))
         except LostNoteError as error:  # its rows are whole: a person may give it back its note
             problems.append(Problem(uri=entry.uri, what=str(error), file=False))
+        except _DAMAGE as error:
+            problems.append(Problem(uri=entry.uri, what=f"cannot be read: {error}"))
+    for entry, failed in committed_entries(storage.join(uri, STAGED_FOLDER)):  # not in the count: a reader sees none
+        try:
+            problems += [
+                Problem(uri=entry.uri, what=what) for what in _wrong_rows(_opened(entry.uri, failed), _Count())
+            ]
         except _DAMAGE as error:
             problems.append(Problem(uri=entry.uri, what=f"cannot be read: {error}"))
     runs, unreadable = _runs(uri)
@@ -237,16 +248,21 @@ def _runs(uri: str) -> tuple[list[_Run], list[Problem]]:
             notes[run][name] = entry.uri
     runs, problems = [], []
     for run, files in notes.items():
-        summary_uri = files.get("summary.json", "")
+        uri = files.get("summary.json", "")
         try:
-            config = yaml.safe_load(storage.read_bytes(files["config.yaml"])) if "config.yaml" in files else {}
-            summary: Any = {"generation": None, "listed": 0}
-            if summary_uri:
-                summary = json.loads(storage.read_bytes(summary_uri))
-            retried, done = bool(config.get("retry_errors")), int(summary["listed"]) - int(summary.get("left", 0))
-            runs.append(_Run(uri=summary_uri, run_id=run, retried=retried, generation=summary["generation"], done=done))
-        except (AttributeError, LookupError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
-            problems.append(Problem(uri=summary_uri or files["config.yaml"], what=f"cannot be read: {error}"))
+            retried = bool(yaml.safe_load(storage.read_bytes(files["config.yaml"])).get("retry_errors"))
+        except KeyError:  # there is none
+            retried = False
+        except _NO_NOTE as error:
+            problems.append(Problem(uri=files["config.yaml"], what=f"cannot be read: {error}"))
+            retried = True  # it may have: rows are good until they are known to be wrong
+        try:
+            summary: Any = json.loads(storage.read_bytes(uri)) if uri else {"generation": None, "listed": 0}
+            done = int(summary["listed"]) - int(summary.get("left", 0))
+            runs.append(_Run(uri=uri, run_id=run, retried=retried, generation=summary["generation"], done=done))
+        except _NO_NOTE as error:
+            problems.append(Problem(uri=uri, what=f"cannot be read: {error}"))
+            runs.append(_Run(uri=uri, run_id=run, retried=retried, generation=None, done=0))
     return runs, problems
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray.data import DataContext
-from ray.data.context import DEFAULT_TARGET_MAX_BLOCK_SIZE, AutoscalingConfig
+from ray.data.context import AutoscalingConfig
 
 from pipeline import storage
 
@@ -28,7 +28,7 @@ def configured(
 
     Args:
         storage_timeout: seconds for which a storage that does not answer is asked again.
-        block_bytes: about how large Ray Data makes its blocks; without, as large as it does by itself.
+        block_bytes: where Ray Data cuts what a task gives into blocks; without, it makes one of all.
         preserve_order: whether Ray Data hands blocks on in the order in which they were asked for.
     """
     logger = logging.getLogger("ray.data")
@@ -36,7 +36,7 @@ def configured(
     with storage.retrying(storage_timeout), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"ray\.data")  # that a small bucket cannot fill every worker
         logger.setLevel(logging.CRITICAL)
-        context = _data_context(block_bytes or DEFAULT_TARGET_MAX_BLOCK_SIZE, preserve_order)
+        context = _data_context(block_bytes, preserve_order)
         try:
             with DataContext.current(context):
                 yield
@@ -44,7 +44,7 @@ def configured(
             logger.setLevel(level)
 
 
-def _data_context(block_bytes: int, preserve_order: bool) -> DataContext:
+def _data_context(block_bytes: int | None, preserve_order: bool) -> DataContext:
     """Copy the options of Ray Data, with every one that this project has an opinion on."""
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False

@@ -24,6 +24,9 @@ _ASSUMED_BYTES = 1024**2
 _BATCHES = 8
 """Batches that each worker has of a small run: the first masks come early, and all workers end together."""
 
+_PARCELS = 4
+"""Parcels of fetched images in a segmenter's batch. Each costs the driver as a block."""
+
 _WORTH_AN_ACTOR = 32
 """Images for which another actor is started: its start takes a core for seconds, the time of about as many images."""
 
@@ -117,6 +120,11 @@ class Plan:
         )
 
     @property
+    def parcel(self) -> int:
+        """Count the images that are handed to segmenters together: a few parcels fill a batch, also of small chunks."""
+        return max(_CPU_BATCH_LEAST, math.ceil(self.segmenter_batch / _PARCELS))
+
+    @property
     def is_elastic(self) -> bool:
         """Tell whether there may be more actors later than at first."""
         return self.most_segmenters > self.segmenters or self.most_refiners > self.refiners
@@ -163,6 +171,7 @@ def plan(
     limits = limits or WorkerLimits()
     if limits.gpus == 0:
         nodes = [replace(node, gpus=0) for node in nodes]
+    nodes = _with_memory(nodes)
     gpus = _gpus(nodes) or (limits.gpus if grows else 0)
     if limits.gpus and not gpus:
         raise RunError(
@@ -179,6 +188,18 @@ def plan(
     if refine_on == "cuda":
         return _gpus_alone(nodes, refiner_memory, limits, grows)
     return _with_gpus(nodes, refiner_memory, limits, grows, gpus_refine=refine_on == "auto")
+
+
+def _with_memory(nodes: Sequence[Node]) -> list[Node]:
+    """Count of each machine's GPUs those whose segmenters fit into its memory. Raises RunError where none does."""
+    usable = [replace(node, gpus=min(node.gpus, node.memory // _SEGMENTER_MEMORY)) for node in nodes]
+    if _gpus(nodes) and not _gpus(usable):
+        most = max(node.memory for node in nodes if node.gpus >= 1)
+        raise RunError(
+            f"a machine with GPUs has {most / GIB:.1f} GiB of memory free at most, and the network of each GPU takes "
+            f"{_SEGMENTER_MEMORY / GIB:.1f} GiB; give its Ray node more, or run on CPUs with --workers.gpus 0"
+        )
+    return usable
 
 
 def _without_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: bool) -> Plan:
@@ -209,7 +230,7 @@ def _without_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grow
 
 def _gpus_alone(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: bool) -> Plan:
     segmenters, most = _bounded(_gpus(nodes), limits.gpus, grows)
-    segmenter_cpus = _floor2(min([1.0, *_cpus_of_a_gpu(nodes)]))
+    segmenter_cpus = _floor2(min([1.0, *_cpus_of_a_gpu(nodes), *_allowed(limits, segmenters)]))
     if segmenter_cpus <= 0:
         raise RunError(f"{segmenters} GPUs but a machine of theirs has no CPU free; wait until other jobs end")
     return Plan(
@@ -231,24 +252,31 @@ def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: 
     segmenters, most_segmenters = _bounded(_gpus(nodes), limits.gpus, grows)
     # at most half of a GPU machine's CPUs go to its segmenters where only the others refine
     share = 1.0 if gpus_refine else 0.5
-    segmenter_cpus = _floor2(min([1.0, *(share * cpus for cpus in _cpus_of_a_gpu(nodes))]))
-    left = [node.cpus - segmenter_cpus * math.floor(node.gpus) for node in nodes]
-    memory_left = [node.memory - _SEGMENTER_MEMORY * math.floor(node.gpus) for node in nodes]
+    cpus_of_a_gpu = [*_cpus_of_a_gpu(nodes), *_allowed(limits, segmenters)]
+    segmenter_cpus = _floor2(min([1.0, *(share * cpus for cpus in cpus_of_a_gpu)]))
+    taken = [
+        min(math.floor(node.gpus), segmenters) for node in nodes
+    ]  # where fewer GPUs are used, it is not known which
+    left = [node.cpus - segmenter_cpus * gpus for node, gpus in zip(nodes, taken, strict=True)]
+    memory_left = [node.memory - _SEGMENTER_MEMORY * gpus for node, gpus in zip(nodes, taken, strict=True)]
     fitting = sum(
         max(0, min(math.floor(cpus), math.floor(free / memory))) for cpus, free in zip(left, memory_left, strict=True)
     )
     are_asked_for = grows and limits.cpus is not None
     if not fitting and gpus_refine and not are_asked_for:
         return _gpus_alone(nodes, memory, limits, grows)
-    refiner_cpus = 1.0 if fitting or are_asked_for else _floor2(max(left, default=0.0))
+    parts = [cpus for cpus, free in zip(left, memory_left, strict=True) if free >= memory]
+    refiner_cpus = 1.0 if fitting or are_asked_for else _floor2(max(parts, default=0.0))
     if refiner_cpus <= 0:
         raise RunError(
-            f"{segmenters} GPUs but no CPU is free for refinement; start CPU workers, ask for some with "
-            "--workers.cpus, or wait until other jobs end"
+            f"{segmenters} GPUs but no CPU with {memory / GIB:.1f} GiB of memory is free for refinement; start CPU "
+            "workers, ask for some with --workers.cpus, or wait until other jobs end"
         )
-    segmenting = segmenter_cpus * (limits.gpus or segmenters)
-    rest = None if limits.cpus is None else max(1, math.floor(limits.cpus - segmenting))
-    refiners, most_refiners = _bounded(fitting, rest, grows)
+    rest = None if limits.cpus is None else limits.cpus - segmenter_cpus * (limits.gpus or segmenters)
+    if rest is not None and rest < 1 and gpus_refine:
+        return _gpus_alone(nodes, memory, limits, grows)
+    refiner_cpus = refiner_cpus if rest is None else min(refiner_cpus, _floor2(rest))
+    refiners, most_refiners = _bounded(fitting, None if rest is None else max(1, math.floor(rest)), grows)
     return Plan(
         segmenters=segmenters,
         most_segmenters=most_segmenters,
@@ -263,6 +291,11 @@ def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: 
         refiner_batch=CPU_BATCH if gpus_refine else REFINER_BATCH,
         fetchers=1 + 2 * _fed(segmenters, most_segmenters, limits.gpus),
     )
+
+
+def _allowed(limits: WorkerLimits, segmenters: int) -> list[float]:
+    """Give the CPUs that a segmenter may have where a run's CPUs are limited."""
+    return [] if limits.cpus is None else [limits.cpus / (limits.gpus or segmenters)]
 
 
 def _gpus(nodes: Sequence[Node]) -> int:

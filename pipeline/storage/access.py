@@ -17,14 +17,15 @@ _ERRORS = (OSError, ValueError, NotImplementedError)
 """The last two of a filesystem that cannot take a name, cannot write, or has no ranges."""
 
 
-def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Open the filesystem of `uri`; returns it and the path inside it.
+def filesystem(uri: str, *, once: bool = False) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Open the filesystem of `uri`; returns it and the path inside it. With `once` the client of S3 asks nothing again.
 
     Raises:
         StorageError: a scheme that is not installed, or an S3 URI with credentials, which nobody would use.
     """
     scheme = scheme_of(uri) or "file"
-    options = _s3_options() if scheme in S3_SCHEMES else {}
+    attempts = 1 if once else _ATTEMPTS
+    options = _s3_options(attempts) if scheme in S3_SCHEMES else {}
     if options and credentials(uri):
         raise StorageError(
             f"{redact(uri)} holds credentials, which a URI of S3 cannot; "
@@ -33,7 +34,10 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         if scheme in (*S3_SCHEMES, "file"):  # whose names may hold what fsspec chains filesystems by, `::`
             kind = fsspec.get_filesystem_class(scheme)
-            return kind(**options), str(kind._strip_protocol(uri))
+            fs = kind(**options)
+            if once:
+                fs.retries = attempts  # those of s3fs itself; the instance is one of these options alone
+            return fs, str(kind._strip_protocol(uri))
         if scheme in WEB_SCHEMES:
             from pipeline.storage.web import WebFileSystem  # with a client that takes long to load
 
@@ -83,13 +87,13 @@ def scheme(fs: fsspec.AbstractFileSystem) -> str:
     return fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
 
 
-def _s3_options() -> dict[str, Any]:
+def _s3_options(attempts: int) -> dict[str, Any]:
     """Return what botocore does not read from the environment itself: path-style addressing, and bounded waiting."""
     config: dict[str, Any] = {
         "connect_timeout": 5,
         "read_timeout": 60,
         "signature_version": "s3v4",  # of addresses that are signed too
-        "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        "retries": {"mode": "standard", "total_max_attempts": attempts},
     }
     options: dict[str, Any] = {"config_kwargs": config, "use_listings_cache": False}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

@@ -128,7 +128,7 @@ def put_whole(uri: str, data: bytes, *, once: bool = False) -> None:
     Object stores commit on completion; elsewhere the bytes go to a hidden neighbour that is renamed into place. With
     `once` a storage that does not answer is not asked again: by then the write may no longer be right.
     """
-    fs, path = filesystem(uri)
+    fs, path = filesystem(uri, once=once)
     with explained(uri, "write"):
         if scheme(fs) in _OBJECT_STORES:
             put = partial(fs.pipe_file, path, data)

@@ -33,6 +33,16 @@ def test_a_share_may_fail_and_few_images_are_judged_only_at_the_end(
     assert budget.is_exceeded_early(failed, images) is early
 
 
+@pytest.mark.parametrize(
+    ("share", "failed", "images"), [(0.29, 29, 100), (0.35, 63, 180), (0.009, 27, 3000), (0, 0, 1)]
+)
+def test_a_share_that_is_just_met_is_not_exceeded(share: float, failed: int, images: int) -> None:
+    """As products these are below: 0.29 * 100 is 28.999999999999996."""
+    budget = ErrorBudget(share=share)
+    assert not budget.is_exceeded(failed, images)
+    assert budget.is_exceeded(failed + 1, images)
+
+
 def test_no_budget_allows_more_than_everything() -> None:
     assert not ErrorBudget(share=1.0).is_exceeded_early(100, 100)
     for share in (-0.1, 1.1):

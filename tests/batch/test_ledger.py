@@ -89,3 +89,13 @@ def test_masks_of_another_input_are_not_replaced(tmp_path: Path) -> None:
     assert undone(ledger.load(str(tmp_path), info(input="s3://b/day2", generation="new")), A).num_rows == 1
     with pytest.raises(ConfigError, match=r"holds masks made with no flag, and this run has --image-column right: "):
         ledger.load(str(tmp_path), info(input="s3://b/day1", image_column="right"))
+
+
+def test_what_is_done_now_is_newer_than_any_row_whatever_the_clocks_say(tmp_path: Path) -> None:
+    note = info(generation="g", created="2026-01-02T10:00:00.999999+00:00")
+    write_files(str(tmp_path), "x.parquet", note, rows.table([finished_row("a")], FINISHED))
+    known = ledger.load(str(tmp_path), note)
+    assert known.after("2026-01-02T09:00:00+00:00") == "2026-01-02T10:00:01+00:00"
+    assert known.after("2026-01-02T10:00:00.999999+00:00") == "2026-01-02T10:00:01+00:00"
+    assert known.after("2026-01-02T10:00:02+00:00") == "2026-01-02T10:00:02+00:00"
+    assert ledger.load(f"{tmp_path}/other", note).after("2026") == "2026"

@@ -26,7 +26,7 @@ def test_a_worker_that_fetches_loads_no_torch(tmp_path: Any) -> None:
     manifest.write(list_input(source, limit=None)[1])
     manifest.close()
     tracker = RemoteTracker()
-    [read] = ManifestDatasource(source, manifest.uri, manifest.chunks, tracker).get_read_tasks(1)
+    [read] = ManifestDatasource(source, manifest.uri, manifest.chunks, tracker, 8).get_read_tasks(1)
 
     def fetched(task: Any) -> tuple[int, bool]:
         return sum(table.num_rows for table in task()), "torch" in sys.modules

@@ -201,6 +201,7 @@ def test_columns_are_carried_with_their_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
+        ({"carry": ("carried",)}, "--carry names 'carried', which is a column of the output already"),
         ({"image": "gone"}, "--image-column is 'gone', and .* has no such column"),
         ({"key": "gone"}, "--key-column is 'gone', and .* has no such column"),
         ({"image": "site"}, None),
@@ -211,7 +212,7 @@ def test_columns_are_carried_with_their_types(tmp_path: Path) -> None:
     ],
 )
 def test_a_list_that_cannot_be_read_is_one_error(tmp_path: Path, columns: dict[str, Any], message: str | None) -> None:
-    table = pa.table({name: ["x"] for name in ("left", "right", "site")} | {"digest": [b"x"]})
+    table = pa.table({name: ["x"] for name in ("left", "right", "site")} | {"digest": [b"x"], "carried": [1]})
     table = table.append_column("when", pa.array([0], pa.timestamp("us")))
     storage.put_whole(f"{tmp_path}/l.parquet", parquet_bytes(table, 1))
     if message is None:

@@ -54,7 +54,7 @@ def fetched_rows(source: Source, manifest: Manifest) -> list[dict[str, Any]]:
     return [
         row
         for chunk in manifest.chunks
-        for table in fetch_chunk(source, manifest.uri, chunk)
+        for table in fetch_chunk(source, manifest.uri, chunk, 5)
         for row in table.cast(rows.FETCHED).to_pylist()
     ]
 

@@ -90,6 +90,8 @@ def test_only_what_failed_is_tried_again(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/new.jpg", jpeg(photo(9)))
     retried = summary(*flags, "--retry-errors")
     assert (retried["listed"], retried["segmented"], retried["failed"]) == (4, 3, 0)
+    assert (retried["skipped"], retried["left"], retried["stopped"]) == (0, 1, False)  # the new one has no row yet
+    assert not masks.verify(f"{tmp_path}/out").problems
     assert sorted(key for key, _ in masks.read(f"{tmp_path}/out")) == ["0.jpg", "1.jpg", "2.jpg"]
     assert summary(*flags, "--retry-errors")["segmented"] == 0
     assert summary(*flags)["segmented"] == 1

@@ -188,7 +188,8 @@ def sizes(made: Plan) -> tuple[int, int, int, int]:
         ([node(4)], WorkerLimits(cpus=16), (4, 16, 4, 16)),
         ([node(0)], WorkerLimits(cpus=16), (1, 16, 1, 16)),  # a head alone: one of each is asked for first
         ([node(0)], WorkerLimits(gpus=4, cpus=36), (1, 4, 1, 32)),
-        ([node(16, gpus=2), node(16)], WorkerLimits(gpus=1), (1, 1, 30, 10**6)),
+        ([node(16, gpus=2), node(16)], WorkerLimits(gpus=1), (1, 1, 31, 10**6)),
+        ([node(8, gpus=8)], WorkerLimits(gpus=1), (1, 1, 7, 10**6)),
         ([node(16, gpus=2)], WorkerLimits(gpus=0), (16, 10**6, 16, 10**6)),
         ([node(16, gpus=2)], WorkerLimits(gpus=8, cpus=64), (2, 8, 14, 56)),
     ],
@@ -197,6 +198,23 @@ def test_limits_bound_what_is_used_and_ask_for_what_is_not_there(
     nodes: list[Node], limits: WorkerLimits, expected: tuple[int, int, int, int]
 ) -> None:
     assert sizes(plan(nodes, MEMORY, "cpu", limits, grows=True)) == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto", "cuda"])
+@pytest.mark.parametrize("cpus", [1, 2, 4, 9, 40])
+def test_no_more_cpus_are_used_than_the_limit(device: RefineDevice, cpus: int) -> None:
+    made = plan([node(64, gpus=8)], MEMORY, device, WorkerLimits(cpus=cpus))
+    used = made.segmenters * made.segmenter_cpus + made.refiners * made.refiner_cpus
+    assert (made.segmenters, made.segmenter_gpus) == (8, 1)
+    assert cpus - 1 < used <= cpus or (device != "cpu" and used == 8)
+
+
+def test_a_gpu_without_memory_for_its_network_is_not_planned_with() -> None:
+    with pytest.raises(RunError, match=r"1\.0 GiB of memory free at most, and the network of each GPU takes 2\.0 GiB"):
+        plan([node(2, gpus=1, memory=GIB), node(32)], MEMORY)
+    assert plan([node(8, gpus=4, memory=5 * GIB), node(32)], MEMORY, "cuda").segmenters == 2
+    with pytest.raises(RunError, match=r"no CPU with .* GiB of memory is free for refinement"):
+        plan([node(32, gpus=1, memory=5 * GIB // 2)], MEMORY)
 
 
 def test_a_cluster_that_cannot_grow_is_asked_for_nothing() -> None:

@@ -62,7 +62,7 @@ def _carried_type(schema: pa.Schema, file: str, name: str) -> pa.DataType:
     """Give the type that a carried column has in the output. Raises ConfigError where it cannot be carried."""
     if name not in schema.names:
         raise ConfigError(f"--carry names {name!r}, and {file} has no such column; its columns are {described(schema)}")
-    if name in (*masks.MASKS_SCHEMA.names, *masks.ERRORS_SCHEMA.names):
+    if name in (*masks.MASKS_SCHEMA.names, *masks.ERRORS_SCHEMA.names, "carried"):  # the last on the way to it
         raise ConfigError(f"--carry names {name!r}, which is a column of the output already; rename it in {file}")
     kind = only(schema, file, name).type
     if pa.types.is_dictionary(kind):

@@ -1,0 +1,47 @@
+"""Parcels: tables of images that travel through Ray Data whole, each as one row of it and as a block of its own.
+
+Ray Data cuts what a task gives into blocks by bytes. When a machine is lost it repeats the task, and takes its new
+blocks for the old ones by their number. But bytes may differ: an image fails this time, or a GPU refines what it left
+to the CPUs before. Other rows would then stand in a block, some lost and some there twice. Which images are in a parcel
+follows from their order alone.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+BLOCK_BYTES = 1
+"""What Ray Data is to make a block of: any row is larger, and no row is cut."""
+
+_PARCEL = pa.schema([pa.field("parcel", pa.large_binary())])
+
+
+def packed(table: pa.Table, size: int) -> Iterator[pa.Table]:
+    """Cut a table into parcels of `size` rows; the last may have fewer."""
+    for start in range(0, table.num_rows, size):
+        buffer = pa.BufferOutputStream()
+        with pa.ipc.new_stream(buffer, table.schema) as writer:
+            writer.write_table(table.slice(start, size))
+        offsets = pa.array([0, buffer.tell()], pa.int64()).buffers()[1]
+        parcel = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, buffer.getvalue()])
+        yield pa.table([parcel], schema=_PARCEL)
+
+
+def unpacked(parcels: pa.Table) -> pa.Table:
+    """Put what is in some parcels into one table, in their order, without a copy."""
+    return pa.concat_tables([pa.ipc.open_stream(parcel.as_buffer()).read_all() for parcel in parcels.column("parcel")])
+
+
+def parcelled(stage: type, size: int) -> type:
+    """Make a class of the same name that is made as the stage is, takes parcels and gives some of `size` rows."""
+
+    class Parcelled:
+        def __init__(self, *arguments: Any) -> None:
+            self._stage: Callable[[pa.Table], pa.Table] = stage(*arguments)
+
+        def __call__(self, parcels: pa.Table) -> Iterator[pa.Table]:
+            yield from packed(self._stage(unpacked(parcels)), size)
+
+    Parcelled.__name__ = Parcelled.__qualname__ = stage.__name__
+    return Parcelled
