@@ -1,9 +1,7 @@
 """Scores of a segmentation against the truth, from one confusion matrix pooled over all pixels of all pictures."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from pipeline.errors import ConfigError
 from pipeline.labels import IGNORE
@@ -17,7 +15,7 @@ class SegmentationScore:
         if classes < 2:
             raise ConfigError(f"a segmentation is scored on two classes or more, not {classes}")
         self.classes = classes
-        self._metric = MulticlassConfusionMatrix(classes, ignore_index=IGNORE, validate_args=False)
+        self._matrix = np.zeros((classes, classes), np.int64)
 
     def update(self, truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> None:
         """Count one picture.
@@ -31,20 +29,21 @@ class SegmentationScore:
         """
         if truth.shape != prediction.shape:
             raise ConfigError(f"truth is {truth.shape} and prediction {prediction.shape}; they must be of one size")
-        for name, labels in (("truth", truth[truth != IGNORE]), ("prediction", prediction)):
+        counted = truth != IGNORE
+        for name, labels in (("truth", truth[counted]), ("prediction", prediction)):
             if labels.size and labels.max() >= self.classes:
                 raise ConfigError(f"{name} holds the label {labels.max()}; there are {self.classes} classes")
-        self._metric.update(torch.from_numpy(prediction.astype(np.int64)), torch.from_numpy(truth.astype(np.int64)))
+        pairs = truth[counted].astype(np.intp) * self.classes + prediction[counted]
+        self._matrix += np.bincount(pairs, minlength=self.classes**2).reshape(self._matrix.shape)
 
     def add(self, matrix: NDArray[np.int64]) -> None:
         """Add the matrix (C, C) of another score of the same classes."""
-        self._metric.confmat += torch.tensor(matrix)
+        self._matrix += matrix
 
     @property
     def matrix(self) -> NDArray[np.int64]:
         """Return the pixels (C, C) int64: row is the truth, column the prediction."""
-        counts: NDArray[np.int64] = self._metric.confmat.numpy()
-        return counts
+        return self._matrix
 
     @property
     def iou(self) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """Scores against scikit-learn."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
@@ -78,3 +80,14 @@ def test_what_cannot_be_scored_is_refused(truth, prediction, message):
 def test_one_class_is_refused():
     with pytest.raises(ConfigError, match="two classes"):
         SegmentationScore(1)
+
+
+def test_many_classes_take_memory_for_their_matrix_and_not_for_each_pixel():
+    truth = np.arange(300 * 300, dtype=np.uint64).reshape(300, 300) % 150
+    tracemalloc.start()
+    try:
+        scored([(truth.astype(np.uint8), truth.astype(np.uint8))], 150)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 8 * (truth.size + 150**2)

@@ -71,7 +71,7 @@ def prepare(config: SearchConfig) -> SearchInputs:
     count = min(config.images, len(pairs))
     storage.probe_writable(config.output)
     DenseCRF()  # its compiled core may be missing here
-    model = models.load(config.model, smp=config.smp)
+    model = models.load(config.model, smp=config.smp, unnamed=config.classes)
     labels = labels_for(config.data_format, config.classes, model.classes)
     chosen = [pairs[n * len(pairs) // count] for n in range(count)]
     return SearchInputs(config=config, pairs=chosen, labels=labels, model=model)

@@ -98,6 +98,6 @@ def labels_for(layout: labelled.Layout, given: Sequence[str] | None, predicted: 
     if labels.classes != tuple(predicted):
         raise ConfigError(
             f"the data's classes are {', '.join(labels.classes)}; those of what is to be scored are "
-            f"{', '.join(predicted)}: they must agree. Where only the names differ, give --classes"
+            f"{', '.join(predicted)}: they must agree. Where only the names differ, give these as --classes"
         )
     return labels

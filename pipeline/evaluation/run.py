@@ -61,7 +61,7 @@ def prepare(config: EvaluateConfig) -> EvaluationInputs:
     if config.masks is not None:
         scored = masks.generations(config.masks)[0]
     else:
-        scored = models.load(str(config.model), smp=config.smp)
+        scored = models.load(str(config.model), smp=config.smp, unnamed=config.classes)
         refiners = kinds(make_refiner(config.refine, scored.card.crf, len(scored.classes)))
     labels = labels_for(config.data_format, config.classes, scored.classes)
     return EvaluationInputs(config=config, pairs=pairs, labels=labels, scored=scored, refiners=refiners)

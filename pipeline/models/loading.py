@@ -30,7 +30,13 @@ log = logging.getLogger(__name__)
 AnyCard = TypeVar("AnyCard", bound=Card)
 
 
-def load(name_or_uri: str, classes: Sequence[str] | None = None, smp: SmpConfig | None = None) -> Network:
+def load(
+    name_or_uri: str,
+    classes: Sequence[str] | None = None,
+    smp: SmpConfig | None = None,
+    *,
+    unnamed: Sequence[str] | None = None,
+) -> Network:
     """Load a model that can segment, in evaluation mode, on the CPU.
 
     Args:
@@ -38,9 +44,10 @@ def load(name_or_uri: str, classes: Sequence[str] | None = None, smp: SmpConfig 
             an adapter of another framework reads.
         classes: names by class index, in place of those of the weights.
         smp: what a state dict of segmentation_models_pytorch is of, in place of a card beside it.
+        unnamed: names by class index for weights that have none.
 
     Raises:
-        ConfigError: `classes` are more or fewer than the weights have, or `smp` is for what is no state dict.
+        ConfigError: the names are more or fewer than the weights have, or `smp` is for what is no state dict.
         WeightsError: an unknown name, a file that cannot be read or is of no known layout, or a backbone alone.
     """
     if adapter := adapter_for(name_or_uri, smp):
@@ -55,6 +62,8 @@ def load(name_or_uri: str, classes: Sequence[str] | None = None, smp: SmpConfig 
         )
     if not weights.names_classes:
         weights = _with_card(weights, name_or_uri)
+    if classes is None and not weights.names_classes:
+        classes = unnamed
     if classes is None and not weights.names_classes:
         log.warning(
             "%s does not name its classes: by their number, %d, they are called %s, %s, ...; give them other "

@@ -41,6 +41,9 @@ def test_unknown_number_of_classes(keys: State, tmp_path: Path) -> None:
     heads = {key: torch.zeros(()).expand(5, *value.shape[1:]) for key, value in keys.items() if "aspp" in key}
     torch.save(keys | heads, tmp_path / "weights")
     assert models.load(str(tmp_path / "weights")).classes == ("class_0", "class_1", "class_2", "class_3", "class_4")
+    assert models.load(str(tmp_path / "weights"), unnamed="abcde").classes == tuple("abcde")
+    assert models.load(str(tmp_path / "weights"), "fghij", unnamed="abcde").classes == tuple("fghij")
+    assert "a" not in models.load("scenes", unnamed=["a"]).classes  # which has names of its own
 
 
 def without(name: str) -> Callable[[State], State]:
