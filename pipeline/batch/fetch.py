@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -23,6 +23,9 @@ from pipeline.data.rows import Row
 from pipeline.data.source import Source
 from pipeline.errors import ImageError, PipelineError
 from pipeline.runtime.errors import carried
+
+_TABLE_BYTES = 64 * 1024**2
+"""Of the images that are handed on together, where their lengths are known."""
 
 
 class ManifestDatasource(Datasource):
@@ -62,9 +65,9 @@ def _fetch_with_retries(
 
 
 def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk, size: int) -> Iterator[pa.Table]:
-    """Fetch one chunk's images, in tables of schema FETCHED of `size` rows, in the order of the manifest.
+    """Fetch one chunk's images, in tables of schema FETCHED of `size` rows at most, in the order of the manifest.
 
-    Which images are in a table so depends on nothing that happens. An image that is gone, refused or in a damaged shard
+    Which images are in a table follows from what was listed alone. An image that is gone, refused or in a damaged shard
     becomes a failed row; a storage that does not answer raises StorageError, and so does one that refuses a shard,
     unless it says that this one alone is meant.
     """
@@ -72,17 +75,28 @@ def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk, size: int) -> I
     places = defaultdict[str, deque[int]](deque)
     for place, row in enumerate(listed):
         places[row["key"]].append(place)
+    cuts = deque(_cuts(listed, size))
     found: dict[int, Row] = {}
-    left = Counter(place // size for place in range(len(listed)))  # rows that a table lacks
-    complete = 0
+    start = 0
     for row in _found(source, listed):
-        place = places[row["key"]].popleft()
-        found[place] = row
-        left[place // size] -= 1
-        while complete in left and not left[complete]:
-            here = range(complete * size, min((complete + 1) * size, len(listed)))
-            yield rows.table([found.pop(place) for place in here], rows.FETCHED)
-            complete += 1
+        found[places[row["key"]].popleft()] = row
+        while cuts and len(found) >= cuts[0] - start and found.keys() >= set(range(start, cuts[0])):
+            end = cuts.popleft()
+            yield rows.table([found.pop(place) for place in range(start, end)], rows.FETCHED)
+            start = end
+
+
+def _cuts(listed: Sequence[Row], size: int) -> Iterator[int]:
+    """Give where each table ends: after `size` rows, or before what would make it larger than _TABLE_BYTES."""
+    start, total = 0, 0
+    for place, row in enumerate(listed):
+        length = row["length"] or 0
+        if place > start and (place - start == size or total + length > _TABLE_BYTES):
+            yield place
+            start, total = place, 0
+        total += length
+    if listed:
+        yield len(listed)
 
 
 def _found(source: Source, listed: Sequence[Row]) -> Iterator[Row]:

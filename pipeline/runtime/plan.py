@@ -17,7 +17,9 @@ milliseconds.
 """
 
 _GPU_BATCH_LEAST, _CPU_BATCH_LEAST = 16, 4
-_BATCH_BYTES = 64 * 1024**2
+_BATCH_BYTES, _LOGITS_BATCH_BYTES = 64 * 1024**2, 256 * 1024**2
+"""Of a batch that is read at once, and of one with the logits that a segmenter holds until it hands it on."""
+
 _ASSUMED_BYTES = 1024**2
 """Of an image, encoded, where nothing tells: a photograph has a few of them."""
 
@@ -106,7 +108,9 @@ class Plan:
         most_segmenters, most_refiners = min(self.most_segmenters, worth), min(self.most_refiners, worth)
         segmenting, refining = min(most_segmenters, _GROWTH * segmenters), min(most_refiners, _GROWTH * refiners)
         size = mean_bytes or _ASSUMED_BYTES
-        fitting, refinable = (max(1, _BATCH_BYTES // taken) for taken in (size, size + logits_bytes))
+        refinable = max(1, _BATCH_BYTES // (size + logits_bytes))
+        handed_on = logits_bytes if refiners and not self.gpus_refine else 0
+        fitting = max(1, min(_BATCH_BYTES // size, _LOGITS_BATCH_BYTES // (size + handed_on)))
         least = _GPU_BATCH_LEAST if self.segmenter_gpus else _CPU_BATCH_LEAST
         return replace(
             self,
@@ -122,7 +126,7 @@ class Plan:
     @property
     def parcel(self) -> int:
         """Count the images that are handed to segmenters together: a few parcels fill a batch, also of small chunks."""
-        return max(_CPU_BATCH_LEAST, math.ceil(self.segmenter_batch / _PARCELS))
+        return max(min(_CPU_BATCH_LEAST, self.segmenter_batch), math.ceil(self.segmenter_batch / _PARCELS))
 
     @property
     def is_elastic(self) -> bool:

@@ -14,9 +14,10 @@ from pipeline.batch import preflight
 from pipeline.batch.config import RunConfig
 from pipeline.batch.preflight import check
 from pipeline.batch.rows import FINISHED
-from pipeline.batch.run import dataset_info
+from pipeline.batch.run import dataset_info, segment
 from pipeline.batch.sink import write_files
 from pipeline.data import rows
+from pipeline.errors import ConfigError
 from tests.helpers.pictures import jpeg, photo
 
 ROOT = Path(__file__).parents[2]
@@ -66,3 +67,13 @@ def test_a_rerun_with_nothing_to_do_asks_for_no_cluster_and_loads_no_torch(tmp_p
         assert job.returncode == 0, job.stderr
         summary = json.loads(job.stdout.splitlines()[-1])
         assert (summary["listed"], summary["skipped"], summary["plan"]) == (3, 3, None)
+
+
+def test_a_run_that_is_refused_for_another_input_leaves_no_trace(tmp_path: Path) -> None:
+    storage.put_whole(f"{tmp_path}/in/0.jpg", jpeg(photo(0)))
+    storage.put_whole(f"{tmp_path}/other/0.jpg", jpeg(photo(0)))
+    done(f"{tmp_path}/in", f"{tmp_path}/out")
+    before = sorted((tmp_path / "out").rglob("*"))
+    with pytest.raises(ConfigError, match="holds the masks of"):
+        segment(check(RunConfig(input=f"{tmp_path}/other", output=f"{tmp_path}/out", model="scenes")))
+    assert {path.name for path in (tmp_path / "out").rglob("*")} - {path.name for path in before} <= {"_runs"}

@@ -16,7 +16,7 @@ from ray.data import ActorPoolStrategy, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from pipeline import storage
-from pipeline.batch.fetch import fetch_chunk
+from pipeline.batch.fetch import _cuts, fetch_chunk
 from pipeline.batch.manifest import read_chunk
 from pipeline.batch.parcels import BLOCK_BYTES, packed, parcelled, unpacked
 from pipeline.data import source as sources
@@ -65,6 +65,21 @@ def test_what_is_fetched_comes_in_the_order_of_the_manifest(
         assert found == [keys[:3], keys[3:]]
 
 
+@pytest.mark.parametrize(
+    ("lengths", "ends"),
+    [
+        ([], []),
+        ([None] * 7, [3, 6, 7]),
+        ([40, 40, 1, 1, 1, 1], [1, 4, 6]),
+        ([100, 100, 1], [1, 2, 3]),  # one that is larger travels alone
+        ([1, 100, 1, 63, 1], [1, 2, 4, 5]),
+    ],
+)
+def test_large_images_travel_few_at_a_time(lengths: list[int | None], ends: list[int]) -> None:
+    listed = [{"length": length and length * 2**20} for length in lengths]
+    assert list(_cuts(listed, 3)) == ends
+
+
 class _Numbers(Datasource):
     """One task, which gives IMAGES images; those it could not fetch the first time have no bytes."""
 
@@ -108,7 +123,9 @@ def _is_first(mark: str) -> bool:
 def nodes() -> Iterator[Cluster]:
     """A head for the driver, and a node that does the work."""
     ray.shutdown()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": STORE})
+    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    head = {"num_cpus": 1, "object_store_memory": STORE, "_system_config": soon}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(num_cpus=1, resources={"worker": 1}, object_store_memory=STORE)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     yield cluster

@@ -200,6 +200,14 @@ def test_limits_bound_what_is_used_and_ask_for_what_is_not_there(
     assert sizes(plan(nodes, MEMORY, "cpu", limits, grows=True)) == expected
 
 
+def test_logits_bound_what_a_segmenter_takes_where_it_hands_them_on() -> None:
+    large = 126 * 1024**2  # of 12 megapixels at every second pixel, 21 labels
+    for device, batch, parcel in (("cpu", 1, 1), ("auto", 21, 6), ("cuda", 21, 6)):
+        made = plan([node(16, gpus=1)], MEMORY, device).for_images(10**6, 3 * 1024**2, large)
+        assert (made.segmenter_batch, made.parcel) == (batch, parcel)
+    assert plan([node(4)], MEMORY).for_images(10**6, 3 * 1024**2, large).segmenter_batch == 1
+
+
 @pytest.mark.parametrize("device", ["cpu", "auto", "cuda"])
 @pytest.mark.parametrize("cpus", [1, 2, 4, 9, 40])
 def test_no_more_cpus_are_used_than_the_limit(device: RefineDevice, cpus: int) -> None:
