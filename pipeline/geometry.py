@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 from pipeline.errors import ConfigError
 
 Origin = Literal["aligned", "half"]
+LONGEST = 2**16
+"""The longest side in pixels that a picture may be resized to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +17,8 @@ class Resize:
     """Say to what sides a picture is brought before the network sees it.
 
     Exactly `sides`, which may change its proportions; or, with them kept, so that the shorter side is `shortest`, and
-    the longer one at most `longest`, in pixels; each side is then rounded to the nearest multiple of `multiple`.
+    the longer one at most `longest`, in pixels, as transformers' get_size_with_aspect_ratio has it; each side is then
+    rounded to the nearest multiple of `multiple`, and is a pixel at least.
     resample: the filter, as Pillow numbers them: 0 nearest, 2 bilinear, 3 bicubic.
     """
 
@@ -30,7 +33,7 @@ class Resize:
         if (self.sides is None) == (self.shortest is None):
             raise ConfigError("a rule of sizes has either both sides or the shorter one")
         for value in (*(self.sides or (self.shortest, self.longest)), self.multiple):
-            if value is not None and not 1 <= value <= 2**16:
+            if value is not None and not 1 <= value <= LONGEST:
                 raise ConfigError(f"a side of {value} pixels is none that a network's pictures can have")
 
     def of(self, height: int, width: int) -> tuple[int, int]:
@@ -44,10 +47,11 @@ class Resize:
             return self.sides
         assert self.shortest is not None
         low, high = min(height, width), max(height, width)
-        size = self.shortest
-        if self.longest is not None and high / low * size > self.longest:
-            size = round(self.longest * low / high)
-        long = int(size * high / low)
+        exact: float = self.shortest
+        if self.longest is not None and high / low * exact > self.longest:
+            exact = self.longest * low / high
+        size = round(exact)
+        long = high if low == size else int(exact * high / low)
         return (size, long) if height <= width else (long, size)
 
 

@@ -90,7 +90,10 @@ def test_a_window_equals_that_part_of_the_whole(
         (Resize(sides=(512, 512)), (360, 480), (512, 512)),
         (Resize(shortest=256), (360, 480), (256, 341)),
         (Resize(shortest=256), (480, 360), (341, 256)),
-        (Resize(shortest=800, longest=1333), (300, 900), (444, 1332)),
+        (Resize(shortest=800, longest=1333), (300, 900), (444, 1333)),
+        (Resize(shortest=800, longest=2048), (105, 3000), (72, 2048)),
+        (Resize(shortest=800, longest=1333), (1, 3000), (1, 1333)),
+        (Resize(shortest=800, longest=1000), (100, 1001), (100, 1001)),  # as it has the side already
         (Resize(shortest=256, multiple=32), (360, 480), (256, 352)),
         (Resize(sides=(500, 10), multiple=32), (360, 480), (512, 32)),
     ],

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import ConfigError
+from pipeline.geometry import LONGEST
 from pipeline.models.scales import SINGLE_SCALE, check_scales, valid_step
 
 if TYPE_CHECKING:  # the settings alone need no torch
     from pipeline.models.network import Network
-
-_RESIZED = 2**16  # pixels; no rule gives a longer side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class Inference:
         if scales != SINGLE_SCALE and geometry.origin != "aligned":
             raise ConfigError(f"{model.card.name} runs at one scale alone, not at {scales}: leave inference.scales out")
         if geometry.resize is not None:  # which bounds what it takes; as a whole, as in its own framework
-            return Tiling(scales=scales, step=model.step, tile=_RESIZED, overlap=_RESIZED)
+            return Tiling(scales=scales, step=model.step, tile=LONGEST, overlap=LONGEST)
         extra = geometry.extra
         step = valid_step(model.step, scales)
         tile = (self.tile - extra) // step * step + extra

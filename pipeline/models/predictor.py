@@ -76,13 +76,17 @@ class Predictor:
             for each picture (C, h, w) float16, h x w = model.geometry.grid(H, W); what float16 cannot hold saturates.
 
         Raises:
-            ModelError: an image of another shape or dtype.
+            ModelError: as `upload`.
             torch.OutOfMemoryError: of several images one needs smaller tiles, or one image more than the smallest.
         """
         return self.download(self.compute(self.upload(images)))
 
     def upload(self, images: Sequence[Image]) -> list[OnDevice]:
-        """Bring pictures (H, W, 3) uint8 RGB, of any sizes, to the device. Raises ModelError for anything else."""
+        """Bring pictures (H, W, 3) uint8 RGB to the device.
+
+        Raises:
+            ModelError: an image of another shape or dtype, or too long for its width to be resized for the network.
+        """
         for image in images:
             check_image(image)
         return self._transfer.upload([resized(image, self.model.geometry.resize) for image in images])

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from pipeline import logits
 from pipeline.errors import ConfigError, ModelError
-from pipeline.geometry import Resize
+from pipeline.geometry import LONGEST, Resize
 
 Image = NDArray[np.uint8]
 
@@ -71,10 +71,19 @@ def preprocess(image: Image, how: Preprocessing) -> Tensor:
 
 
 def resized(image: Image, rule: Resize | None) -> Image:
-    """Bring a picture (H, W, 3) uint8 to the sides that `rule` says, with its filter; without a rule leave it."""
+    """Bring a picture (H, W, 3) uint8 to the sides that `rule` says, with its filter; without a rule leave it.
+
+    Raises:
+        ModelError: a side would be longer than LONGEST.
+    """
     if rule is None or image.ndim != 3:
         return image
     height, width = rule.of(*image.shape[:2])
+    if max(height, width) > LONGEST:
+        raise ModelError(
+            f"an image of {image.shape[1]}x{image.shape[0]} pixels would be {width}x{height} for the network, whose "
+            f"sides may have {LONGEST}; cut the image"
+        )
     return np.asarray(PIL.Image.fromarray(image).resize((width, height), rule.resample))
 
 

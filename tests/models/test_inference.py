@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline import models
+from pipeline.batch.steps import each
 from pipeline.errors import ConfigError, ModelError
+from pipeline.geometry import Resize, aligned
 from pipeline.logits import grid_size
 from pipeline.models import Inference, Predictor, SegmentationModel
 from pipeline.models.predictor import CPU_PASS_PIXELS
@@ -216,6 +218,17 @@ def test_nothing_in_nothing_out(model: SegmentationModel) -> None:
 def test_other_images_are_refused(model: SegmentationModel) -> None:
     with pytest.raises(ModelError, match="uint8"):
         Predictor(model, FLOAT32).logits([np.zeros((9, 9, 3), np.float32)])
+
+
+def test_an_image_too_long_to_be_resized_costs_itself_alone(
+    model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SegmentationModel, "geometry", property(lambda _: aligned(8, Resize(shortest=33))))
+    predictor = Predictor(model, FLOAT32)
+    first, refused, last = each(predictor.upload)([picture(20, 30), picture(1, 2000), picture(40, 20)])
+    assert isinstance(refused, ModelError)
+    assert "an image of 2000x1 pixels would be 66000x33 for the network, whose sides may have 65536" in str(refused)
+    assert [grid.shape[1:] for grid in predictor.download(predictor.compute([first, last]))] == [(5, 7), (10, 5)]
 
 
 @pytest.mark.parametrize(
