@@ -76,17 +76,15 @@ def _beit() -> tuple[nn.Module, str, dict[str, Any]]:
     return transformers.BeitForSemanticSegmentation(config), "BeitImageProcessorPil", settings
 
 
-def _dpt() -> tuple[nn.Module, str, dict[str, Any]]:
+def dpt(side: int = 64, patch: int = 16, names: dict[str, Any] = NAMES) -> tuple[nn.Module, str, dict[str, Any]]:
+    """Make a DPT of squares of `side` pixels; returns it, its processor's name and settings."""
     config = transformers.DPTConfig(
-        image_size=64, patch_size=16, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=16,
-        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=8,
-        use_auxiliary_head=False, **NAMES,
+        image_size=side, patch_size=patch, hidden_size=16, num_hidden_layers=4, num_attention_heads=2,
+        intermediate_size=16, backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=8, use_auxiliary_head=False, **names,
     )  # fmt: skip
-    return (
-        transformers.DPTForSemanticSegmentation(config),
-        "DPTImageProcessorPil",
-        {"size": {"height": 64, "width": 64}},
-    )
+    settings = {"size": {"height": side, "width": side}}
+    return transformers.DPTForSemanticSegmentation(config), "DPTImageProcessorPil", settings
 
 
 def _mask2former() -> tuple[nn.Module, str, dict[str, Any]]:
@@ -129,18 +127,24 @@ FAMILIES = {
     "mobilevit": _mobilevit,
     "upernet": _upernet,
     "beit": _beit,
-    "dpt": _dpt,
+    "dpt": dpt,
     "mask2former": _mask2former,
     "maskformer": _maskformer,
     "oneformer": _oneformer,
 }
 
 
-def put(folder: Path, family: str) -> tuple[Any, Any]:
-    """Store a network of the family with random weights; returns it and its processor: of images, and of tasks."""
+def put(
+    folder: Path, family: str, made: tuple[nn.Module, str, dict[str, Any]] | None = None, **settings: Any
+) -> tuple[Any, Any]:
+    """Store a network of the family with random weights, or one that was `made`, with other settings of its processor.
+
+    Returns:
+        it, and its processor: of images, and of tasks.
+    """
     torch.manual_seed(0)
     model: Any
-    model, processor, settings = FAMILIES[family]()
+    model, processor, own = made or FAMILIES[family]()
     for parameter in model.parameters():  # larger than fresh ones, so that classes differ
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=(2 / parameter[0].numel()) ** 0.5)
@@ -148,7 +152,7 @@ def put(folder: Path, family: str) -> tuple[Any, Any]:
         model.segmentation_head.classifier.convolution.weight.data *= 1e12
     model.eval()
     model.save_pretrained(folder)
-    getattr(transformers, processor)(**settings).save_pretrained(folder)
+    getattr(transformers, processor)(**own | settings).save_pretrained(folder)
     return model, _of_tasks(folder) if family == "oneformer" else AutoImageProcessor.from_pretrained(
         folder, backend="pil"
     )

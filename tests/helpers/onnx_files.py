@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -66,6 +67,65 @@ def graph(
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def convolutions(sides: tuple[int, int], classes: int = len(CLASSES)) -> onnx.ModelProto:
+    """Make a model of fixed sides: three convolutions of 3x3 and stride 2, padded by a pixel."""
+    rng = np.random.default_rng(0)
+    nodes, constants, last = [], [], "pictures"
+    for number in range(3):
+        shape = (classes, classes if number else 3, 3, 3)
+        constants.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), f"weights {number}"))
+        layer = [last, f"weights {number}"]
+        last = f"planes {number}"
+        nodes.append(helper.make_node("Conv", layer, [last], strides=[2, 2], pads=[1, 1, 1, 1]))
+    return _model(nodes, constants, last, sides, classes)
+
+
+def lightness(sides: tuple[int, int], classes: int) -> onnx.ModelProto:
+    """Make a model of fixed sides whose label of each pixel rises with its red: -(x - t)^2 but for x^2, for steps t."""
+    steps = np.linspace(-2, 2.25, classes, dtype=np.float32)
+    weights = np.zeros((classes, 3, 1, 1), np.float32)
+    weights[:, 0, 0, 0] = 2 * steps
+    constants = [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(-(steps**2), "bias")]
+    nodes = [helper.make_node("Conv", ["pictures", "weights", "bias"], ["logits"])]
+    return _model(nodes, constants, "logits", sides, classes)
+
+
+def corners(classes: int = len(CLASSES), sides: tuple[int | str, int | str] = ("h", "w")) -> onnx.ModelProto:
+    """Make a model of every eighth pixel's colours, whose logits are brought to every pixel with aligned corners."""
+    drawn = np.random.default_rng(0).normal(size=(classes, 3, 1, 1)).astype(np.float32)
+    slices = {"zero": 0, "two": 2, "four": 4}
+    nodes = [
+        helper.make_node("Conv", ["pictures", "weights"], ["grid"], strides=[8, 8]),
+        helper.make_node("Shape", ["pictures"], ["shape of pictures"]),
+        helper.make_node("Slice", ["shape of pictures", "two", "four"], ["sides"]),
+        helper.make_node("Shape", ["grid"], ["shape of grid"]),
+        helper.make_node("Slice", ["shape of grid", "zero", "two"], ["planes"]),
+        helper.make_node("Concat", ["planes", "sides"], ["sizes"], axis=0),
+        helper.make_node(
+            "Resize",
+            ["grid", "", "", "sizes"],
+            ["all"],
+            mode="linear",
+            coordinate_transformation_mode="align_corners",
+        ),
+    ]
+    constants = [numpy_helper.from_array(np.array([value]), name) for name, value in slices.items()]
+    return _model(nodes, [*constants, numpy_helper.from_array(drawn, "weights")], "all", sides, classes)
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    constants: list[onnx.TensorProto],
+    last: str,
+    sides: tuple[int | str, int | str],
+    classes: int,
+) -> onnx.ModelProto:
+    source = helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, *sides])
+    result = helper.make_tensor_value_info(last, TensorProto.FLOAT, ["n", classes, "r", "c"])
+    made = helper.make_graph(nodes, "network", [source], [result], constants)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 def put(folder: Path, model: onnx.ModelProto, **card: Any) -> str:
     """Store a model and its card; returns the path of the model."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,3 +142,10 @@ def by_torch(image: NDArray[np.uint8], classes: int = len(CLASSES)) -> torch.Ten
     padded = functional.pad(planes, (0, -width % 32, 0, -height % 32))
     logits = functional.conv2d(functional.relu(functional.conv2d(padded, first, stride=4)), second)
     return functional.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)[0]
+
+
+def by_onnxruntime(place: str, image: NDArray[np.uint8]) -> torch.Tensor:
+    """Logits (C, r, c) that the file itself gives of a picture of sides that it takes."""
+    pictures = ((image - np.float32(CARD["mean"])) / np.float32(CARD["std"])).transpose(2, 0, 1)[None]
+    [logits] = onnxruntime.InferenceSession(place).run(None, {"pictures": np.ascontiguousarray(pictures)})
+    return torch.from_numpy(logits[0])

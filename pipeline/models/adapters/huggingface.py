@@ -20,7 +20,7 @@ from pipeline.geometry import Geometry, Resize, half_pixels
 from pipeline.masks import pascal_palette
 from pipeline.models.adapters.adapter import Adapter
 from pipeline.models.adapters.files import beside, config_has, digest_of, json_object, named_once
-from pipeline.models.adapters.full_resolution import centres_of_squares, kept_stride
+from pipeline.models.adapters.full_resolution import centres_of_squares, kept_stride, spread
 from pipeline.models.adapters.huggingface_processor import (
     PROCESSOR,
     preprocessing_of,
@@ -61,9 +61,13 @@ class HuggingFaceNetwork(Network):
         super().__init__(card)
         self.model: Any = model
         self._resize, self._digest = resize, digest
-        own = _stride_of(self._logits, resize)
-        self._pooled = kept_stride(len(card.classes)) if own == 1 else 1
-        self._stride = own * self._pooled
+        self._stride = _stride_of(self._logits, resize)
+        if self.step > 1 and self.step % self._stride:
+            raise WeightsError(
+                f"its logits have a stride of {self._stride} pixels, which does not divide {self.step}, the step of "
+                f"its sides; let {PROCESSOR} resize pictures"
+            )
+        self._pooled = kept_stride(len(card.classes)) if self._stride == 1 else 1
 
     def __getstate__(self) -> dict[str, Any]:
         """Give class, config and weights: once it has run, the model itself holds what cannot be sent."""
@@ -85,8 +89,8 @@ class HuggingFaceNetwork(Network):
 
     @property
     def geometry(self) -> Geometry:
-        """Return the grid of half pixels; over a resized picture, which is not padded, it is stretched."""
-        return half_pixels(self._stride, self._resize, spans=self.step == 1)
+        """Return the grid of half pixels; over a resized picture, which is not padded, a network's own is stretched."""
+        return half_pixels(self._stride * self._pooled, self._resize, spans=self.step == 1 and self._pooled == 1)
 
     @property
     def step(self) -> int:
@@ -99,8 +103,12 @@ class HuggingFaceNetwork(Network):
         return self._digest
 
     def grid(self, batch: Tensor) -> Tensor:
-        """Compute the logits (N, C, h, w); those of every pixel of many classes on a coarser grid."""
-        return centres_of_squares(self._logits(batch), self._pooled)
+        """Compute the logits (N, C, h, w); those of every pixel of many classes on a coarser grid.
+
+        Some families give more or fewer than a point for each of their strides, and stretch these over the picture.
+        """
+        points = [-(-side // self._stride) for side in batch.shape[2:]]
+        return centres_of_squares(spread(self._logits(batch), points), self._pooled)
 
     def _logits(self, batch: Tensor) -> Tensor:
         if self.network == _UPERNET:

@@ -21,7 +21,7 @@ from pipeline.geometry import Geometry, Origin, Resize, aligned, half_pixels
 from pipeline.masks import pascal_palette
 from pipeline.models.adapters.adapter import Adapter
 from pipeline.models.adapters.files import digest_of
-from pipeline.models.adapters.full_resolution import centres_of_squares, kept_stride
+from pipeline.models.adapters.full_resolution import centres_of_squares, corners_of_squares, kept_stride
 from pipeline.models.card import Card
 from pipeline.models.network import Network
 from pipeline.models.plain import build, plain_object
@@ -112,12 +112,11 @@ class OnnxNetwork(Network):
 
     @property
     def geometry(self) -> Geometry:
-        """Return the grid that the card says; over a resized picture it is stretched."""
-        if self._is_full:
-            return half_pixels(kept_stride(len(self.classes)), self._resize, spans=self._resize is not None)
+        """Return the grid that the card says; over a resized picture the network's own of half pixels is stretched."""
+        stride = kept_stride(len(self.classes)) if self._is_full else self._stride
         if self._says.origin == "aligned":
-            return aligned(self._stride, self._resize)
-        return half_pixels(self._stride, self._resize, spans=self._resize is not None)
+            return aligned(stride, self._resize)
+        return half_pixels(stride, self._resize, spans=self._resize is not None and not self._is_full)
 
     @property
     def step(self) -> int:
@@ -134,7 +133,10 @@ class OnnxNetwork(Network):
         logits = self._run(batch)
         if len(self.classes) == 2 and logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)  # softmax of (0, z) is the sigmoid of z
-        return centres_of_squares(logits, self.geometry.stride) if self._is_full else logits
+        if not self._is_full:
+            return logits
+        squares = corners_of_squares if self._says.origin == "aligned" else centres_of_squares
+        return squares(logits, self.geometry.stride)
 
     @property
     def _is_full(self) -> bool:
@@ -168,7 +170,8 @@ class OnnxNetwork(Network):
 
     def _found_stride(self, sides: tuple[int, int]) -> int:
         """Find the output stride by running the network once, on nothing."""
-        extra = 1 if self._says.origin == "aligned" else 0
+        grid_of = aligned if self._says.origin == "aligned" else half_pixels
+        extra = grid_of(1).extra
         height, width = sides if self._resize else (sides[0] + extra, sides[1] + extra)
         try:
             logits = self._run(torch.zeros(1, 3, height, width))
@@ -183,8 +186,12 @@ class OnnxNetwork(Network):
                 f"it gives logits of shape {tuple(logits.shape)}, and its card names {len(self.classes)} classes"
             )
         stride = max(round((height - extra) / max(logits.shape[2] - extra, 1)), 1)
-        if logits.shape[2] != (height - extra) // stride + extra:
-            raise ModelError(f"{logits.shape[2]} rows of logits for {height} of pixels are on no grid of one stride")
+        rows, columns = grid_of(stride).grid(height, width)
+        if tuple(logits.shape[2:]) != (rows, columns):
+            raise ModelError(
+                f"{logits.shape[2]}x{logits.shape[3]} logits for {height}x{width} pixels are on no grid of one stride; "
+                f"at one of {stride} pixels they would be {rows}x{columns}"
+            )
         return stride
 
 

@@ -9,21 +9,26 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 from torch import nn
 from transformers import AutoImageProcessor
+from transformers.image_transforms import get_size_with_aspect_ratio
 from transformers.models.dpt.image_processing_pil_dpt import get_resize_output_image_size
 
 from pipeline import models
 from pipeline.errors import ConfigError, WeightsError
+from pipeline.geometry import Resize
 from pipeline.logits import softmax
 from pipeline.models import Inference, Predictor
 from pipeline.models.adapters.huggingface_processor import preprocessing_of, resize_of
 from pipeline.models.ready import folded
 from pipeline.refine import Argmax, refine_in_tiles
-from tests.helpers.hugging_face import FAMILIES, LABELS, own_mask, put
+from tests.helpers.hugging_face import FAMILIES, LABELS, NAMES, SIDES, dpt, own_mask, put
 from tests.helpers.same_logits import assert_same_logits
 
 LEAST = {"upernet": 0.99, "maskformer": 0.99, "mask2former": 0.99, "oneformer": 0.99}
@@ -59,6 +64,70 @@ def test_masks_are_those_of_the_frameworks_own_processing(family: str, tmp_path:
     elif family not in LEAST:
         logits = found.logits[0].numpy()
         assert np.abs(grid - logits).max() <= 1e-3 * np.abs(logits).max()
+
+
+def agreement(folder: Path, theirs: nn.Module, processor: object, image: NDArray[np.uint8]) -> float:
+    ours = models.load(str(folder))
+    expected, _ = own_mask(theirs, processor, image)
+    assert len(np.unique(expected)) > 1
+    [grid] = Predictor(ours, Inference(precision="float32")).logits([image])
+    mask = refine_in_tiles(image, grid, ours.geometry, Argmax()).mask
+    return float((mask == expected).mean())
+
+
+@pytest.mark.parametrize("size", [(120, 160), (161, 97)])
+@pytest.mark.parametrize(
+    ("family", "sides", "shape", "least"),
+    [
+        ("dpt", (80, 80), (96, 96), 0.97),  # by as much as interpolating once more changes
+        ("dpt", (70, 70), (96, 96), 0.97),
+        ("beit", (70, 70), (16, 16), 0.99),
+        ("upernet", (65, 98), (65, 98), 0.97),  # of 16x24
+    ],
+)
+def test_logits_of_more_or_fewer_points_than_strides_are_stretched_as_its_own(
+    family: str, sides: tuple[int, int], shape: tuple[int, int], least: float, size: tuple[int, int], tmp_path: Path
+) -> None:
+    made = dpt(sides[0], patch=14 if sides[0] == 70 else 16) if family == "dpt" else None
+    theirs, processor = put(tmp_path, family, made, size={"height": sides[0], "width": sides[1]})
+    with torch.inference_mode():
+        assert theirs(torch.zeros(1, 3, *sides)).logits.shape[2:] == shape
+    assert agreement(tmp_path, theirs, processor, picture(*size)) >= least
+
+
+def test_logits_of_every_pixel_of_many_classes_lie_on_every_fourth_of_a_side_that_four_does_not_divide(
+    tmp_path: Path,
+) -> None:
+    names = {number: f"label {number}" for number in range(60)}
+    made = dpt(98, 14, {"id2label": names, "label2id": {name: number for number, name in names.items()}})
+    theirs, processor = put(tmp_path, "dpt", made)
+    assert models.load(str(tmp_path)).geometry.over(98, 196).strides == (4, 8)
+    assert agreement(tmp_path, theirs, processor, picture()) >= 0.97
+
+
+def test_a_stride_that_does_not_divide_the_step_of_sides_is_refused_where_nothing_is_resized(tmp_path: Path) -> None:
+    """Since tiles would begin between points."""
+    config = transformers.SegformerConfig(
+        depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=16,
+        strides=[3, 2, 2, 2], **NAMES,
+    )  # fmt: skip
+    made = transformers.SegformerForSemanticSegmentation(config), "SegformerImageProcessorPil", {"size": SIDES}
+    theirs, processor = put(tmp_path, "segformer", made)
+    assert agreement(tmp_path, theirs, processor, picture()) >= 0.999
+    settings = tmp_path / "preprocessor_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_bytes()) | {"do_resize": False}))
+    with pytest.raises(WeightsError, match="have a stride of 3 pixels, which does not divide 32"):
+        models.load(str(tmp_path))
+
+
+@given(
+    height=st.integers(1, 4000), width=st.integers(1, 4000), shortest=st.integers(1, 1000), more=st.integers(0, 2000)
+)
+def test_sides_by_the_shorter_one_are_those_of_the_framework(height: int, width: int, shortest: int, more: int) -> None:
+    for longest in (None, shortest + more):
+        rows, columns = get_size_with_aspect_ratio((height, width), shortest, longest)
+        expected = max(rows, 1), max(columns, 1)  # there none is, and its own processing fails
+        assert Resize(shortest=shortest, longest=longest).of(height, width) == expected
 
 
 def test_pictures_are_not_resized_where_the_processor_does_not(segformer: Path, tmp_path: Path) -> None:

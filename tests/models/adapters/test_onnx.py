@@ -19,7 +19,7 @@ from pipeline import models
 from pipeline.errors import WeightsError
 from pipeline.models import Inference, Predictor
 from pipeline.refine import Argmax, refine_in_tiles
-from tests.helpers.onnx_files import CLASSES, by_torch, graph, put
+from tests.helpers.onnx_files import CLASSES, by_onnxruntime, by_torch, convolutions, corners, graph, lightness, put
 
 SIZE = (90, 130)
 
@@ -64,6 +64,63 @@ def test_pictures_are_resized_to_fixed_sides(fixed: bool, tmp_path: Path) -> Non
     assert models.load(place).geometry.grid(*SIZE) == logits.shape[1:]
     stretched = functional.interpolate(by_torch(small)[None], size=SIZE, mode="bilinear", align_corners=False)
     assert (mask_of(place, image) == stretched[0].argmax(dim=0).numpy()).mean() >= 0.98
+
+
+def as_the_framework_would(place: str, image: NDArray[np.uint8], sides: tuple[int, int]) -> NDArray[np.int64]:
+    """The file's labels of a picture that is resized before, and whose logits are stretched over it again."""
+    small = np.asarray(Image.fromarray(image).resize(sides[::-1], Image.Resampling.BILINEAR))
+    size = image.shape[:2]
+    full = functional.interpolate(by_onnxruntime(place, small)[None], size=size, mode="bilinear", align_corners=False)
+    return full[0].argmax(dim=0).numpy()
+
+
+def ramp(height: int, width: int) -> NDArray[np.uint8]:
+    """A picture that becomes lighter to the right."""
+    return np.broadcast_to(np.linspace(0, 255, width).round()[None, :, None], (height, width, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("width", [66, 67, 68])
+def test_logits_of_every_fourth_pixel_stay_where_they_are_whatever_the_side(width: int, tmp_path: Path) -> None:
+    """Labels are steps of lightness; at the end of a stretched grid they were two pixels off."""
+    sides, names = (8, width), [f"class {number}" for number in range(50)]
+    place = put(tmp_path, lightness(sides, 50), classes=names)
+    image = ramp(16, 2 * width)
+    network = models.load(place)
+    assert network.geometry.over(16, 2 * width).strides == (8, 8)
+    [grid] = Predictor(network, Inference(precision="float32")).logits([image])
+    mask = refine_in_tiles(image, grid, network.geometry, Argmax()).mask
+    away = mask.astype(int) - as_the_framework_would(place, image, sides)
+    assert abs(away[:, -12:-4].mean()) <= 0.25
+
+
+@pytest.mark.parametrize("sides", [(100, 100), (104, 100), (99, 121)])
+def test_sides_that_the_stride_does_not_divide_are_rounded_up_as_padded_convolutions_do(
+    sides: tuple[int, int], tmp_path: Path
+) -> None:
+    image, place = picture(), put(tmp_path, convolutions(sides))
+    network = models.load(place)
+    assert network.geometry.grid(*SIZE) == (13, -(-sides[1] // 8))
+    assert (mask_of(place, image) == as_the_framework_would(place, image, sides)).mean() >= 0.999
+
+
+@pytest.mark.parametrize("sides", [(66, 66), (64, 66), (66, 64)])
+def test_sides_of_which_pixels_are_left_over_are_refused(sides: tuple[int, int], tmp_path: Path) -> None:
+    message = refusal(put(tmp_path, graph(sides=sides)))
+    assert f"16x16 logits for {sides[0]}x{sides[1]} pixels are on no grid of one stride; at one of 4 pixels" in message
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("classes", [3, 50])
+def test_aligned_logits_of_every_pixel_are_those_of_the_file(classes: int, fixed: bool, tmp_path: Path) -> None:
+    sides, names = (65, 129), [f"class {number}" for number in range(classes)]
+    model = corners(classes, sides) if fixed else corners(classes)
+    place = put(tmp_path, model, classes=names, origin="aligned", step=8)
+    image = np.asarray(Image.fromarray(picture()).resize(sides[::-1]))
+    network = models.load(place)
+    assert (network.geometry.origin, network.geometry.stride) == ("aligned", 1 if classes == 3 else 4)
+    [grid] = Predictor(network, Inference(precision="float32")).logits([image])
+    mask = refine_in_tiles(image, grid, network.geometry, Argmax()).mask
+    assert (mask == by_onnxruntime(place, image).argmax(dim=0).numpy()).mean() >= 0.998
 
 
 def test_one_logit_is_two_classes_and_large_pictures_go_through_in_tiles(tmp_path: Path) -> None:
