@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import models
-from pipeline.errors import ConfigError, WeightsError
+from pipeline import models, storage
+from pipeline.errors import ConfigError, StorageError, WeightsError
 from pipeline.models import Architecture
 from pipeline.models.backbones.resnet import TORCHVISION_RESNET
 from pipeline.models.built_in import BUILT_IN, built_in_names
@@ -138,6 +138,23 @@ def test_a_card_beside_a_file_names_its_classes(keys: State, tmp_path: Path, cap
     card.write_text('{"classes": ["rest", "road", "sky"], "mean": [0, 0, 0]}')
     with pytest.raises(WeightsError, match=r"the card .*roads.json cannot be used: card has an unknown field 'mean'"):
         models.load(f"{tmp_path}/roads.pth")
+
+
+def test_a_card_that_the_storage_refuses_is_not_taken_for_none(
+    keys: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(uri: str) -> bytes:
+        if uri.endswith(".json"):
+            raise StorageError(f"cannot read {uri}: access denied")
+        return read_bytes(uri)
+
+    read_bytes = storage.read_bytes
+    torch.save(keys, tmp_path / "roads.pth")
+    monkeypatch.setattr(storage, "read_bytes", read)
+    with pytest.raises(WeightsError, match=r"whether a card beside .*roads.pth names .*roads.json: access denied; "):
+        models.load(f"{tmp_path}/roads.pth")
+    monkeypatch.undo()
+    assert models.load(f"{tmp_path}/roads.pth").classes[0] == "background"  # there is none
 
 
 def test_cut_and_garbled_torch_files(keys: State, tmp_path: Path) -> None:
