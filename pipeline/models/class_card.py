@@ -5,7 +5,7 @@ import os.path
 from dataclasses import dataclass
 
 from pipeline import storage
-from pipeline.errors import ConfigError, MissingError, StorageError, WeightsError
+from pipeline.errors import ConfigError, MissingError, WeightsError
 from pipeline.models.plain import build
 
 EXAMPLE = '{"classes": ["background", "road"]}'
@@ -28,18 +28,14 @@ def card_beside(uri: str) -> ClassCard | None:
     """Read the card of a weights file; None where nothing beside it lists classes.
 
     Raises:
-        WeightsError: it says more than a card can, or what cannot be; or the storage does not give it.
+        WeightsError: it says more than a card can, or what cannot be.
+        StorageError: the storage does not give it, or does not say whether it is there.
     """
     place = os.path.splitext(uri)[0] + ".json"
     try:
         plain = json.loads(storage.read_bytes(place))
     except (MissingError, ValueError, RecursionError):
         return None
-    except StorageError as error:
-        raise WeightsError(
-            f"whether a card beside {storage.redact(uri)} names its classes is not known: {error}; where there is "
-            f"none, put one there, for example {EXAMPLE}, or copy the weights to this machine"
-        ) from error
     if not isinstance(plain, dict) or not isinstance(plain.get("classes"), list):
         return None
     try:

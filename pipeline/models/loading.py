@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from pipeline import storage
-from pipeline.errors import ConfigError, WeightsError
+from pipeline.errors import ConfigError, StorageError, WeightsError
 from pipeline.masks import pascal_palette
 from pipeline.models import zoo
 from pipeline.models.adapters import adapter_for
@@ -19,7 +19,7 @@ from pipeline.models.card import Card, ModelCard
 from pipeline.models.checkpoints import native
 from pipeline.models.checkpoints.reading import read
 from pipeline.models.checkpoints.state import BackboneWeights, Checkpoint, fill, with_background
-from pipeline.models.class_card import card_beside
+from pipeline.models.class_card import EXAMPLE, card_beside
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.network import Network
 from pipeline.models.smp_config import SmpConfig
@@ -61,7 +61,7 @@ def load(
             "train one on it with pipeline.models.build(..., backbone_weights=...)"
         )
     if not weights.names_classes:
-        weights = _with_card(weights, name_or_uri)
+        weights = _with_card(weights, name_or_uri, named=classes is not None)
     if classes is None and not weights.names_classes:
         classes = unnamed
     if classes is None and not weights.names_classes:
@@ -77,9 +77,20 @@ def load(
     return model.eval()
 
 
-def _with_card(weights: Checkpoint, uri: str) -> Checkpoint:
-    """Put on what a card beside the file says, where there is one. Raises WeightsError."""
-    says = card_beside(uri)
+def _with_card(weights: Checkpoint, uri: str, named: bool) -> Checkpoint:
+    """Put on what a card beside the file says, where there is one. Raises WeightsError.
+
+    Classes that a person has `named` need no card: a storage may refuse what is not there.
+    """
+    try:
+        says = card_beside(uri)
+    except StorageError as error:
+        if named:
+            return weights
+        raise WeightsError(
+            f"whether a card beside {storage.redact(uri)} names its classes is not known: {error}; name them with "
+            f"--classes, or put a card there, for example {EXAMPLE}"
+        ) from error
     if says is None:
         return weights
     try:

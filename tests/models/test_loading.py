@@ -153,6 +153,8 @@ def test_a_card_that_the_storage_refuses_is_not_taken_for_none(
     monkeypatch.setattr(storage, "read_bytes", read)
     with pytest.raises(WeightsError, match=r"whether a card beside .*roads.pth names .*roads.json: access denied; "):
         models.load(f"{tmp_path}/roads.pth")
+    names = [f"{n}" for n in range(21)]
+    assert models.load(f"{tmp_path}/roads.pth", names).classes == tuple(names)
     monkeypatch.undo()
     assert models.load(f"{tmp_path}/roads.pth").classes[0] == "background"  # there is none
 
