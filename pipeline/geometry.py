@@ -18,7 +18,7 @@ class Resize:
 
     Exactly `sides`, which may change its proportions; or, with them kept, so that the shorter side is `shortest`, and
     the longer one at most `longest`, in pixels, as transformers' get_size_with_aspect_ratio has it; each side is then
-    rounded to the nearest multiple of `multiple`, and is a pixel at least.
+    rounded to a multiple of `multiple`, the nearest one or the next one `up`, and is one at least.
     resample: the filter, as Pillow numbers them: 0 nearest, 2 bilinear, 3 bicubic.
     """
 
@@ -26,6 +26,7 @@ class Resize:
     shortest: int | None = None
     longest: int | None = None
     multiple: int = 1
+    rounding: Literal["nearest", "up"] = "nearest"
     resample: int = 2
 
     def __post_init__(self) -> None:
@@ -38,7 +39,8 @@ class Resize:
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Return the sides that a picture of height x width pixels is brought to."""
-        rows, columns = (max(round(side / self.multiple), 1) * self.multiple for side in self._wanted(height, width))
+        whole = math.ceil if self.rounding == "up" else round
+        rows, columns = (max(whole(side / self.multiple), 1) * self.multiple for side in self._wanted(height, width))
         return rows, columns
 
     def _wanted(self, height: int, width: int) -> tuple[int, int]:

@@ -96,6 +96,8 @@ def test_a_window_equals_that_part_of_the_whole(
         (Resize(shortest=800, longest=1000), (100, 1001), (100, 1001)),  # as it has the side already
         (Resize(shortest=256, multiple=32), (360, 480), (256, 352)),
         (Resize(sides=(500, 10), multiple=32), (360, 480), (512, 32)),
+        (Resize(shortest=70, multiple=32, rounding="up"), (120, 160), (96, 96)),
+        (Resize(sides=(64, 65), multiple=32, rounding="up"), (120, 160), (64, 96)),
     ],
 )
 def test_sides_of_resized_pictures(resize: Resize, size: tuple[int, int], expected: tuple[int, int]) -> None:

@@ -132,11 +132,6 @@ class MaskQueriesNetwork(HuggingFaceNetwork):
         self._task = task  # (1, tokens), of OneFormer alone
         super().__init__(card, model, resize, digest)
 
-    @property
-    def step(self) -> int:
-        """Return the step of the sizes, to which the family's own processing pads too."""
-        return STEP
-
     def _logits(self, batch: Tensor) -> Tensor:
         """Compute the logarithms of the class scores' shares (N, C, h, w)."""
         given = {} if self._task is None else {"task_inputs": self._task.to(batch.device).expand(len(batch), -1)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -18,7 +18,10 @@ _BILINEAR = 2  # as Pillow numbers its filters
 
 
 def processor_settings(folder: Path, family: str) -> dict[str, Any]:
-    """Read the image processor's settings, with its family's defaults for what the file does not say."""
+    """Read the image processor's settings, with its class's defaults for what the file does not say.
+
+    What the file says and the class does not know is left out: a `size_divisor` of OneFormer does nothing.
+    """
     from transformers import AutoImageProcessor
 
     if "auto_map" in json_object(folder / PROCESSOR):
@@ -30,8 +33,8 @@ def processor_settings(folder: Path, family: str) -> dict[str, Any]:
         )
     except Exception as error:  # as above
         raise WeightsError(f"transformers cannot read {PROCESSOR}: {' '.join(str(error).split())[:300]}") from error
-    settings: dict[str, Any] = processor.to_dict()
-    return settings
+    known = type(processor).valid_kwargs.__annotations__
+    return {name: value for name, value in processor.to_dict().items() if name in known}
 
 
 def preprocessing_of(how: Mapping[str, Any]) -> Preprocessing:
@@ -51,19 +54,33 @@ def resize_of(how: Mapping[str, Any]) -> Resize | None:
     if not how.get("do_resize"):
         return None
     size, resample = how.get("size") or {}, int(how.get("resample", _BILINEAR))
+    multiple, rounding = _multiple_of(how)
     if isinstance(size, int):
         size = {"height": size, "width": size}
     if "shortest_edge" in size:
-        return Resize(shortest=size["shortest_edge"], longest=size.get("longest_edge"), resample=resample)
+        return Resize(
+            shortest=size["shortest_edge"],
+            longest=size.get("longest_edge"),
+            multiple=multiple,
+            rounding=rounding,
+            resample=resample,
+        )
     if "height" in size and "width" in size:
         if how.get("keep_aspect_ratio"):
             raise ConfigError(
                 f"{PROCESSOR} has keep_aspect_ratio, which is DPT's, but transformers' DPT segments only squares; "
                 "set it to false"
             )
-        multiple = int(how.get("ensure_multiple_of") or 1)
-        return Resize(sides=(size["height"], size["width"]), multiple=multiple, resample=resample)
+        sides = size["height"], size["width"]
+        return Resize(sides=sides, multiple=multiple, rounding=rounding, resample=resample)
     raise ConfigError(f"{PROCESSOR} has the size {size!r}; known are height and width, or shortest_edge")
+
+
+def _multiple_of(how: Mapping[str, Any]) -> tuple[int, Literal["nearest", "up"]]:
+    """Say what sides are multiples of, and which: the next for Mask2Former and MaskFormer, for DPT the nearest."""
+    if how.get("size_divisor"):
+        return int(how["size_divisor"]), "up"
+    return int(how.get("ensure_multiple_of") or 1), "nearest"
 
 
 def task_tokens(folder: Path, length: int) -> Tensor:

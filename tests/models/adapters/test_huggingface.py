@@ -32,7 +32,7 @@ from tests.helpers.hugging_face import FAMILIES, LABELS, NAMES, SIDES, dpt, own_
 from tests.helpers.same_logits import assert_same_logits
 
 LEAST = {"upernet": 0.99, "maskformer": 0.99, "mask2former": 0.99, "oneformer": 0.99}
-"""Agreement of pixels: UPerNet interpolates twice, and the others before a sigmoid; here it is once, after it."""
+"""Agreement of pixels: UPerNet interpolates twice, and the others masks or scores; here it is logarithms of scores."""
 
 
 def picture(height: int = 120, width: int = 160) -> NDArray[np.uint8]:
