@@ -1,7 +1,7 @@
 """Say where the points of a grid of logits lie in their picture, and what sides a network's pictures have."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -26,7 +26,9 @@ class Resize:
     shortest: int | None = None
     longest: int | None = None
     multiple: int = 1
-    rounding: Literal["nearest", "up"] = "nearest"
+    rounding: Literal["nearest", "up"] = field(
+        default="nearest", repr=False
+    )  # follows from what networks' digests hold
     resample: int = 2
 
     def __post_init__(self) -> None:
