@@ -1,6 +1,7 @@
 """The block in which a job may start or join a cluster. Does not load Ray, which many a call turns out not to need."""
 
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -20,6 +21,9 @@ _CORE_SETTINGS = {
 By itself it ends a process that is idle for a second where actors hold all CPUs, as they do in a run. The next task
 that fetches or writes then starts another, for three seconds of a core.
 """
+
+_AUTHENTICATION = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+"""What of Ray's environment says who may use a cluster, and what with."""
 
 _is_open: ContextVar[bool] = ContextVar("is_open", default=False)
 """Whether a block of `connection` is open here."""
@@ -80,10 +84,22 @@ def _of_ray(name: str) -> Callable[[], Any] | None:
 @contextmanager
 def _core_settings() -> Iterator[None]:
     """Set for the block what Ray's core reads where this process starts it, unless a person has set it otherwise."""
-    missing = {name: value for name, value in _CORE_SETTINGS.items() if name not in os.environ}
-    os.environ.update(missing)
+    settings = _CORE_SETTINGS | _own_token()
+    added = (settings.keys() | _AUTHENTICATION) - os.environ.keys()  # Ray itself sets the mode where it starts
+    os.environ.update({name: value for name, value in settings.items() if name in added})
     try:
         yield
     finally:
-        for name in missing:
-            del os.environ[name]
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _own_token() -> dict[str, str]:
+    """Make a token for a cluster that this process starts, unless a person has set what concerns tokens.
+
+    By itself Ray would write one to ~/.ray/auth_token. With that file there, a later `ray start --head` asks for the
+    token, which no client gives by itself.
+    """
+    if os.environ.get("RAY_ADDRESS") or _AUTHENTICATION & os.environ.keys():
+        return {}
+    return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}

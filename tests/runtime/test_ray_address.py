@@ -64,6 +64,56 @@ def test_the_core_is_set_up_meanwhile_unless_a_person_has_done_it(monkeypatch, n
     assert os.environ.get(name) == set_before
 
 
+TWO_CLUSTERS = """
+import os
+import ray
+from pipeline.runtime.cluster import connect
+from pipeline.runtime.connection import connection
+from ray._raylet import AuthenticationMode, get_authentication_mode
+
+for _ in range(2):
+    with connection():
+        connect()
+        token = ray.get(ray.remote(num_cpus=0)(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
+        print(get_authentication_mode() == AuthenticationMode.TOKEN, token == os.environ["RAY_AUTH_TOKEN"])
+    print([name for name in os.environ if name.startswith("RAY_AUTH_")])
+"""
+
+
+def test_a_cluster_of_its_own_has_a_token_and_leaves_none(tmp_path):
+    """With a token in the home, `ray start --head` would ask for it, and its clients give none by themselves."""
+    done = _run(TWO_CLUSTERS, HOME=f"{tmp_path}")
+    assert (done.returncode, done.stdout) == (0, "True True\n[]\n" * 2), done.stderr
+    assert not (tmp_path / ".ray").exists()
+
+
+@pytest.mark.parametrize(
+    "by_a_person", [{"RAY_ADDRESS": "10.0.0.1:6379"}, {"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN_PATH": "/token"}]
+)
+def test_a_person_may_say_which_token_there_is(monkeypatch, by_a_person):
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in by_a_person.items():
+        monkeypatch.setenv(name, value)
+    with connection():
+        assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+def test_the_message_names_what_may_differ(monkeypatch):
+    def refuse(**_):
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with (
+        pytest.raises(RunError, match="whether RAY_AUTH_MODE and the token are the same here as where it was"),
+        connected(),
+    ):
+        pass
+
+
 PROCESSES_OF_TWO_TASKS = """
 import os, time
 import ray
@@ -223,9 +273,10 @@ def test_every_job_refuses_it_before_it_opens_anything(monkeypatch, capsys, comm
     assert ": RAY_ADDRESS is ray://10.0.0.1:10001, through which no job of this project can run; " in err
 
 
-def _run(script: str) -> subprocess.CompletedProcess[str]:
-    set_by_tests = {"RAY_ADDRESS", "RAY_num_workers_soft_limit", "RAY_idle_worker_killing_time_threshold_ms"}
-    environment = {name: value for name, value in os.environ.items() if name not in set_by_tests}
+def _run(script: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    workers = {"RAY_num_workers_soft_limit", "RAY_idle_worker_killing_time_threshold_ms"}
+    set_by_tests = {"RAY_ADDRESS", "RAY_AUTH_MODE", *workers}
+    environment = {name: value for name, value in os.environ.items() if name not in set_by_tests} | changes
     command = [sys.executable, "-c", script]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
