@@ -83,6 +83,12 @@ class ProblemsError(VerdictError):
     code = 1
 
 
+class UnwrittenError(VerdictError):
+    """Figures that are known, and that a storage does not take."""
+
+    code = 1
+
+
 class BudgetError(VerdictError):
     """More failed images than a run's error budget allows."""
 

@@ -33,7 +33,7 @@ POSITIONAL = ("output", "output_a", "output_b")
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An output of two runs, with names of the kind that is to be feared."""
     for run in (1, 2):
-        info = note(run=run, input=f"{tmp_path}/in", classes=("<a>", "b\\", "{{c}}"))
+        info = note(run=run, night=run, input=f"{tmp_path}/in", classes=("<a>", "b\\", "{{c}}"))
         key = f"{run}/'\"<x>.jpg"
         storage.put_whole(f"{tmp_path}/in/{key}", jpeg(photo(run)))
         put_rows(f"{tmp_path}/out", info, [row(key, blocks(run), info, jpeg(photo(run)))], [failure("c", info)])

@@ -247,7 +247,7 @@ def test_the_newest_generation_and_in_it_the_newer_row(tmp_path):
         ("new", "r2"),
         ("old", "r0"),
     ]
-    with pytest.raises(StorageError, match=r"no masks of generation older .* there are: new, old"):
+    with pytest.raises(ConfigError, match=r"no masks of generation older .* there are: new, old"):
         masks.read(str(tmp_path), generation="older")
 
 

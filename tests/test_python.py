@@ -22,9 +22,9 @@ FUNCTIONS = [name for name in COMMANDS if name not in WITHOUT]
 
 @pytest.fixture
 def output(tmp_path: Path) -> str:
-    for run, label in enumerate((1, 2)):
-        info = note(run=run)
-        put_rows(f"{tmp_path}/out", info, [row(f"{run}", np.full((6, 8), label, np.uint8), info)])
+    for night, label in enumerate((1, 2), start=1):
+        info = note(night=night)
+        put_rows(f"{tmp_path}/out", info, [row(f"{night}", np.full((6, 8), label, np.uint8), info)])
     return f"{tmp_path}/out"
 
 

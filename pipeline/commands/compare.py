@@ -1,8 +1,8 @@
 """Compare the masks of two outputs: `deeplab-buckets compare OUTPUT_A OUTPUT_B --to PAGE.html`.
 
-The same output twice compares its newest run with the one before. Needs no Ray. The last line of stdout is the drift,
-one JSON object. Exit codes: 0 done; 4 the drift is above --max-drift; 2 arguments that cannot be used; 1 anything else,
-such as an output that cannot be read.
+The same output twice compares what was written by the runs of its newest day with those of the day before. Needs no
+Ray. The last line of stdout is the drift, one JSON object. Exit codes: 0 done; 4 the drift is above --max-drift; 2
+arguments that cannot be used; 1 anything else, such as an output that cannot be read.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from pipeline.reports.compare import compare as measure
 
 @takes(CompareConfig)
 def compare(**flags: Any) -> Drift:
-    """Compare the masks of two outputs, A and B; the same output twice compares its newest run with the one before.
+    """Compare the masks of two outputs, A and B; the same output twice compares its newest day with the one before.
 
     Returns:
         How far B is from A; `check()` raises DriftError where that is more than max_drift.

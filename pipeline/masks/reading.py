@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.errors import ImageError, LostNoteError, OutputError, StorageError
+from pipeline.errors import ConfigError, ImageError, LostNoteError, OutputError, StorageError
 from pipeline.masks.png import decode, decode_confidence
 from pipeline.masks.schema import ERRORS_FOLDER, MASKS_FOLDER, DatasetInfo
 
@@ -75,7 +75,8 @@ def read_with_sources(uri: str, generation: str | None = None) -> Iterator[tuple
         key, URI of the source, mask (H, W) uint8; the URI is redacted, and empty where the file has no such column.
 
     Raises:
-        StorageError: no masks there, no such generation, or a file that cannot be read.
+        ConfigError: no such generation.
+        StorageError: no masks there, or a file that cannot be read.
     """
     return _rows(generation_files(uri, generation), "mask", decode)
 
@@ -91,7 +92,7 @@ def read_confidence(uri: str, generation: str | None = None) -> Iterator[tuple[s
         key, (H, W) uint8: 255 times the posterior of the class in the mask, rounded.
 
     Raises:
-        StorageError: as `read_with_sources` does.
+        PipelineError: as `read_with_sources` does.
     """
     maps = _rows(generation_files(uri, generation), "confidence_map", decode_confidence)
     return ((key, confidence) for key, _, confidence in maps)
@@ -101,13 +102,13 @@ def generation_files(uri: str, generation: str | None = None) -> list[CommittedF
     """List the files of one generation, by default the newest, at `uri` as in `read_with_sources`; newest first.
 
     Raises:
-        StorageError: as `read_with_sources` does.
+        PipelineError: as `read_with_sources` does.
     """
     files = _files_with_masks(uri)
     written = list(dict.fromkeys(file.info.generation for file in files if not file.failed))
     generation = written[0] if generation is None else generation
     if generation not in written:
-        raise StorageError(
+        raise ConfigError(
             f"no masks of generation {generation} at {storage.redact(uri)}; there are: {', '.join(written)}"
         )
     return [file for file in files if file.info.generation == generation]

@@ -1,9 +1,9 @@
-"""Two outputs, two generations of one, or two of its runs, side by side: figures, a page, and how far they drifted."""
+"""Two outputs, or two generations, runs or nights of one, side by side: figures, a page, and how far they drifted."""
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline import masks, storage
 from pipeline.data.pictures import pictures_of
-from pipeline.errors import ConfigError, DriftError
+from pipeline.errors import ConfigError, DriftError, StorageError, UnwrittenError, VerdictError
 from pipeline.masks import CommittedFile, DatasetInfo, MaskRows, Place
 from pipeline.masks.choosing import Highest, chances
 from pipeline.masks.joining import joined, places_of
@@ -36,8 +36,8 @@ class CompareConfig(StorageConfig):
 
     Args:
         output_a: of a run.
-        output_b: of a run; the same output again compares its newest run with the one before, unless generations or
-            runs are given.
+        output_b: of a run; the same output again compares what the runs of its newest day (UTC) have written with those
+            of the day before that has any, unless generations or runs are given.
         generation_a: of the masks of A; by default the newest.
         generation_b: of the masks of B; by default the newest.
         run_a: only masks that this run has written.
@@ -126,8 +126,9 @@ def compare(config: CompareConfig) -> Drift:
     Memory: `images` rows of each side, some pictures, and the keys of a side that several runs have written.
 
     Raises:
-        ConfigError: a run that there is not.
+        ConfigError: a run or a generation that there is not.
         StorageError: there are no masks, or a storage does not answer.
+        UnwrittenError: the page or the metrics cannot be written; DriftError where the drift is too much as well.
     """
     with storage.retrying(config.storage_timeout):
         a, b = (_side(files, config.images) for files in _files(config))
@@ -140,13 +141,24 @@ def compare(config: CompareConfig) -> Drift:
             differing = confusion.add(mask_a, mask_b)
             changed.offer(np.array([differing]), [(key, differing)].__getitem__)
         drift = _drift(config, a, b, confusion)
-        if config.to:
-            storage.put_whole(
-                storage.normalize(config.to), _page(config, a, b, confusion, drift, dict(changed), places_a)
-            )
-        if config.metrics:
-            storage.put_whole(storage.normalize(config.metrics), metrics(drift).encode())
+        try:
+            if config.metrics:
+                storage.put_whole(storage.normalize(config.metrics), metrics(drift).encode())
+            if config.to:
+                page = _page(config, a, b, confusion, drift, dict(changed), places_a)
+                storage.put_whole(storage.normalize(config.to), page)
+        except StorageError as error:
+            raise _unwritten(replace(drift, page=None), error) from error
     return drift
+
+
+def _unwritten(drift: Drift, error: StorageError) -> VerdictError:
+    """Give the error of what cannot be written, with the figures; it is that of the drift where that is too much."""
+    try:
+        drift.check()
+    except DriftError as verdict:
+        return DriftError(f"{verdict}; {error}", verdict.summary)
+    return UnwrittenError(str(error), drift.to_json())
 
 
 def _files(config: CompareConfig) -> tuple[list[CommittedFile], list[CommittedFile]]:
@@ -157,12 +169,26 @@ def _files(config: CompareConfig) -> tuple[list[CommittedFile], list[CommittedFi
     if uri_a != uri_b or any(chosen):
         return _of_run(a, config.run_a), _of_run(b, config.run_b)
     every = masks.committed_files(uri_b)
-    runs = list(dict.fromkeys(file.info.run_id for file in every if not file.failed))
-    if len(runs) < 2:
+    days = list(dict.fromkeys(_day(file) for file in every if not file.failed))
+    if len(days) < 2:
         raise ConfigError(
-            f"{storage.redact(uri_b)} has masks of one run alone; give two outputs, or wait for the next run"
+            f"{storage.redact(uri_b)} has masks of one day (UTC) alone; give two outputs, or run_a and run_b, or wait "
+            "for the next night"
         )
-    return _of_run(every, runs[1]), _of_run(every, runs[0])
+    newest, before = (_of_day(every, day) for day in days[:2])
+    return before, newest
+
+
+def _of_day(files: Sequence[CommittedFile], day: str) -> list[CommittedFile]:
+    """Choose the files that the runs of a day have written; where these are of several generations, of the newest."""
+    own = [file for file in files if _day(file) == day]
+    generation = next(file.info.generation for file in own if not file.failed)
+    return [file for file in own if file.info.generation == generation]
+
+
+def _day(file: CommittedFile) -> str:
+    """Give the day, in UTC, on which the run of a file began; a night may have taken several runs."""
+    return file.info.run_id.partition("T")[0]
 
 
 def _of_run(files: list[CommittedFile], run: str | None) -> list[CommittedFile]:

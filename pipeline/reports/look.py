@@ -21,6 +21,7 @@ def look(output: str, key: str, generation: str | None = None, input: str | None
         input: where the pictures are now; by default where the run found them.
 
     Raises:
+        ConfigError: there is no such generation.
         StorageError: there is no such mask, or it cannot be read.
     """
     output = storage.normalize(output)

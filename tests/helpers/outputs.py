@@ -21,8 +21,8 @@ CLASSES = ("ground", "tree", "sky")
 PALETTE = ((0, 0, 0), (128, 0, 0), (0, 128, 0))
 
 
-def note(generation: str = "g", run: int = 1, **changes: Any) -> DatasetInfo:
-    """Make the note of a run's files; runs with a higher number are later."""
+def note(generation: str = "g", run: int = 1, night: int = 2, **changes: Any) -> DatasetInfo:
+    """Make the note of a run's files; runs with a higher number are later in the night, one of January's."""
     values: dict[str, Any] = {
         "classes": CLASSES,
         "palette": PALETTE,
@@ -30,8 +30,8 @@ def note(generation: str = "g", run: int = 1, **changes: Any) -> DatasetInfo:
         "model_digest": "d" * 64,
         "crf": {"bilateral_xy": 67.0, "bilateral_rgb": 3.0},
         "generation": generation,
-        "run_id": f"20260102T03040{run}-aaaaaa",
-        "created": (datetime(2026, 1, 2, tzinfo=UTC) + timedelta(minutes=run)).isoformat(),
+        "run_id": f"202601{night:02}T03040{run}-aaaaaa",
+        "created": (datetime(2026, 1, night, tzinfo=UTC) + timedelta(minutes=run)).isoformat(),
     }
     return DatasetInfo(**(values | changes))
 

@@ -110,6 +110,14 @@ def test_every_container_asks_for_the_token_that_is_mounted(cluster: dict[str, A
     assert path[1] in cluster["file_mounts"]
 
 
+def test_the_nights_drift_is_written_to_a_folder_that_container_and_machine_share(cluster: dict[str, Any]) -> None:
+    example = (ROOT / "infra/nightly/nightly.env.example").read_text()
+    path = re.search(r"^DRIFT_METRICS=(.*)/", example, re.MULTILINE)
+    assert path
+    assert f"--volume {path[1]}:{path[1]}" in cluster["docker"]["run_options"]
+    assert f"mkdir -p -m 1777 {path[1]}" in cluster["initialization_commands"]  # the container's user is another one
+
+
 def test_roles_read_the_input_and_write_the_output_and_nothing_else() -> None:
     source, target = "arn:aws:s3:::INPUT_BUCKET", "arn:aws:s3:::OUTPUT_BUCKET"
     assert allowed("s3:ListBucket", source, "INPUT_PREFIX/")

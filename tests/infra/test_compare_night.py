@@ -30,9 +30,9 @@ def compare_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def put_nights(output: str, *labels: int) -> None:
-    for run, label in enumerate(labels):
-        info = note(run=run)
-        put_rows(output, info, [row(f"{run}", np.full((6, 8), label, np.uint8), info)])
+    for night, label in enumerate(labels, start=1):
+        info = note(night=night)
+        put_rows(output, info, [row(f"{night}", np.full((6, 8), label, np.uint8), info)])
 
 
 def scraped(port: int, path: str) -> dict[str, float]:

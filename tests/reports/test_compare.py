@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.commands.compare import command as job
+from pipeline.commands.report import command as report
 from pipeline.errors import ConfigError
 from pipeline.reports.compare import CompareConfig, compare
 from pipeline.reports.comparison import Confusion
@@ -78,11 +79,11 @@ def test_above_what_is_allowed_the_exit_code_is_4(tmp_path, capsys):
     assert job.main([a, f"{tmp_path}/none"]) == 1
 
 
-def test_the_newest_run_of_an_output_is_compared_with_the_one_before(tmp_path):
+def test_the_newest_night_of_an_output_is_compared_with_the_one_before(tmp_path):
     output = f"{tmp_path}/out"
-    first, second, third = (note(run=n) for n in (1, 2, 3))
+    first, second, third = (note(night=n) for n in (2, 3, 4))
     put_rows(output, first, [row("a", blocks(0), first, confidence=0.2)])
-    with pytest.raises(ConfigError, match="of one run alone"):
+    with pytest.raises(ConfigError, match="of one day"):
         compare(CompareConfig(output_a=Uri(output), output_b=Uri(output)))
     put_rows(output, second, [row("b", np.full((6, 8), 1, np.uint8), second, confidence=0.9)])
     put_rows(output, third, [row("c", np.full((6, 8), 2, np.uint8), third, confidence=0.5)])
@@ -99,6 +100,53 @@ def test_the_newest_run_of_an_output_is_compared_with_the_one_before(tmp_path):
     assert compare(earlier).confidence_drift == pytest.approx(0.7)
     with pytest.raises(ConfigError, match="no masks of run never"):
         compare(CompareConfig(output_a=Uri(output), output_b=Uri(output), run_a="never"))
+
+
+def test_a_night_that_took_two_runs_is_one_side(tmp_path, capsys):
+    """A run that was lost after a few images, such as all of one class, and the one that did the others."""
+    output = f"{tmp_path}/out"
+    for night in (2, 3):
+        lost, rest = note(night=night, run=1), note(night=night, run=2)
+        put_rows(output, lost, [row(f"{night}-{n}", np.full((6, 8), 1, np.uint8), lost) for n in range(2)])
+        failed = [failure(f"{night}-0", rest)] if night == 3 else []
+        put_rows(output, rest, [row(f"{night}-{n}", blocks(n), rest) for n in range(2, 5)], failed)
+        expected = {2: 2, 3: 0}[night]
+        assert job.main([output, output, "--max-drift", "0.05"]) == expected, capsys.readouterr()
+        put_rows(output, again := note(night=night, run=3), [row(f"{night}-0", np.full((6, 8), 1, np.uint8), again)])
+    drift = compare(CompareConfig(output_a=Uri(output), output_b=Uri(output)))
+    assert (drift.images_a, drift.images_b, drift.drift) == (5, 5, 0)
+    again = note("other weights", night=3, run=4, classes=("x", "y", "z"))
+    put_rows(output, again, [row(f"3-{n}", blocks(n), again) for n in range(4)])
+    drift = compare(CompareConfig(output_a=Uri(output), output_b=Uri(output)))
+    assert (drift.images_a, drift.images_b, drift.run_b) == (5, 4, again.run_id)
+
+
+def test_what_cannot_be_written_hides_no_verdict(tmp_path, capsys):
+    a, b = put_pair(tmp_path)
+    (tmp_path / "file").write_text("")
+    nowhere = ["--metrics", f"{tmp_path}/file/drift.prom", "--to", f"{tmp_path}/file/page.html"]
+    assert job.main([a, b, "--max-drift", "0.1", *nowhere]) == 4
+    assert job.main([a, b, "--max-drift", "0.2", *nowhere]) == 1
+    assert job.main([a, b, *nowhere[2:]]) == 1
+    out, err = capsys.readouterr()
+    assert [(round(found["drift"], 4), found["page"]) for found in map(json.loads, out.splitlines())] == [
+        (0.1667, None)
+    ] * 3
+    above, within, page = err.splitlines()
+    assert above.startswith(f"compare: drift is 0.1667, above max_drift 0.1; cannot write {tmp_path}/file/drift.prom")
+    assert within.startswith(f"compare: cannot write {tmp_path}/file/drift.prom")
+    assert page.startswith(f"compare: cannot write {tmp_path}/file/page.html")
+
+
+def test_a_generation_that_there_is_not_is_refused_as_a_run_is(tmp_path, capsys):
+    a, b = put_pair(tmp_path)
+    assert job.main([a, b, "--run-a", "none"]) == 2
+    assert job.main([a, b, "--generation-b", "none"]) == 2
+    assert report.main([a, "--generation", "none"]) == 2
+    assert [line.partition(" at ")[0] for line in capsys.readouterr().err.splitlines()[1:]] == [
+        "compare: no masks of generation none",
+        "report: no masks of generation none",
+    ]
 
 
 def test_a_sample_of_the_smaller_side_finds_its_images_on_the_larger(tmp_path):

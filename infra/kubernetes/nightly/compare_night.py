@@ -1,4 +1,4 @@
-"""Compare the masks of the night's run with those of the run before, and show Prometheus the drift for a while.
+"""Compare the masks of the night with those of the night before, and show Prometheus the drift for a while.
 
 It runs in the CronJob's pod, once the run has succeeded. What comes of it is no failure of the night: the exit code is
 0, and the log and the alert MasksDrift say the rest.
