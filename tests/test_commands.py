@@ -81,9 +81,26 @@ def segmenting(*words: str) -> object:
     return read(command.parser(), command.config, ["--input=in", "--output", "out", *words])
 
 
-def test_dashes_and_underscores_are_the_same() -> None:
+def test_dashes_and_underscores_are_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert segmenting("--error-budget=0.5", "--dry-run") == segmenting("--error_budget=0.5", "--dry_run")
     assert segmenting("--inference.no-flip", "--no-dry-run") == segmenting()
+    (tmp_path / "run.yaml").write_text("error-budget: 0.5\nrefine: {params: {bilateral-xy: 20}}\n")
+    by_flags = segmenting("--error-budget=0.5", "--refine.params.bilateral-xy=20")
+    assert segmenting(f"--config={tmp_path}/run.yaml") == by_flags
+    (tmp_path / "run.yaml").write_text("error-budgets: 0.5\n")
+    with pytest.raises(SystemExit):
+        segmenting(f"--config={tmp_path}/run.yaml")
+    assert "'error_budgets' is not accepted" in capsys.readouterr().err
+
+
+def test_a_file_is_no_settings(tmp_path: Path) -> None:
+    message = "refine.params is 'crf.yaml', and no settings; give these themselves, .* or a file by --config"
+    (tmp_path / "run.yaml").write_text("refine: {params: crf.yaml}\n")
+    for word in ("--refine.params=crf.yaml", f"--config={tmp_path}/run.yaml"):
+        with pytest.raises(ConfigError, match=message):
+            segmenting(word)
+    assert segmenting("--refine.params={bilateral_xy: 67}") == segmenting("--refine.params.bilateral-xy=67")
+    assert segmenting("--refine.params=null") == segmenting()
 
 
 def test_a_switch_is_on_or_off_without_a_value(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, is_dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 
@@ -45,9 +46,14 @@ class Parser(ArgumentParser):
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         value = super()._get_value(action, arg_string)
+        _check_settings(action, value)
         return _uri(action.dest, value) if _takes_uri(action) else value
 
+    def _apply_actions(self, cfg: Any, *args: Any, **options: Any) -> Any:
+        return super()._apply_actions(_underscored(cfg), *args, **options)
+
     def _check_value_key(self, action: argparse.Action, value: Any, *args: Any, **options: Any) -> Any:
+        _check_settings(action, value)
         if _takes_uri(action) and value is not None:
             value = _uri(action.dest, value)
         return super()._check_value_key(action, value, *args, **options)
@@ -64,6 +70,31 @@ class Parser(ArgumentParser):
 def _takes_uri(action: argparse.Action) -> bool:
     hint = getattr(action, "_typehint", None)
     return Uri in (hint, *get_args(hint))
+
+
+def _check_settings(action: argparse.Action, value: object) -> None:
+    """Raise ConfigError for a word, such as the name of a file, where there should be settings."""
+    if not any(is_dataclass(hint) for hint in get_args(getattr(action, "_typehint", None))):
+        return
+    if isinstance(value, str) and isinstance(_as_yaml(value), str):
+        raise ConfigError(
+            f"{action.dest} is {value!r}, and no settings; give these themselves, as '{{NAME: VALUE}}' or by flags of "
+            "their own, or a file by --config"
+        )
+
+
+def _as_yaml(value: str) -> object:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return None  # which jsonargparse says itself
+
+
+def _underscored(values: Any) -> Any:
+    """Spell names in a file of YAML with underscores, as the parser takes them; flags have them with dashes too."""
+    if not isinstance(values, dict):
+        return values
+    return {str(name).replace("-", "_"): _underscored(value) for name, value in values.items()}
 
 
 def _uri(flag: str, value: object) -> Uri:
@@ -110,8 +141,8 @@ def parse(config: type[_Config], description: str, argv: Sequence[str] | None = 
 def read(parser: Parser, config: type[_Config], argv: Sequence[str] | None = None) -> _Config:
     """Read the configuration a person asks for, by flags, by --config file.yaml, or both; later ones win.
 
-    A flag may be spelt with dashes or underscores. An argument that cannot be used ends the process with exit code 2,
-    as argparse does.
+    A flag may be spelt with dashes or underscores, in a file too. An argument that cannot be used ends the process with
+    exit code 2, as argparse does.
 
     Args:
         parser: of the configuration.

@@ -11,6 +11,7 @@ from pipeline import masks, storage
 from pipeline.data.files import input_files
 from pipeline.data.formats import (
     BY_RULE,
+    FORMATS,
     ColumnNames,
     Format,
     InputFormat,
@@ -132,7 +133,8 @@ def _opened(uri: str, input_format: InputFormat, output: str, columns: ColumnNam
         sought = f"{', '.join(others)} or {last}" if others else last
         raise StorageError(
             f"no {sought} among the first {len(entries)} names under "
-            f"{storage.redact(uri)}; the first name there is {entries[0].key!r}{'; '.join(['', *ignored.lines()])}"
+            f"{storage.redact(uri)}; the first name there is {entries[0].key!r}"
+            f"{'; '.join(['', *ignored.lines(), *_advice(entries)])}"
         )
     read = formats_read(input_format)
     with_columns([read[name] for name in fitting], columns)  # refuses some where no file is a table
@@ -147,6 +149,14 @@ def _opened(uri: str, input_format: InputFormat, output: str, columns: ColumnNam
     reading = _looked_into(formats, fitting)
     carried = formats[name].carried(first)
     return Source(uri=uri, root=first.root, formats=formats, reading=reading, output=output, carried=carried)
+
+
+def _advice(entries: Sequence[storage.Entry]) -> list[str]:
+    """Say how a list is read, where the input is a file that may be one."""
+    lists = {name: reader for name, reader in FORMATS.items() if reader.is_list}
+    if len(entries) > 1 or format_of(entries[0].key, by_suffix(lists)) not in lists.values():
+        return []
+    return [f"if it is a list of images, add --input-format {next(iter(lists))}"]
 
 
 def _check_readable(entries: Iterable[storage.Entry]) -> None:

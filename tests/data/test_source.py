@@ -95,6 +95,12 @@ def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
         open_source(f"{tmp_path}/in", "auto")
     with pytest.raises(StorageError, match="no tar files"):
         open_source(f"{tmp_path}/in", "webdataset")
+    storage.put_whole(f"{tmp_path}/list.csv", b"uri\nx.jpg\n")
+    with pytest.raises(StorageError, match=r"ignored: 1 \.csv; if it is a list of images, add --input-format list$"):
+        open_source(f"{tmp_path}/list.csv", "auto")
+    storage.put_whole(f"{tmp_path}/in/list.csv", b"uri\nx.jpg\n")
+    with pytest.raises(StorageError, match=r"1 \.csv$"):
+        open_source(f"{tmp_path}/in", "auto")
     (tmp_path / "empty").mkdir()
     with pytest.raises(StorageError, match="nothing is listed"):
         open_source(f"{tmp_path}/empty", "auto")
