@@ -16,7 +16,7 @@ def in_background(call: Callable[[], _T]) -> "Future[_T]":
     def work() -> None:
         try:
             promise.set_result(call())
-        except Exception as error:
+        except BaseException as error:  # whoever waits must not wait for ever
             promise.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()

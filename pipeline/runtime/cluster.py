@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import ray
 from ray._private.state import available_resources_per_node
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined] # not in its stubs
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.refine import RefineDevice
@@ -76,7 +75,6 @@ def _init() -> None:
     on_terminate = signal.getsignal(signal.SIGTERM)
     address = named_cluster()
     where: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
-    _read_authentication()
     try:
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises nothing more special for a node that starts too slowly
@@ -87,12 +85,6 @@ def _init() -> None:
         ) from error
     if callable(on_terminate) and current_thread() is main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own handler there, as it does in no other thread
-
-
-def _read_authentication() -> None:
-    """Have Ray read its mode and token anew: another cluster that this process was connected to may have had others."""
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

@@ -22,6 +22,9 @@ By itself it ends a process that is idle for a second where actors hold all CPUs
 that fetches or writes then starts another, for three seconds of a core.
 """
 
+_TOKEN = secrets.token_hex(32)
+"""Of the clusters that this process starts: Ray reads it once a process."""
+
 _AUTHENTICATION = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
 """What of Ray's environment says who may use a cluster, and what with."""
 
@@ -102,4 +105,4 @@ def _own_token() -> dict[str, str]:
     """
     if os.environ.get("RAY_ADDRESS") or _AUTHENTICATION & os.environ.keys():
         return {}
-    return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return {"RAY_AUTH_TOKEN": _TOKEN}
