@@ -66,10 +66,16 @@ def test_error_budget_is_a_share_of_what_was_worked_on(failed: int, exceeds: boo
 
 
 def test_a_run_that_stopped_says_what_is_left() -> None:
-    stopped = summary(listed=150, skipped=50, segmented=7, failed=3, left=90)
+    stopped = summary(listed=150, skipped=50, segmented=7, failed=3, left=90, stopped=True)
     with pytest.raises(BudgetError, match=r"^stopped early: 3 of 10 images failed.*; the same command .* 90 ") as error:
         stopped.check(ErrorBudget(share=0.01))
     assert json.loads(error.value.summary)["left"] == 90
+
+
+def test_new_images_that_a_retry_leaves_do_not_make_it_one_that_stopped() -> None:
+    retried = summary(listed=10, skipped=0, segmented=1, failed=1, left=8)
+    with pytest.raises(BudgetError, match=r"^1 of 2 images failed; see .*/errors$"):
+        retried.check(ErrorBudget(share=0.01))
 
 
 def test_nothing_to_do_is_within_any_budget() -> None:
