@@ -258,9 +258,7 @@ def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: 
     share = 1.0 if gpus_refine else 0.5
     cpus_of_a_gpu = [*_cpus_of_a_gpu(nodes), *_allowed(limits, segmenters)]
     segmenter_cpus = _floor2(min([1.0, *(share * cpus for cpus in cpus_of_a_gpu)]))
-    taken = [
-        min(math.floor(node.gpus), segmenters) for node in nodes
-    ]  # where fewer GPUs are used, it is not known which
+    taken = [min(math.floor(node.gpus), segmenters) for node in nodes]  # of fewer than all it is not known which
     left = [node.cpus - segmenter_cpus * gpus for node, gpus in zip(nodes, taken, strict=True)]
     memory_left = [node.memory - _SEGMENTER_MEMORY * gpus for node, gpus in zip(nodes, taken, strict=True)]
     fitting = sum(
