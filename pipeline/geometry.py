@@ -26,9 +26,7 @@ class Resize:
     shortest: int | None = None
     longest: int | None = None
     multiple: int = 1
-    rounding: Literal["nearest", "up"] = field(
-        default="nearest", repr=False
-    )  # follows from what networks' digests hold
+    rounding: Literal["nearest", "up"] = field(default="nearest", repr=False)  # networks' digests hold what decides it
     resample: int = 2
 
     def __post_init__(self) -> None:
