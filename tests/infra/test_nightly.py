@@ -178,7 +178,7 @@ def test_a_second_night_that_has_drifted_raises_the_metric_of_the_alert(
     compared = ["python", "jobs/compare.py", output, output, "--max-drift", "0.1", "--metrics", str(metrics)]
     codes = []
     for run, label in enumerate((1, 1, 2)):
-        info = note(run=run)
+        info = note(night=1 + run)
         put_rows(output, info, [row(f"{run}", np.full((6, 8), label, np.uint8), info)])
         if run:
             night = ["--name", "drift", "--night", f"n{run}", "--working-dir", str(ROOT), "--"]
