@@ -254,8 +254,9 @@ def _runs(uri: str) -> tuple[list[_Run], list[Problem]]:
         except KeyError:  # there is none
             retried = False
         except _NO_NOTE as error:
-            problems.append(Problem(uri=files["config.yaml"], what=f"cannot be read: {error}"))
-            retried = True  # it may have: rows are good until they are known to be wrong
+            # without it the rows of errors that the run did again would be taken for wrong: it stays where it is
+            problems.append(Problem(uri=files["config.yaml"], what=f"cannot be read: {error}", file=False))
+            retried = True
         try:
             summary: Any = json.loads(storage.read_bytes(uri)) if uri else {"generation": None, "listed": 0}
             done = int(summary["listed"]) - int(summary.get("left", 0))
