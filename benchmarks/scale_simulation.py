@@ -4,9 +4,9 @@ import heapq
 import random
 from dataclasses import dataclass
 
-from pipeline.runtime.plan import LOGITS_BATCH, REFINER_BATCH
+from pipeline.runtime.plan import GPU_BATCH, REFINER_BATCH
 
-BATCH = LOGITS_BATCH
+BATCH = GPU_BATCH
 """Images that a GPU takes at once."""
 
 BATCHES_A_GPU = 400

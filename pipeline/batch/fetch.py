@@ -15,7 +15,7 @@ from ray.data.block import BlockMetadata
 
 from pipeline import storage
 from pipeline.batch.manifest import Chunk, read_chunk
-from pipeline.batch.parcels import packed
+from pipeline.batch.parcels import ends, packed
 from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
 from pipeline.data.formats.format import Encoded
@@ -59,13 +59,13 @@ def _fetch_with_retries(
         for table in fetch_chunk(source, manifest_uri, chunk, parcel):
             keys += table.column("key").to_pylist()
             seconds += time.monotonic() - began
-            yield from packed(table, parcel)
+            yield from packed(table, table.num_rows)
             began = time.monotonic()  # what it has waited until it was asked for more is not its own
         tracker.end("fetch", keys, seconds)
 
 
 def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk, size: int) -> Iterator[pa.Table]:
-    """Fetch one chunk's images, in tables of schema FETCHED of `size` rows at most, in the order of the manifest.
+    """Fetch one chunk's images, in tables of schema FETCHED of about `size` rows, in the order of the manifest.
 
     Which images are in a table follows from what was listed alone. An image that is gone, refused or in a damaged shard
     becomes a failed row; a storage that does not answer raises StorageError, and so does one that refuses a shard,
@@ -87,11 +87,12 @@ def fetch_chunk(source: Source, manifest_uri: str, chunk: Chunk, size: int) -> I
 
 
 def _cuts(listed: Sequence[Row], size: int) -> Iterator[int]:
-    """Give where each table ends: after `size` rows, or before what would make it larger than _TABLE_BYTES."""
+    """Give where each table ends: where a parcel of `size` does, and before what would exceed _TABLE_BYTES."""
+    even = set(ends(len(listed), size))
     start, total = 0, 0
     for place, row in enumerate(listed):
         length = row["length"] or 0
-        if place > start and (place - start == size or total + length > _TABLE_BYTES):
+        if place in even or (place > start and total + length > _TABLE_BYTES):
             yield place
             start, total = place, 0
         total += length

@@ -15,7 +15,7 @@ from pipeline.batch.balance import ON_GPU, Balance, GpuCosts
 from pipeline.batch.mask_columns import MaskColumns
 from pipeline.batch.rows import FINISHED, SEGMENTED
 from pipeline.batch.steps import each
-from pipeline.batch.tracker import Tracker
+from pipeline.batch.tracker import Finished, Tracker
 from pipeline.data.rows import Row
 from pipeline.geometry import Geometry
 from pipeline.models.preprocessing import Image
@@ -142,9 +142,11 @@ class GpuRefinement:
 
     def report(self, tracker: Tracker, refined: Mapping[str, Made]) -> None:
         """Report the images of a unit of work, by key, that were refined here."""
+        if not refined:
+            return
         seconds = sum(made.seconds for made in refined.values())
-        tracker.end(ON_GPU, list(refined), seconds)
-        tracker.finish([], 0, sum(made.refinement.kept for made in refined.values()))
-        if self._batch and refined:
+        kept = sum(made.refinement.kept for made in refined.values())
+        tracker.end(ON_GPU, list(refined), seconds, Finished([], 0, kept))
+        if self._batch:
             self._batch.refinement_seconds += seconds
             self._refinement_seconds = seconds / len(refined)

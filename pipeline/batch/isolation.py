@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.batch.tracker import Loss, Tracker
+from pipeline.batch.tracker import Finished, Loss, Tracker
 from pipeline.data import rows
 from pipeline.errors import WorkerError
 
@@ -31,6 +31,8 @@ FIRST_UNIT = 16
 UNIT_SECONDS = 1.0
 """Work that is cleared at once: it costs a millisecond, and what is not cleared is suspected where a worker dies."""
 
+_NOTHING: tuple[list[str], float] = ([], 0.0)
+
 Process = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
 """Takes units one by one, before or while it works on those it has, and gives a table for each, in their order."""
 
@@ -42,13 +44,27 @@ class Isolation:
         """Note in `tracker` what `stage` works on, in units whose size follows from how long they take."""
         self._stage, self._tracker = stage, tracker
         self._unit = FIRST_UNIT
+        self._held = _NOTHING
 
-    def run(self, batch: pa.Table, process: Process, schema: pa.Schema) -> pa.Table:
+    def run(
+        self,
+        batch: pa.Table,
+        process: Process,
+        schema: pa.Schema,
+        finished: Callable[[pa.Table], Finished] | None = None,
+    ) -> pa.Table:
         """Run `process` over the rows of `batch` that have neither failed nor a mask; give up on what kills its worker.
+
+        Args:
+            batch: rows with keys.
+            process: the stage's work.
+            schema: of what it makes.
+            finished: what to note of the whole, with the clearing of its last unit, where no other stage comes behind.
 
         Returns:
             for each row of `batch`, in its order, one of `schema`: a batch that is done again gives the same again.
         """
+        self._held = _NOTHING
         keys, waits = batch.column("key").to_pylist(), _waiting(batch)
         live = [i for i, waiting in enumerate(waits) if waiting]
         done = [i for i, waiting in enumerate(waits) if not waiting]
@@ -56,34 +72,47 @@ class Isolation:
         fresh = [i for i in live if keys[i] not in losses]
         given_up = [i for i in live if keys[i] in losses and _is_guilty(losses[keys[i]])]
         suspects = _halved([(i, losses[keys[i]].together) for i in live if keys[i] in losses and i not in given_up])
-        parts = list(self._work(_rows(batch, fresh), process))
+        holds = finished is not None
+        parts = list(self._work(_rows(batch, fresh), process, holds))
         for some in suspects:
+            self._clear()
             self._tracker.begin(self._stage, [keys[i] for i in some])
-            parts += self._work(_rows(batch, some), process)
+            parts += self._work(_rows(batch, some), process, holds)
         parts.append(rows.table([self._give_up(row) for row in _rows(batch, given_up).to_pylist()], rows.FETCHED))
         parts.append(_rows(batch, done))
         whole = pa.concat_tables([rows.widened(part, schema) for part in parts])
-        return _rows(whole, np.argsort([*fresh, *chain(*suspects), *given_up, *done]).tolist())
+        whole = _rows(whole, np.argsort([*fresh, *chain(*suspects), *given_up, *done]).tolist())
+        self._clear(finished(whole) if finished else None)
+        return whole
 
-    def _work(self, batch: pa.Table, process: Process) -> Iterator[pa.Table]:
-        """Give what `process` makes of `batch`, which is noted, unit by unit, each cleared when it is done."""
+    def _work(self, batch: pa.Table, process: Process, holds: bool) -> Iterator[pa.Table]:
+        """Give what `process` makes of `batch`, which is noted, unit by unit, and clear each; the last may be held."""
         under_way: deque[tuple[list[str], float]] = deque()
+        left = batch
 
         def units() -> Iterator[pa.Table]:
-            start = 0
-            while start < batch.num_rows:
-                unit = batch.slice(start, self._unit)
-                start += unit.num_rows
+            nonlocal left
+            while left.num_rows:
+                unit = left.slice(0, self._unit)
                 under_way.append((unit.column("key").to_pylist(), time.monotonic()))
+                left = left.slice(unit.num_rows)  # after it is under way: a thread of the process may ask for units
                 yield unit
 
         ended = 0.0
         for done in process(units()):
             keys, began = under_way.popleft()
             began, ended = max(began, ended), time.monotonic()  # units that overlap are not counted twice
-            self._tracker.end(self._stage, keys, ended - began)
+            self._held = keys, ended - began
+            if under_way or left.num_rows or not holds:
+                self._clear()
             self._learn(len(keys) / max(ended - began, 1e-6))
             yield done
+
+    def _clear(self, finished: Finished | None = None) -> None:
+        """Note that the unit which is held is done, and what is finished by it."""
+        (keys, seconds), self._held = self._held, _NOTHING
+        if keys or finished:
+            self._tracker.end(self._stage, keys, seconds, finished)
 
     def _learn(self, images_per_second: float) -> None:
         self._unit = max(FIRST_UNIT, min(2 * self._unit, round(UNIT_SECONDS * images_per_second)))

@@ -6,6 +6,7 @@ to the CPUs before. Other rows would then stand in a block, some lost and some t
 follows from their order alone.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,12 +18,24 @@ BLOCK_BYTES = 1
 _PARCEL = pa.schema([pa.field("parcel", pa.large_binary())])
 
 
+_SLACK = 0.25
+"""Share of a size by which a parcel may exceed it: a small rest would cost as many calls as a whole parcel."""
+
+
+def ends(count: int, size: int) -> list[int]:
+    """Give where each part ends of `count` rows that are cut as evenly as can be into parts of about `size`."""
+    parts = max(math.ceil(count / size - _SLACK), min(count, 1))
+    return [count * part // parts for part in range(1, parts + 1)]
+
+
 def packed(table: pa.Table, size: int) -> Iterator[pa.Table]:
-    """Cut a table into parcels of `size` rows; the last may have fewer."""
-    for start in range(0, table.num_rows, size):
+    """Cut a table into parcels of about `size` rows each."""
+    start = 0
+    for end in ends(table.num_rows, size):
         buffer = pa.BufferOutputStream()
         with pa.ipc.new_stream(buffer, table.schema) as writer:
-            writer.write_table(table.slice(start, size))
+            writer.write_table(table.slice(start, end - start))
+        start = end
         offsets = pa.array([0, buffer.tell()], pa.int64()).buffers()[1]
         parcel = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, buffer.getvalue()])
         yield pa.table([parcel], schema=_PARCEL)
@@ -34,7 +47,7 @@ def unpacked(parcels: pa.Table) -> pa.Table:
 
 
 def parcelled(stage: type, size: int) -> type:
-    """Make a class of the same name that is made as the stage is, takes parcels and gives some of `size` rows."""
+    """Make a class of the same name that is made as the stage is, takes parcels and gives some of about `size` rows."""
 
     class Parcelled:
         def __init__(self, *arguments: Any) -> None:

@@ -11,7 +11,7 @@ from pipeline import images
 from pipeline.batch.isolation import DEVICE_LOST, Isolation
 from pipeline.batch.mask_columns import MaskColumns
 from pipeline.batch.rows import FINISHED
-from pipeline.batch.tracker import Tracker
+from pipeline.batch.tracker import Finished, Tracker, finished_by
 from pipeline.data import rows
 from pipeline.data.grouping import decoded_together
 from pipeline.data.rows import Row
@@ -38,17 +38,16 @@ class RefineStage:
         self._refiner = refiner
         self._columns = MaskColumns(classes, palette, confidence_map)
         self._geometry, self._max_pixels = geometry, max_pixels
-        self._tracker = tracker
         self._isolation = Isolation("refine", tracker)
         self._kept = 0  # labels, summed over the images of a batch
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Turn a table LOGITS, or SEGMENTED, into a table FINISHED with the same keys."""
         self._kept = 0
-        done = self._isolation.run(batch, self._refine, FINISHED)
-        failed = done.num_rows - done.column("error").null_count
-        self._tracker.finish(done.column("key").to_pylist(), failed, self._kept)
-        return done
+        return self._isolation.run(batch, self._refine, FINISHED, self._finished)
+
+    def _finished(self, done: pa.Table) -> Finished:
+        return finished_by(done, self._kept)
 
     def _refine(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for unit in units:

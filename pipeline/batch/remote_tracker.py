@@ -6,7 +6,7 @@ from typing import Any
 import ray
 
 from pipeline.batch.counts import Backlog, RunCounts
-from pipeline.batch.tracker import LocalTracker, Loss
+from pipeline.batch.tracker import Finished, LocalTracker, Loss
 
 _COUNTS_SECONDS = 15.0
 
@@ -29,13 +29,9 @@ class RemoteTracker:
         """See Tracker; waits, as `take` does."""
         ray.get(self._actor.begin.remote(stage, keys))
 
-    def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
+    def end(self, stage: str, keys: Sequence[str], seconds: float, finished: Finished | None = None) -> None:
         """See Tracker."""
-        self._actor.end.remote(stage, keys, seconds)
-
-    def finish(self, keys: Sequence[str], failed: int, kept: int) -> None:
-        """See Tracker."""
-        self._actor.finish.remote(keys, failed, kept)
+        self._actor.end.remote(stage, keys, seconds, finished)
 
     def backlog(self) -> Backlog:
         """See Tracker."""

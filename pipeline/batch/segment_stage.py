@@ -19,7 +19,7 @@ from pipeline.batch.isolation import Isolation
 from pipeline.batch.overlap import Step, in_turn, overlapped
 from pipeline.batch.rows import LOGITS
 from pipeline.batch.steps import Item, advance, each
-from pipeline.batch.tracker import Tracker
+from pipeline.batch.tracker import Tracker, finished_by
 from pipeline.data import rows
 from pipeline.data.grouping import MAX_DECODED_PIXELS, together
 from pipeline.data.rows import Row
@@ -73,10 +73,8 @@ class SegmentStage:
         """Turn a table FETCHED into one with the same keys: LOGITS, or what the refinement's schema is."""
         if self._refinement:
             self._refinement.share(batch.num_rows, self._tracker)
-        done = self._isolation.run(batch, self._segment, self._schema)
-        if self._refinement and self._refinement.is_last:
-            self._tracker.finish(done.column("key").to_pylist(), done.num_rows - done.column("error").null_count, 0)
-        return done
+        is_last = self._refinement is not None and self._refinement.is_last
+        return self._isolation.run(batch, self._segment, self._schema, finished_by if is_last else None)
 
     def _segment(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
         """Give a table for each unit of work, its rows in the unit's order; groups of several units are under way."""

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import pyarrow as pa
+
 from pipeline.batch.counts import Backlog, RunCounter, RunCounts
 
 
@@ -12,6 +14,19 @@ class Loss(NamedTuple):
 
     times: int
     together: int
+
+
+class Finished(NamedTuple):
+    """Say which keys have left the last stage, how many of them failed, and the labels kept in their refinement."""
+
+    keys: Sequence[str]
+    failed: int = 0
+    kept: int = 0
+
+
+def finished_by(done: pa.Table, kept: int = 0) -> Finished:
+    """Describe a table of rows that leave the last stage, whose refinement kept so many labels."""
+    return Finished(done.column("key").to_pylist(), done.num_rows - done.column("error").null_count, kept)
 
 
 class Tracker(Protocol):
@@ -26,11 +41,8 @@ class Tracker(Protocol):
     def begin(self, stage: str, keys: Sequence[str]) -> None:
         """Note that `keys`, lost before, are worked on again by themselves, before their worker touches them."""
 
-    def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
-        """Note that `keys` came through `stage`, and how long that took."""
-
-    def finish(self, keys: Sequence[str], failed: int, kept: int) -> None:
-        """Note keys that left the last stage, how many of them failed, and the labels kept in their refinement."""
+    def end(self, stage: str, keys: Sequence[str], seconds: float, finished: Finished | None = None) -> None:
+        """Note that `keys` came through `stage`, how long that took, and what is finished by it, if that is known."""
 
     def backlog(self) -> Backlog:
         """Tell what waits to be refined on CPUs."""
@@ -57,16 +69,14 @@ class LocalTracker:
         noted = self._open[stage]
         noted.update({key: Loss(noted[key].times + 1 if key in noted else 1, len(keys)) for key in keys})
 
-    def end(self, stage: str, keys: Sequence[str], seconds: float) -> None:
+    def end(self, stage: str, keys: Sequence[str], seconds: float, finished: Finished | None = None) -> None:
         """See Tracker."""
         noted = self._open[stage]
         for key in keys:
             noted.pop(key, None)
         self._counter.end(stage, keys, seconds)
-
-    def finish(self, keys: Sequence[str], failed: int, kept: int) -> None:
-        """See Tracker."""
-        self._counter.finish(keys, failed, kept)
+        if finished:
+            self._counter.finish(*finished)
 
     def counts(self) -> RunCounts:
         """Return how far the run is."""

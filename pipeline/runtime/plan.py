@@ -10,10 +10,9 @@ from pipeline.refine import RefineDevice
 GIB = 1024**3
 _SEGMENTER_MEMORY = 2 * GIB
 
-GPU_BATCH, LOGITS_BATCH, REFINER_BATCH, CPU_BATCH = 1024, 256, 128, 32
-"""Images that an actor takes at once at most: a GPU that makes their masks; a GPU that hands their logits on, which are
-larger than the images; a core that refines all that GPUs have segmented; and any other core. Each call costs the driver
-milliseconds.
+GPU_BATCH, REFINER_BATCH, CPU_BATCH = 1024, 256, 32
+"""Images that an actor takes at once at most: a GPU; a core that refines all that GPUs have segmented; any other core.
+Each call costs the driver milliseconds.
 """
 
 _GPU_BATCH_LEAST, _CPU_BATCH_LEAST = 16, 4
@@ -25,9 +24,6 @@ _ASSUMED_BYTES = 1024**2
 
 _BATCHES = 8
 """Batches that each worker has of a small run: the first masks come early, and all workers end together."""
-
-_PARCELS = 4
-"""Parcels of fetched images in a segmenter's batch. Each costs the driver as a block."""
 
 _WORTH_AN_ACTOR = 32
 """Images for which another actor is started: its start takes a core for seconds, the time of about as many images."""
@@ -122,11 +118,6 @@ class Plan:
             refiner_batch=min(self.refiner_batch, max(_CPU_BATCH_LEAST, _share(count, refining)), refinable),
             fetchers=min(self.fetchers, math.ceil(count / _WORTH_A_FETCHER)),
         )
-
-    @property
-    def parcel(self) -> int:
-        """Count the images that are handed to segmenters together: a few parcels fill a batch, also of small chunks."""
-        return max(min(_CPU_BATCH_LEAST, self.segmenter_batch), math.ceil(self.segmenter_batch / _PARCELS))
 
     @property
     def is_elastic(self) -> bool:
@@ -284,7 +275,7 @@ def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: 
         most_segmenters=most_segmenters,
         segmenter_cpus=segmenter_cpus,
         segmenter_gpus=1,
-        segmenter_batch=LOGITS_BATCH,
+        segmenter_batch=GPU_BATCH,
         gpus_refine=gpus_refine,
         refiners=refiners,
         most_refiners=most_refiners,

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.batch.isolation import FIRST_UNIT, Isolation
-from pipeline.batch.tracker import LocalTracker, Loss
+from pipeline.batch.tracker import Finished, LocalTracker, Loss
 from pipeline.data import rows
 
 
@@ -96,7 +96,7 @@ def test_counts_by_stage_and_what_waits_between_them() -> None:
     tracker.end("fetch", ["a", "b", "c"], 0.5)  # a chunk ends when some of it is segmented
     assert tracker.counts().waiting == 2
     tracker.end("refine", ["a"], 4.0)
-    tracker.finish(["a", "b"], failed=1, kept=5)  # b failed while it was decoded, and was not refined
+    tracker.end("refine", [], 0.0, Finished(["a", "b"], failed=1, kept=5))  # b failed in decoding, and was not refined
     counts = tracker.counts()
     assert (counts.waiting, counts.finished, counts.failed, counts.kept) == (1, 2, 1, 5)
     assert counts.images == {"fetch": 3, "segment": 3, "refine": 1}

@@ -18,7 +18,7 @@ from ray.data.block import BlockMetadata
 from pipeline import storage
 from pipeline.batch.fetch import _cuts, fetch_chunk
 from pipeline.batch.manifest import read_chunk
-from pipeline.batch.parcels import BLOCK_BYTES, packed, parcelled, unpacked
+from pipeline.batch.parcels import BLOCK_BYTES, ends, packed, parcelled, unpacked
 from pipeline.data import source as sources
 from pipeline.data.formats.format import Encoded
 from pipeline.data.rows import Row
@@ -39,10 +39,21 @@ def test_what_is_packed_comes_out_and_the_cuts_follow_from_the_order_alone(sizes
         }
     ).slice(len(sizes) // 3)
     parcels = list(packed(table, size))
-    assert [parcel.num_rows for parcel in parcels] == [1] * -(-table.num_rows // size)
-    assert [unpacked(parcel).num_rows for parcel in parcels[:-1]] == [size] * (len(parcels) - 1)
+    rows = [unpacked(parcel).num_rows for parcel in parcels]
+    assert [parcel.num_rows for parcel in parcels] == [1] * len(rows)
+    assert len(rows) <= -(-table.num_rows // size)
     if parcels:
+        assert max(rows) - min(rows) <= 1
+        assert max(rows) < 1.25 * size + 1
         assert unpacked(pa.concat_tables(parcels)).equals(table)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [(0, 4, []), (1, 1024, [1]), (8, 4, [4, 8]), (1100, 512, [550, 1100]), (1300, 512, [433, 866, 1300])],
+)
+def test_a_small_rest_makes_no_parcel_of_its_own(count: int, size: int, expected: list[int]) -> None:
+    assert ends(count, size) == expected
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -62,22 +73,22 @@ def test_what_is_fetched_comes_in_the_order_of_the_manifest(
     for chunk in manifest.chunks:
         keys = read_chunk(manifest.uri, chunk)["key"].to_pylist()
         found = [table["key"].to_pylist() for table in fetch_chunk(source, manifest.uri, chunk, 3)]
-        assert found == [keys[:3], keys[3:]]
+        assert found == [keys[:2], keys[2:]]
 
 
 @pytest.mark.parametrize(
-    ("lengths", "ends"),
+    ("lengths", "cuts"),
     [
         ([], []),
-        ([None] * 7, [3, 6, 7]),
-        ([40, 40, 1, 1, 1, 1], [1, 4, 6]),
+        ([None] * 7, [2, 4, 7]),
+        ([40, 40, 1, 1, 1, 1], [1, 3, 6]),
         ([100, 100, 1], [1, 2, 3]),  # one that is larger travels alone
         ([1, 100, 1, 63, 1], [1, 2, 4, 5]),
     ],
 )
-def test_large_images_travel_few_at_a_time(lengths: list[int | None], ends: list[int]) -> None:
+def test_large_images_travel_few_at_a_time(lengths: list[int | None], cuts: list[int]) -> None:
     listed = [{"length": length and length * 2**20} for length in lengths]
-    assert list(_cuts(listed, 3)) == ends
+    assert list(_cuts(listed, 3)) == cuts
 
 
 class _Numbers(Datasource):

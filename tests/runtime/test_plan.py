@@ -135,9 +135,9 @@ def test_nothing_is_started_that_is_not_worth_it(images: int, segmenters: int, r
 @pytest.mark.parametrize(
     ("images", "mean_bytes", "with_logits", "alone"),
     [
-        (10**6, 50_000, 256, 1024),
+        (10**6, 50_000, 1024, 1024),
         (10**6, 0, 64, 64),  # as of photographs, where nothing tells
-        (10**6, 100_000, 256, 671),  # a worker has room for 64 MiB of encoded images
+        (10**6, 100_000, 671, 671),  # a worker has room for 64 MiB of encoded images
         (10**6, 4 * 2**20, 16, 16),
         (10**6, 2**30, 1, 1),
         (2000, 100_000, 63, 63),  # an eighth of what each of the four has to do
@@ -164,7 +164,7 @@ def test_a_core_takes_more_at_once_the_larger_the_run(images: int, mean_bytes: i
 @pytest.mark.parametrize(
     ("device", "logits_bytes", "batch"),
     [
-        ("cpu", 130_000, 128),
+        ("cpu", 130_000, 256),
         ("cpu", 10**6, 61),  # a worker has room for 64 MiB, logits included
         ("auto", 130_000, 32),  # of what a GPU leaves to them, all cores get a part
     ],
@@ -202,9 +202,9 @@ def test_limits_bound_what_is_used_and_ask_for_what_is_not_there(
 
 def test_logits_bound_what_a_segmenter_takes_where_it_hands_them_on() -> None:
     large = 126 * 1024**2  # of 12 megapixels at every second pixel, 21 labels
-    for device, batch, parcel in (("cpu", 1, 1), ("auto", 21, 6), ("cuda", 21, 6)):
+    for device, batch in (("cpu", 1), ("auto", 21), ("cuda", 21)):
         made = plan([node(16, gpus=1)], MEMORY, device).for_images(10**6, 3 * 1024**2, large)
-        assert (made.segmenter_batch, made.parcel) == (batch, parcel)
+        assert made.segmenter_batch == batch
     assert plan([node(4)], MEMORY).for_images(10**6, 3 * 1024**2, large).segmenter_batch == 1
 
 
