@@ -6,7 +6,7 @@ from typing import NamedTuple
 from pipeline.batch.counts import Backlog, RunCounts
 
 FIRST_IMAGES = 8
-"""Images that each CPU gets before it is known how long it takes for one: two of its batches."""
+"""Images that each CPU gets before it is known how long it takes for one."""
 
 MEASURED_IMAGES = 64
 

@@ -30,7 +30,7 @@ def finished_blocks(
     """Run the graph until it ends or is closed; yields references to parcels of schema FINISHED as they are done."""
     config, model = ready.config, ready.load()
     images = ray.data.read_datasource(
-        ManifestDatasource(ready.source, manifest.uri, manifest.chunks, tracker, plan.segmenter_batch),
+        ManifestDatasource(ready.source, manifest.uri, manifest.chunks, tracker, plan.parcel),
         num_cpus=0,
         concurrency=plan.fetchers,
         override_num_blocks=len(manifest.chunks),
@@ -77,7 +77,7 @@ def logits_of(
     return images.map_batches(
         parcelled(SegmentStage, plan.refiner_batch if plan.refiners else plan.segmenter_batch),
         fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, tracker, refinement),
-        batch_size=1,
+        batch_size=plan.segmenter_batch // plan.parcel,
         batch_format="pyarrow",
         compute=pool(plan.segmenters, plan.most_segmenters),
         num_cpus=plan.segmenter_cpus,

@@ -95,7 +95,7 @@ class Isolation:
             while left.num_rows:
                 unit = left.slice(0, self._unit)
                 under_way.append((unit.column("key").to_pylist(), time.monotonic()))
-                left = left.slice(unit.num_rows)  # after it is under way: a thread of the process may ask for units
+                left = left.slice(unit.num_rows)  # now: where nothing is left, the last unit is under way
                 yield unit
 
         ended = 0.0

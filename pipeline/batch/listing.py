@@ -17,6 +17,7 @@ from pipeline.data.ignored import Ignored
 from pipeline.data.index import index_objects
 from pipeline.data.source import Source
 from pipeline.errors import NoInputError
+from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
 
 _PAGE = 1000
 
@@ -30,6 +31,7 @@ class Listing:
         skipped: those that are done already.
         new: those without a row that a run leaves which does errors again.
         ignored: what is no input.
+        max_bytes: of an image; a larger one is not fetched, and counts for no size.
         sized: images whose bytes were seen, listed or passed over.
         sized_bytes: of these, as they are encoded.
     """
@@ -38,6 +40,7 @@ class Listing:
     skipped: int = 0
     new: int = 0
     ignored: Ignored = field(default_factory=Ignored)
+    max_bytes: int = max_encoded_bytes(DEFAULT_MAX_PIXELS)
     sized: int = 0
     sized_bytes: int = 0
 
@@ -46,16 +49,12 @@ class Listing:
         """Give the mean of the images' encoded bytes; 0 where none is known, as in a list."""
         return self.sized_bytes // self.sized if self.sized else 0
 
-    def add_sizes(self, tables: Sequence[pa.Table], table_bytes: int = 0) -> None:
-        """Take in the images of some tables of schema MANIFEST: each by its length, or all as `table_bytes`."""
-        lengths = [table.column("length").drop_null() for table in tables]
-        measured = sum(map(len, lengths))
-        if measured:
-            self.sized_bytes += sum(pc.sum(some).as_py() or 0 for some in lengths)
-            self.sized += measured
-        elif table_bytes:
-            self.sized_bytes += table_bytes
-            self.sized += sum(table.num_rows for table in tables)
+    def add_sizes(self, tables: Sequence[pa.Table]) -> None:
+        """Take in the lengths of the images of some tables of schema MANIFEST."""
+        lengths = [table.column("length") for table in tables]
+        lengths = [some.filter(pc.less_equal(some, self.max_bytes)) for some in lengths]
+        self.sized_bytes += sum(pc.sum(some).as_py() or 0 for some in lengths)
+        self.sized += sum(map(len, lengths))
 
 
 def list_input(source: Source, limit: int | None, only: OnlyKeys | None = None) -> tuple[Listing, Iterator[Ids]]:
@@ -66,7 +65,7 @@ def list_input(source: Source, limit: int | None, only: OnlyKeys | None = None) 
     Returns:
         a count, complete once the ids that come with it have been consumed; `skipped` is for the caller to count.
     """
-    listing = Listing()
+    listing = Listing(max_bytes=source.max_bytes)
 
     def chosen() -> Iterator[Ids]:
         for ids in _listed(source, listing):
@@ -107,9 +106,9 @@ def _objects(source: Source, listing: Listing, shards: list[storage.Entry]) -> I
 
 def _indexed(source: Source, listing: Listing, shards: Sequence[storage.Entry]) -> Iterator[Ids]:
     """List what shards hold."""
-    for entry, reader, index in indexes(source, shards):
+    for _, reader, index in indexes(source, shards):
         if isinstance(index, NoInputError):
             listing.ignored.add_no_input(index)
             continue
-        listing.add_sizes(index, 0 if reader.is_list else entry.size)  # a list's own size says nothing of the images
+        listing.add_sizes(index)
         yield from (Ids(table, reader.whole_lists) for table in index)

@@ -17,6 +17,9 @@ from pipeline.data.rows import MANIFEST
 
 MIN_CHUNK_ROWS = 4
 MAX_CHUNK_ROWS = 1024
+_SHARE = 16
+"""A chunk has this part of all that was listed before it, so that a dozen tasks fetch at a time to the end of a run."""
+
 _ROWS_PER_FILE = 65536
 
 
@@ -63,7 +66,7 @@ class Manifest:
 
     def _add(self, table: pa.Table, whole: bool) -> None:
         while table.num_rows:
-            size = min(max((self.rows - self._pending_rows) // 32, MIN_CHUNK_ROWS), MAX_CHUNK_ROWS)
+            size = min(max((self.rows - self._pending_rows) // _SHARE, MIN_CHUNK_ROWS), MAX_CHUNK_ROWS)
             taken = table if whole else table.slice(0, size - self._pending_rows)
             table = table.slice(taken.num_rows)
             self._pending.append(taken)

@@ -132,7 +132,8 @@ class _Run:
                 fitting = plan_when_free(memory, _refine_device(self.ready), self.ready.config.workers)
             model, mean_bytes = self.ready.load(), self.listing.mean_bytes
             with_logits = estimated_bytes(len(model.classes), model.geometry, mean_bytes)
-            self.plan = fitting.for_images(todo.manifest.rows, mean_bytes, with_logits)
+            chunk = max(chunk.rows for chunk in todo.manifest.chunks)
+            self.plan = fitting.for_images(todo.manifest.rows, mean_bytes, with_logits, chunk)
             say(f"plan: {self.plan}")
             self._work(todo, self.plan)
         self._tell_listed()

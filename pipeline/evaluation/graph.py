@@ -22,7 +22,7 @@ from pipeline.runtime.plan import Plan
 def logits_of(labelled: Labelled, model: Network, inference: Inference, plan: Plan, tracker: RemoteTracker) -> Dataset:
     """Run the network on all pictures: parcels of schema LOGITS, a dataset which runs when it is read."""
     images = ray.data.read_datasource(
-        LabelledDatasource(labelled, plan.segmenter_batch),
+        LabelledDatasource(labelled, plan.parcel),
         num_cpus=0,
         concurrency=plan.fetchers,
         override_num_blocks=len(labelled),

@@ -10,9 +10,10 @@ from pipeline.refine import RefineDevice
 GIB = 1024**3
 _SEGMENTER_MEMORY = 2 * GIB
 
-GPU_BATCH, REFINER_BATCH, CPU_BATCH = 1024, 256, 32
-"""Images that an actor takes at once at most: a GPU; a core that refines all that GPUs have segmented; any other core.
-Each call costs the driver milliseconds.
+GPU_BATCH, SHARED_BATCH, REFINER_BATCH, CPU_BATCH = 1024, 256, 256, 32
+"""Images that an actor takes at once at most: a GPU; a GPU that leaves a part of the refinement to cores, for which it
+waits at the end; a core that refines all that GPUs have segmented; any other core. Each call costs the driver
+milliseconds.
 """
 
 _GPU_BATCH_LEAST, _CPU_BATCH_LEAST = 16, 4
@@ -21,6 +22,9 @@ _BATCH_BYTES, _LOGITS_BATCH_BYTES = 64 * 1024**2, 256 * 1024**2
 
 _ASSUMED_BYTES = 1024**2
 """Of an image, encoded, where nothing tells: a photograph has a few of them."""
+
+_UNKNOWN_PARCEL = 16
+"""Images that travel together where nothing tells of their bytes; several of these make a batch."""
 
 _BATCHES = 8
 """Batches that each worker has of a small run: the first masks come early, and all workers end together."""
@@ -72,9 +76,10 @@ class Node:
 class Plan:
     """Say how many actors segment and refine, at first and at most, and what each holds.
 
-    A segmenter takes `segmenter_batch` images at once, a refiner `refiner_batch`. Where `gpus_refine`, a segmenter
-    refines on its GPU what the refiners on CPUs cannot take, or, without refiners, all. Fetching and writing wait for
-    the network and hold no CPU. Memory, in bytes, is reserved, so that no machine gets more actors than it can hold.
+    A segmenter takes `segmenter_batch` images at once, of which `parcel` are fetched together; a refiner takes
+    `refiner_batch`. Where `gpus_refine`, a segmenter refines on its GPU what the refiners on CPUs cannot take, or,
+    without refiners, all. Fetching and writing wait for the network and hold no CPU. Memory, in bytes, is reserved, so
+    that no machine gets more actors than it can hold.
     """
 
     segmenters: int
@@ -83,6 +88,7 @@ class Plan:
     segmenter_gpus: int
     segmenter_memory: int = _SEGMENTER_MEMORY
     segmenter_batch: int
+    parcel: int = _UNKNOWN_PARCEL
     gpus_refine: bool
     refiners: int
     most_refiners: int
@@ -91,13 +97,14 @@ class Plan:
     refiner_batch: int = CPU_BATCH
     fetchers: int
 
-    def for_images(self, count: int, mean_bytes: int = 0, logits_bytes: int = 0) -> "Plan":
+    def for_images(self, count: int, mean_bytes: int = 0, logits_bytes: int = 0, chunk: int | None = None) -> "Plan":
         """Suit the plan to `count` images: no actor that is not worth its start, no batch beyond a worker's memory.
 
         Args:
             count: images to do.
             mean_bytes: of one image, encoded; 0 where it is not known.
             logits_bytes: of its logits; 0 likewise.
+            chunk: images that one task fetches at most; None for any number.
         """
         worth = math.ceil(count / _WORTH_AN_ACTOR)
         segmenters, refiners = min(self.segmenters, worth), min(self.refiners, worth)
@@ -105,14 +112,16 @@ class Plan:
         segmenting, refining = min(most_segmenters, _GROWTH * segmenters), min(most_refiners, _GROWTH * refiners)
         size = mean_bytes or _ASSUMED_BYTES
         refinable = max(1, _BATCH_BYTES // (size + logits_bytes))
-        handed_on = logits_bytes if refiners and not self.gpus_refine else 0
+        handed_on = logits_bytes if refiners else 0  # perhaps of all: the CPUs may be behind with none
         fitting = max(1, min(_BATCH_BYTES // size, _LOGITS_BATCH_BYTES // (size + handed_on)))
         least = _GPU_BATCH_LEAST if self.segmenter_gpus else _CPU_BATCH_LEAST
+        batch = min(self.segmenter_batch, max(least, _share(count, segmenting)), fitting)
         return replace(
             self,
             segmenters=segmenters,
             most_segmenters=most_segmenters,
-            segmenter_batch=min(self.segmenter_batch, max(least, _share(count, segmenting)), fitting),
+            segmenter_batch=batch,
+            parcel=min(batch, chunk or batch, batch if mean_bytes else _UNKNOWN_PARCEL),
             refiners=refiners,
             most_refiners=most_refiners,
             refiner_batch=min(self.refiner_batch, max(_CPU_BATCH_LEAST, _share(count, refining)), refinable),
@@ -275,7 +284,7 @@ def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: 
         most_segmenters=most_segmenters,
         segmenter_cpus=segmenter_cpus,
         segmenter_gpus=1,
-        segmenter_batch=GPU_BATCH,
+        segmenter_batch=SHARED_BATCH if gpus_refine else GPU_BATCH,
         gpus_refine=gpus_refine,
         refiners=refiners,
         most_refiners=most_refiners,

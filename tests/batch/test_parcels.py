@@ -87,7 +87,7 @@ def test_what_is_fetched_comes_in_the_order_of_the_manifest(
     ],
 )
 def test_large_images_travel_few_at_a_time(lengths: list[int | None], cuts: list[int]) -> None:
-    listed = [{"length": length and length * 2**20} for length in lengths]
+    listed = [{"length": length and length * 2**21} for length in lengths]
     assert list(_cuts(listed, 3)) == cuts
 
 

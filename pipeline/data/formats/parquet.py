@@ -28,8 +28,8 @@ from pipeline.data.rows import Row, numbered, within
 from pipeline.errors import ConfigError, NoInputError, OutputError, ShardError
 
 _KIND = "Parquet file"
-_RULE = 3
-"""Number of the rule in columns.py, counted up when it chooses other columns for some file."""
+_RULE = 4
+"""Number of the rule in columns.py, counted up when it chooses other columns for some file, or more is listed."""
 
 _ROWS_AT_ONCE = 64
 _BYTES_AT_ONCE = 64 * 1024 * 1024
@@ -120,8 +120,9 @@ def _index(file: pq.ParquetFile, entry: storage.Entry, columns: Columns) -> Iter
             names = [name for batch in batches for name in texts(columns.key.of(batch))]
         if len(names) != len(numbers):
             raise ShardError(_short(entry.uri, group, len(numbers), len(names)))
+        about = {"length": _mean_bytes(file, group, columns.image)}
         named = zip(numbers, names, strict=True)
-        yield [(numbered(entry, n) if name is None else within(entry, name)) | {"row": n} for n, name in named]
+        yield [(numbered(entry, n) if name is None else within(entry, name)) | about | {"row": n} for n, name in named]
 
 
 def _group_images(
@@ -129,8 +130,7 @@ def _group_images(
 ) -> Iterator[dict[int, Encoded]]:
     """Read the chosen rows of one row group, as `_images` gives them."""
     left, at = set(chosen), numbers.start
-    bytes_a_row = _chunk(file, group, column).total_uncompressed_size // max(len(numbers), 1)
-    at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(bytes_a_row, 1)))
+    at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(_mean_bytes(file, group, column), 1)))
     try:
         with damage_as_shard_error(uri, _KIND):
             for batch in file.iter_batches(at_once, row_groups=[group], columns=[column.path]):
@@ -165,6 +165,13 @@ def _row_numbers(file: pq.ParquetFile, column: Column, uri: str) -> Iterator[ran
             raise ShardError(_short(uri, number, group.num_rows, values))
         yield range(first, first + group.num_rows)
         first += group.num_rows
+
+
+def _mean_bytes(file: pq.ParquetFile, group: int, column: Column) -> int:
+    """Give the mean of a row group's images in bytes, as its footer says: that of one is known when it is read."""
+    total: int = _chunk(file, group, column).total_uncompressed_size
+    rows: int = file.metadata.row_group(group).num_rows
+    return total // max(rows, 1)
 
 
 def _chunk(file: pq.ParquetFile, group: int, column: Column) -> pq.ColumnChunkMetaData:
