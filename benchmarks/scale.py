@@ -59,7 +59,7 @@ class ScaleBenchmark:
     """Measure the graph with sleeping stages, and simulate larger clusters.
 
     Args:
-        few: images of the shorter run.
+        few: images of the shorter run, enough for chunks to have grown to their full size.
         many: of the longer one.
         layout: how they lie in the input.
         gpus: of the pretended cluster.
@@ -69,8 +69,8 @@ class ScaleBenchmark:
         folder: where the images are made; by default a folder that is removed afterwards.
     """
 
-    few: int = 4_000
-    many: int = 24_000
+    few: int = 20_000
+    many: int = 80_000
     layout: Layout = "parquet"
     gpus: int = 2
     cpus: int = 8
