@@ -19,7 +19,7 @@ SEARCHED = ("bilateral_weight", "bilateral_xy", "bilateral_rgb")
 _MOST_STEPS = 100
 
 Range = tuple[float, float, float]
-"""The lowest value, the highest, and the step between them."""
+"""The lowest value, the highest, which is tried even where no step hits it, and the step between them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +81,8 @@ class SearchConfig(StorageConfig, LabelledColumnFlags):
             self.params(corner)
 
     def axes(self) -> list[list[float]]:
-        """List the values of each searched parameter."""
-        ranges = [getattr(self, name) for name in SEARCHED]
-        return [
-            [low + n * step for n in range(math.floor((high - low) / step + 1e-9) + 1)] for low, high, step in ranges
-        ]
+        """List the values of each searched parameter: from the lowest in steps, and the highest."""
+        return [_values(*getattr(self, name)) for name in SEARCHED]
 
     def params(self, point: tuple[float, ...]) -> CRFParams:
         """Give the CRF's parameters at a point of the grid. Raises ConfigError for values that no CRF can have."""
@@ -101,3 +98,8 @@ class SearchConfig(StorageConfig, LabelledColumnFlags):
     def resolved(self) -> "SearchConfig":
         """Give the same search with paths that mean the same on every machine."""
         return replace(self, data=Uri(storage.normalize(self.data)), output=Uri(storage.normalize(self.output)))
+
+
+def _values(low: float, high: float, step: float) -> list[float]:
+    values = [low + n * step for n in range(math.floor((high - low) / step + 1e-9) + 1)]
+    return [*values, high] if high - values[-1] > 1e-9 * step else values

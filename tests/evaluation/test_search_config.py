@@ -19,10 +19,11 @@ def test_the_default_grid_is_the_papers():
     )
 
 
-def test_steps_end_at_or_below_the_highest_value():
+def test_steps_end_at_the_highest_value():
     axes = config(bilateral_weight=(0.1, 0.4, 0.1), bilateral_xy=(10, 15, 2), bilateral_rgb=(4, 4, 1)).axes()
-    assert [len(axis) for axis in axes] == [4, 3, 1]
-    assert axes[1] == [10, 12, 14]
+    assert [len(axis) for axis in axes] == [4, 4, 1]
+    assert axes[1] == [10, 12, 14, 15]
+    assert config(bilateral_xy=(67, 80, 20)).axes()[1] == [67, 80]
 
 
 @pytest.mark.parametrize(
