@@ -128,6 +128,13 @@ def test_a_picture_of_an_unknown_kind_is_told_and_what_stands_beside_pictures_is
     assert problems(tmp_path / "tars", "webdataset") == {"train-0.tar/a": told}
 
 
+def test_a_mask_without_its_picture_is_told(tmp_path):
+    PUT["camvid"](str(tmp_path), "train", 2)
+    (tmp_path / "train" / "001.png").unlink()
+    told = "there is no picture for this mask"
+    assert problems(tmp_path, "camvid") == {"train/000.png": None, "trainannot/001.png": told}
+
+
 def test_two_samples_of_one_name_are_told(tmp_path):
     PUT["camvid"](str(tmp_path), "train", 2)
     storage.put_whole(f"{tmp_path}/train/001.jpg", jpeg(pair(1)[0]))

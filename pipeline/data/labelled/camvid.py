@@ -28,7 +28,7 @@ def pairs(root: str, split: str, ignored: Ignored) -> Iterator[Pair]:
     """List the pictures of ROOT/SPLIT with the masks of ROOT/SPLITannot; a mask is named as its picture, in .png.
 
     A file of another kind is a pair too where a mask has its name and no picture has: it is an error when it is
-    decoded, not left out.
+    decoded, not left out. So is a mask whose name no file has.
     """
     annotated = input_files(storage.join(root, f"{split}annot"), ignored.add)
     masks = {_stem(entry.key): _location(entry) for entry in annotated if entry.key.lower().endswith(".png")}
@@ -36,6 +36,8 @@ def pairs(root: str, split: str, ignored: Ignored) -> Iterator[Pair]:
         raise StorageError(f"no masks at {storage.redact(storage.join(root, f'{split}annot'))}")
     entries = list(input_files(storage.join(root, split), ignored.add))
     pictures = Counter(_stem(entry.key) for entry in entries if _is_picture(entry.key))
+    for name in masks.keys() - {_stem(entry.key) for entry in entries}:
+        yield Pair(printable(f"{split}annot/{masks[name].key}"), None, None, "there is no picture for this mask")
     for entry in entries:
         name = _stem(entry.key)
         if unreadable := name_problem(entry):
