@@ -166,6 +166,8 @@ def _diverse(files: Sequence[CommittedFile], count: int) -> list[Scored]:
     Sener and Savarese, arXiv 1708.00489), by Hellinger's distance of the mixtures; the score is that distance.
     """
     candidates = _candidates(files)
+    if not candidates:
+        return []
     roots = np.sqrt(np.stack([candidate.mixture for candidate in candidates]))  # (N, C)
     nearest = np.sqrt(((roots - roots.mean(axis=0)) ** 2).sum(axis=1) / 2)  # to begin with, the most unusual one
     chosen: list[Scored] = []

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.exports.export import ExportConfig, export
 from pipeline.exports.selection import SelectConfig, select
 from pipeline.storage import Uri
-from tests.helpers.outputs import note, put_rows, row
+from tests.helpers.outputs import failure, note, put_rows, row
 
 
 def put_output(folder: str) -> str:
@@ -59,6 +59,16 @@ def test_each_rule_chooses_what_it_says(tmp_path, by, count, keys):
     assert read_keys(to).keys.to_pylist() == written
     config = ExportConfig(output=Uri(output), to="png", destination=Uri(f"{tmp_path}/png"), keys=Uri(to))
     assert export(config).images == count
+
+
+@pytest.mark.parametrize("by", ["uncertainty", "rare-class", "diversity"])
+def test_of_images_that_all_failed_since_none_is_chosen(tmp_path, by):
+    before, since = note(run=1), note(run=2)
+    put_rows(f"{tmp_path}/out", before, [row("a", np.zeros((4, 4), np.uint8), before)])
+    put_rows(f"{tmp_path}/out", since, [], [failure("a", since)])
+    to = tmp_path / "list.csv"
+    assert select(SelectConfig(output=Uri(f"{tmp_path}/out"), count=1, by=by, to=Uri(str(to)))).images == 0
+    assert to.read_text() == '"key","score"\n'
 
 
 def test_without_the_networks_masks_there_is_no_disagreement(tmp_path, capsys):
