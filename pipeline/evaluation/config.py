@@ -49,6 +49,10 @@ class EvaluateConfig(StorageConfig, LabelledColumnFlags):
         super().__post_init__()
         if (self.model is None) == (self.masks is None):
             raise ConfigError("give either --model, to run it, or --masks, an output of the main job that is there")
+        defaults = {"inference": Inference(), "refine": RefineConfig(), "smp": SmpConfig()}
+        given = [name for name, default in defaults.items() if getattr(self, name) != default]
+        if self.masks is not None and given:
+            raise ConfigError(f"{' and '.join(given)} are flags of a --model; masks are scored as they are")
         if self.refine.device == "cuda":
             raise ConfigError("refine.device is cuda; an evaluation refines on CPUs: use cpu or auto")
 

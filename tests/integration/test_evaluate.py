@@ -200,6 +200,10 @@ def test_without_the_crf_only_the_network_is_scored(bucket: str) -> None:
     [
         ((), "give either --model, to run it, or --masks"),
         (("--model=scenes", "--masks=somewhere"), "give either --model, to run it, or --masks"),
+        (
+            ("--masks=somewhere", "--refine.backend=none", "--inference.flip"),
+            "inference and refine are flags of a --model; masks are scored as they are",
+        ),
         (("--model=no-such-model",), "no model is called 'no-such-model'"),
         (("--model=scenes",), "those of what is to be scored are sky"),
         (("--masks={data}/nothing",), "/nothing"),
