@@ -120,14 +120,15 @@ def train_step(
     device = next(losses.parameters()).device
     images, labels = images.to(device), labels.to(device)
     plain: Any = losses.module if isinstance(losses, DistributedDataParallel) else losses
-    counts = total(plain.labelled(labels))
+    weights = total(plain.labelled(labels))  # (K,)
+    weights = torch.where(weights > 0, weights, 1)  # where nothing is labelled, the loss is 0
     optimizer.zero_grad()
     seen = torch.zeros((), device=device)
     parts = list(zip(images.chunk(recipe.accumulate), labels.chunk(recipe.accumulate), strict=True))
     for number, (some, theirs) in enumerate(parts, 1):
         more = number < len(parts)
         with losses.no_sync() if more and isinstance(losses, DistributedDataParallel) else contextlib.nullcontext():
-            loss = (losses(some, theirs) / counts.clamp(min=1)).sum()
+            loss = (losses(some, theirs) / weights).sum()
             (loss * world).backward()  # processes take the mean of their gradients, and the step takes their sum
         seen += loss.detach()
     if recipe.clip_norm:

@@ -88,11 +88,11 @@ def class_weights(pixels: Sequence[int], balance: float) -> Tensor:
     section 4), up to a factor.
 
     Args:
-        pixels: of each class in the training masks. One that is absent counts as a class of a single pixel.
+        pixels: of each class in the training masks, not all 0. One that is absent weighs as much as the rarest present.
         balance: 0 for the same weight everywhere, 1 for the same share of the loss to each class.
     """
-    counts = torch.tensor(pixels, dtype=torch.float64).clamp(min=1)
-    weights = counts**-balance
+    counts = torch.tensor(pixels, dtype=torch.float64)
+    weights = counts.clamp(min=counts[counts > 0].min()) ** -balance
     return (weights * (counts.sum() / (weights * counts).sum())).float()
 
 

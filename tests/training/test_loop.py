@@ -90,6 +90,19 @@ def test_accumulated_parts_make_the_step_of_the_whole_batch(model, parts):
         torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_the_scale_of_class_weights_changes_no_step(model):
+    """Also where a batch has only classes that weigh little, so that its weights add up to less than 1."""
+    images, labels = next(iter(small_batches(SMALL)))
+    weights = torch.linspace(1, 2, len(CLASSES))
+    losses = []
+    for scale in (1.0, 2.0**-30):
+        network = copy.deepcopy(model)
+        set_train_mode(network, SMALL)
+        steps = Losses(network, SMALL, weights * scale), sgd(network, SMALL)
+        losses.append(train_step(*steps, images, labels, SMALL, step=0))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_bfloat16_comes_near_to_float32_and_auto_is_what_the_device_gains_from(monkeypatch):
     model = models.build(LIGHT, CLASSES, backbone_weights="efficientnet-lite0-imagenet")
     recipe = Recipe(iterations=10, batch=2, crop=33)
