@@ -83,7 +83,7 @@ class Checkpoints:
         Raises:
             StorageError: the storage does not answer.
         """
-        return self._first_whole(reversed(self._steps()), tell)
+        return self._first_whole(reversed(self.steps()), tell)
 
     def best(self, tell: Tell) -> Checkpoint | None:
         """Read the checkpoint with the highest mean IoU, and of several, or where none has one, the newest of them.
@@ -106,6 +106,10 @@ class Checkpoints:
             raise WeightsError(f"{storage.redact(self._uri(step, _STATE))} is {how}")
         return Checkpoint(note=note, state=state)
 
+    def steps(self) -> list[int]:
+        """List the steps that have a note, in order. Raises StorageError."""
+        return sorted(int(name) for name in map(_step_of_note, self._files()) if name)
+
     def _first_whole(self, steps: Iterable[int], tell: Tell) -> Checkpoint | None:
         for step in steps:
             try:
@@ -121,20 +125,16 @@ class Checkpoints:
         except (MissingError, ValueError, TypeError) as error:
             raise WeightsError(f"{storage.redact(uri)} is missing or no note of a checkpoint") from error
 
-    def _steps(self) -> list[int]:
-        """List the steps that have a note, in order."""
-        return sorted(int(name) for name in map(_step_of_note, self._files()) if name)
-
     def _by_rank(self) -> list[Note]:
         """List the notes that can be read, the best last."""
         notes = []
-        for step in self._steps():
+        for step in self.steps():
             with suppress(WeightsError):
                 notes.append(self._note(step))
         return sorted(notes, key=attrgetter("rank"))
 
     def _remove_others(self, newest: int) -> None:
-        steps = [step for step in self._steps() if step <= newest]
+        steps = [step for step in self.steps() if step <= newest]
         best = [note.step for note in self._by_rank() if note.step <= newest][-1:]
         kept = {f"{step:08d}" for step in (*steps[-_NEWEST_KEPT:], *best)}
         for name in self._files():  # in order, so that a note goes before its state

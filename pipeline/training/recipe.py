@@ -42,7 +42,7 @@ class Recipe:
         freeze_bn: keep batch normalisation's statistics, scale and shift as they are.
         precision: of the forward and backward pass; weights and their updates are float32. auto is bfloat16 where the
             device multiplies it natively, float32 elsewhere.
-        seed: decides the order of pictures, their augmentation and dropout.
+        seed: decides the order of pictures, their augmentation and dropout; below 2^32.
         checkpoint_every: steps between checkpoints.
     """
 
@@ -87,6 +87,8 @@ class Recipe:
         ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it must not be negative")
+        if self.seed >= 2**32:  # PyTorch takes 64 bits, and each step of each worker has a seed of its own
+            raise ConfigError(f"recipe.seed is {self.seed}; it must be below 2^32")
         check_scales(self.scales)
         if not 0 < self.scale_min <= self.scale_max:
             raise ConfigError(f"recipe.scale_min..scale_max is {self.scale_min}..{self.scale_max}; give 0 < min <= max")

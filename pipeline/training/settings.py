@@ -10,7 +10,7 @@ from pipeline import storage
 from pipeline.data.formats.format import Pair
 from pipeline.errors import ConfigError
 from pipeline.labels import Labels
-from pipeline.training.checkpoints import LAYOUT
+from pipeline.training.checkpoints import LAYOUT, Checkpoints
 from pipeline.training.config import TrainConfig
 from pipeline.training.recipe import Recipe
 
@@ -39,7 +39,10 @@ def settings(config: TrainConfig, labels: Labels, training: Sequence[Pair], vali
 
 
 def agree_with_earlier(config: TrainConfig, now: bytes) -> None:
-    """Raise ConfigError for the name of a run that is finished, or that was begun with other settings than `now`."""
+    """Raise ConfigError for the name of a run that is finished, or that was begun with other settings than `now`.
+
+    A run without a checkpoint has nothing to go on from, so that its name is free; its lock keeps two from beginning.
+    """
     if storage.exists(storage.join(config.folder, SUMMARY_FILE)):
         raise ConfigError(
             f"the run {config.name!r} at {storage.redact(config.output)} is finished; give another --name to train anew"
@@ -55,7 +58,8 @@ def agree_with_earlier(config: TrainConfig, now: bytes) -> None:
             "give another --name to train anew"
         ) from error
     changed = [f"{name} {before.get(name)} -> {after[name]}" for name in after if after[name] != before.get(name)]
-    if changed:
+    checkpoints = Checkpoints(folder=config.folder, check=lambda: None)
+    if changed and (checkpoints.steps() or before.get("checkpoints") != LAYOUT):
         raise ConfigError(
             f"the run {config.name!r} was begun with other settings ({', '.join(changed)}); "
             "give the same again to go on with it, or another --name to train anew"

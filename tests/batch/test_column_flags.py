@@ -12,6 +12,7 @@ from pipeline.cli import parse
 from pipeline.commands.segment import command as segment_bucket
 from pipeline.errors import ConfigError
 from pipeline.training import run
+from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.config import TrainConfig
 from pipeline.training.recipe import Recipe
 from tests.helpers.labelled import CLASSES, pair, png
@@ -65,5 +66,6 @@ def test_training_says_what_it_reads_and_goes_on_only_with_it(
     assert capsys.readouterr().err == f"{file}: images from column `image`, keys from `id`, masks from column `mask`\n"
     (tmp_path / "out" / "model").mkdir()
     (tmp_path / "out" / "model" / "settings.json").write_bytes(ready.settings)
+    Checkpoints(folder=config.folder, check=lambda: None).put(b"state", step=1, loss=1.0, mean_iou=None)
     with pytest.raises(ConfigError, match=r"begun with other settings \(mask_column None -> truth"):
         run.prepare(replace(config, mask_column="truth"))

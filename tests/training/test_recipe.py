@@ -80,7 +80,7 @@ def test_poly_schedule(step, share):
         ("iterations", 0), ("batch", 0), ("base_lr", 0.0), ("checkpoint_every", 0), ("momentum", -0.1),
         ("class_balance", -1), ("scale_min", 2.0), ("scale_min", 0.0), ("mirror", 1.5), ("colour_jitter", 1.0),
         ("cut_mix", 1.1),
-        ("seed", -1), ("ema_decay", 1.0), ("ema_decay", -0.1), ("precision", "half"),
+        ("seed", -1), ("seed", 2**32), ("ema_decay", 1.0), ("ema_decay", -0.1), ("precision", "half"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_by_name(field, value):

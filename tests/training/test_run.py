@@ -14,7 +14,7 @@ from pipeline.scenes import CLASSES as SCENE_CLASSES
 from pipeline.scenes import scene
 from pipeline.storage.outages import retry_seconds
 from pipeline.training import run
-from pipeline.training.checkpoints import Note
+from pipeline.training.checkpoints import Checkpoints, Note
 from pipeline.training.config import TrainConfig
 from pipeline.training.recipe import Recipe
 from pipeline.training.validation import mean_iou
@@ -108,11 +108,17 @@ def test_a_recipe_that_gives_batch_normalisation_one_value_is_refused(config):
     run.prepare(replace(config, model="deeplabv3-resnet50"))
 
 
+def put_checkpoint(config):
+    checkpoints = Checkpoints(folder=config.folder, check=lambda: None)
+    checkpoints.put(b"state", step=1, loss=1.0, mean_iou=None)
+
+
 @pytest.fixture
 def begun(config):
     """A run that was stopped after it had begun."""
     ready = run.prepare(config)
     storage.put_whole(f"{config.output}/model/settings.json", ready.settings)
+    put_checkpoint(config)
     run.prepare(config)
     return config
 
@@ -129,6 +135,16 @@ def begun(config):
 def test_a_run_goes_on_with_the_settings_it_was_begun_with(begun, change, message):
     with pytest.raises(ConfigError, match=f"the run 'model' was begun with other settings .*{message}"):
         run.prepare(replace(begun, **change))
+
+
+def test_a_name_without_a_checkpoint_may_be_begun_anew(config):
+    ready = run.prepare(config)
+    storage.put_whole(f"{config.output}/model/settings.json", ready.settings)
+    other = replace(config, recipe=replace(SMALL, base_lr=0.5))
+    run.prepare(other)
+    put_checkpoint(config)
+    with pytest.raises(ConfigError, match="was begun with other settings"):
+        run.prepare(other)
 
 
 @pytest.mark.parametrize("split", ["val", "train+val"])
