@@ -96,6 +96,24 @@ def test_the_same_scenes_make_the_same_shard(tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_shards_of_an_earlier_call_do_not_stay_and_other_files_do(tmp_path):
+    write_shards(str(tmp_path), count=4, per_shard=1)
+    for other in ("scenes-00003.tar.bak", "my-scenes-00003.tar", "old/scenes-00003.tar"):
+        storage.put_whole(f"{tmp_path}/images/{other}", b"x")
+    write_shards(str(tmp_path), count=2, per_shard=1)
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    assert files == [
+        "images/my-scenes-00003.tar",
+        "images/old/scenes-00003.tar",
+        "images/scenes-00000.tar",
+        "images/scenes-00001.tar",
+        "images/scenes-00003.tar.bak",
+        "truth/scenes-00000.parquet",
+        "truth/scenes-00001.parquet",
+    ]
+    assert len(dict(masks.read(f"{tmp_path}/truth"))) == 2
+
+
 @pytest.mark.parametrize("wrong", [{"count": 0}, {"count": 1, "per_shard": 0}, {"count": 1, "seed": -1}])
 def test_no_scenes_are_refused(tmp_path, wrong):
     with pytest.raises(ConfigError, match="cannot write"):

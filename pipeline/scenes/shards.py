@@ -1,6 +1,7 @@
 """Writing scenes as WebDataset shards of pictures; their truth lies apart, so that no mask is taken for a picture."""
 
 import io
+import re
 import tarfile
 from datetime import UTC, datetime
 
@@ -25,7 +26,8 @@ def write_shards(uri: str, count: int, seed: int = 0, per_shard: int = 100) -> N
 
     The pictures go to URI/images/scenes-00000.tar and on, members NAME.jpg; the truth to URI/truth/scenes-00000.parquet
     and on, in the columns `key` and `mask` of the masks' schema: `pipeline.masks.read(URI/truth)` streams it, under the
-    keys that a run over the pictures gives its masks, as in scenes-00000.tar/NAME.
+    keys that a run over the pictures gives its masks, as in scenes-00000.tar/NAME. Shards of these names that a call
+    for more scenes has left there are removed.
 
     Raises:
         ConfigError: `count`, `seed` or `per_shard` out of range.
@@ -41,6 +43,11 @@ def write_shards(uri: str, count: int, seed: int = 0, per_shard: int = 100) -> N
         name = f"scenes-{shard:05d}"
         storage.put_whole(storage.join(uri, IMAGES, f"{name}.tar"), _tar(examples))
         storage.put_whole(storage.join(uri, TRUTH, f"{name}.parquet"), _table(examples, f"{name}.tar", seed))
+    for folder, suffix in ((IMAGES, "tar"), (TRUTH, "parquet")):
+        for entry in storage.list_folder(storage.join(uri, folder)):
+            named = re.fullmatch(rf"scenes-(\d{{5,}})\.{suffix}", entry.key)
+            if named and int(named[1]) * per_shard >= count:
+                storage.delete(entry.uri)
 
 
 def _tar(examples: list[Example]) -> bytes:
