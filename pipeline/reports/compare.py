@@ -2,9 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,13 @@ import numpy as np
 from pipeline import masks, storage
 from pipeline.data.pictures import pictures_of
 from pipeline.errors import ConfigError, DriftError, StorageError, UnwrittenError, VerdictError
-from pipeline.masks import CommittedFile, DatasetInfo, MaskRows, Place
-from pipeline.masks.choosing import Highest, chances
+from pipeline.masks import CommittedFile, Place
 from pipeline.masks.joining import joined, places_of
 from pipeline.reports.comparison import Confusion, share_drift, shares_of
 from pipeline.reports.gallery import gallery
 from pipeline.reports.page import render
 from pipeline.reports.report import refiner_words
-from pipeline.reports.shortlist import Chosen
-from pipeline.reports.statistics import Statistics
+from pipeline.reports.sides import Side, newest_days, of_run
 from pipeline.storage import StorageConfig, Uri
 
 REASONS = {"changed": "masks differ most", "random": "random"}
@@ -107,19 +104,6 @@ class Drift:
             raise DriftError(f"drift is {self.drift:.4f}, above max_drift {self.max_drift:g}", self.to_json())
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Side:
-    """A or B: its files, what they say of all images, and a random sample of these."""
-
-    files: Sequence[CommittedFile]
-    statistics: Statistics
-    sample: Mapping[str, Chosen]
-
-    @property
-    def info(self) -> DatasetInfo:
-        return self.files[0].info
-
-
 def compare(config: CompareConfig) -> Drift:
     """Compare, and write the page and the metrics that are asked for.
 
@@ -131,21 +115,19 @@ def compare(config: CompareConfig) -> Drift:
         UnwrittenError: the page or the metrics cannot be written; DriftError where the drift is too much as well.
     """
     with storage.retrying(config.storage_timeout):
-        a, b = (_side(files, config.images) for files in _files(config))
+        a, b = (Side.read(files, config.images) for files in _files(config))
         fewer, more = (a, b) if a.statistics.images <= b.statistics.images else (b, a)
         found = places_of(more.files, fewer.sample)
         sampled = {key: image.place for key, image in fewer.sample.items() if key in found}
         places_a, places_b = (sampled, found) if fewer is a else (found, sampled)
-        confusion, changed = Confusion(a.info.classes, b.info.classes), Highest[tuple[str, float]](_CHANGED)
-        for key, mask_a, mask_b in joined(places_a, places_b):
-            differing = confusion.add(mask_a, mask_b)
-            changed.offer(np.array([differing]), [(key, differing)].__getitem__)
+        confusion = Confusion(a.info.classes, b.info.classes)
+        differing = {key: confusion.add(mask_a, mask_b) for key, mask_a, mask_b in joined(places_a, places_b)}
         drift = _drift(config, a, b, confusion)
         try:
             if config.metrics:
                 storage.put_whole(storage.normalize(config.metrics), metrics(drift).encode())
             if config.to:
-                page = _page(config, a, b, confusion, drift, dict(changed), places_a)
+                page = _page(config, a, b, confusion, drift, differing, places_a)
                 storage.put_whole(storage.normalize(config.to), page)
         except StorageError as error:
             raise _unwritten(replace(drift, page=None), error) from error
@@ -167,50 +149,11 @@ def _files(config: CompareConfig) -> tuple[list[CommittedFile], list[CommittedFi
     a, b = masks.generation_files(uri_a, config.generation_a), masks.generation_files(uri_b, config.generation_b)
     chosen = (config.generation_a, config.generation_b, config.run_a, config.run_b)
     if uri_a != uri_b or any(chosen):
-        return _of_run(a, config.run_a), _of_run(b, config.run_b)
-    every = masks.committed_files(uri_b)
-    days = list(dict.fromkeys(_day(file) for file in every if not file.failed))
-    if len(days) < 2:
-        raise ConfigError(
-            f"{storage.redact(uri_b)} has masks of one day (UTC) alone; give two outputs, or run_a and run_b, or wait "
-            "for the next night"
-        )
-    newest, before = (_of_day(every, day) for day in days[:2])
-    return before, newest
+        return of_run(a, config.run_a), of_run(b, config.run_b)
+    return newest_days(uri_b)
 
 
-def _of_day(files: Sequence[CommittedFile], day: str) -> list[CommittedFile]:
-    """Choose the files that the runs of a day have written; where these are of several generations, of the newest."""
-    own = [file for file in files if _day(file) == day]
-    generation = next(file.info.generation for file in own if not file.failed)
-    return [file for file in own if file.info.generation == generation]
-
-
-def _day(file: CommittedFile) -> str:
-    """Give the day, in UTC, on which the run of a file began; a night may have taken several runs."""
-    return file.info.run_id.partition("T")[0]
-
-
-def _of_run(files: list[CommittedFile], run: str | None) -> list[CommittedFile]:
-    own = [file for file in files if run is None or file.info.run_id == run]
-    if not any(not file.failed for file in own):
-        runs = ", ".join(dict.fromkeys(file.info.run_id for file in files if not file.failed))
-        raise ConfigError(f"no masks of run {run}; there are masks of {runs}")
-    return own
-
-
-def _side(files: Sequence[CommittedFile], sampled: int) -> _Side:
-    statistics, sample = Statistics(files[0].info.classes), Highest[Chosen](sampled)
-    for rows in masks.newest_rows(files):
-        if isinstance(rows, MaskRows):
-            statistics.add(rows)
-            sample.offer(chances(rows.keys), partial(Chosen.of, rows))
-        else:
-            statistics.add_failure(rows)
-    return _Side(files=files, statistics=statistics, sample={image.key: image for image in sample})
-
-
-def _drift(config: CompareConfig, a: _Side, b: _Side, confusion: Confusion) -> Drift:
+def _drift(config: CompareConfig, a: Side, b: Side, confusion: Confusion) -> Drift:
     shares = share_drift(a.statistics, b.statistics, confusion.classes)
     confidence = abs(a.statistics.confidence - b.statistics.confidence)
     agreement = confusion.agreement
@@ -249,16 +192,18 @@ def metrics(drift: Drift) -> str:
 
 def _page(
     config: CompareConfig,
-    a: _Side,
-    b: _Side,
+    a: Side,
+    b: Side,
     confusion: Confusion,
     drift: Drift,
-    changed: Mapping[str, float],
+    differing: Mapping[str, float],
     places_a: Mapping[str, Place],
 ) -> bytes:
-    rows = {image.key: image for image in _rows_of(b, [*changed, *list(b.sample)[:_RANDOM]])}
+    """Make the page; `differing` is the share of pixels that do, by class names, of each image that was compared."""
+    changed = sorted((key for key in differing if differing[key] > 0), key=lambda key: -differing[key])[:_CHANGED]
+    rows = {image.key: image for image in b.images([*changed, *list(b.sample)[:_RANDOM]])}
     for key, image in rows.items():
-        image.disagreement = changed.get(key)
+        image.disagreement = differing.get(key)
         image.reasons += [*(["changed"] if key in changed else []), *(["random"] if key in b.sample else [])]
     ordered = [rows[key] for key in [*changed, *(key for key in rows if key not in changed)] if key in rows]
     pictures = pictures_of(
@@ -275,23 +220,13 @@ def _page(
     )
 
 
-def _rows_of(side: _Side, keys: Sequence[str]) -> list[Chosen]:
-    """Find the rows of `keys`, most of which are in the sample."""
-    missing = {key for key in keys if key not in side.sample}
-    found = dict(side.sample)
-    for rows in masks.newest_rows(side.files) if missing else ():
-        if isinstance(rows, MaskRows):
-            found |= {key: Chosen.of(rows, index) for index, key in enumerate(rows.keys) if key in missing}
-    return [found[key] for key in dict.fromkeys(keys) if key in found]
-
-
-def _described(output: str, side: _Side) -> dict[str, Any]:
+def _described(output: str, side: Side) -> dict[str, Any]:
     info = side.info
     where = storage.redact(storage.normalize(Uri(output)))
     return {"where": where, "info": info, "refiner": refiner_words(info), "statistics": side.statistics}
 
 
-def _class_table(a: _Side, b: _Side, confusion: Confusion) -> list[dict[str, Any]]:
+def _class_table(a: Side, b: Side, confusion: Confusion) -> list[dict[str, Any]]:
     """Give a row for each class, those whose share has moved most first."""
     confidence = [
         dict(zip(side.info.classes, side.statistics.class_confidence.tolist(), strict=True)) for side in (a, b)

@@ -138,6 +138,27 @@ def test_what_cannot_be_written_hides_no_verdict(tmp_path, capsys):
     assert page.startswith(f"compare: cannot write {tmp_path}/file/page.html")
 
 
+def test_the_page_tells_by_class_names_how_much_an_image_differs(tmp_path):
+    """Also of the images that are none of those that differ most; and the same masks do not differ."""
+    a = note(classes=("ground", "sky"), palette=((0, 0, 0), (9, 0, 0)), run=1)
+    b = note(classes=("sky", "ground"), palette=((9, 0, 0), (0, 0, 0)), run=2)
+    mask = np.zeros((8, 8), np.uint8)
+    put_rows(f"{tmp_path}/a", a, [row(f"{n:03}", mask, a) for n in range(130)])
+    other = np.ones((8, 8), np.uint8)
+    other[0, 0] = 0
+    put_rows(f"{tmp_path}/b", b, [row(f"{n:03}", other if n > 10 else 1 - mask, b) for n in range(130)])
+    compare(CompareConfig(output_a=Uri(f"{tmp_path}/a"), output_b=Uri(f"{tmp_path}/b"), to=Uri(f"{tmp_path}/p.html")))
+    found = re.search(r'id="data">(.*?)</script>', (tmp_path / "p.html").read_text(), re.DOTALL)
+    assert found
+    images = json.loads(found[1])["images"]
+    assert len(images) > 100
+    assert sum("changed" in image["reasons"] for image in images) == 100
+    for image in images:
+        expected = 1 / 64 if int(image["key"]) > 10 else 0
+        assert image["disagreement"] == pytest.approx(expected)
+        assert expected or "changed" not in image["reasons"]
+
+
 def test_a_generation_that_there_is_not_is_refused_as_a_run_is(tmp_path, capsys):
     a, b = put_pair(tmp_path)
     assert job.main([a, b, "--run-a", "none"]) == 2
