@@ -64,6 +64,10 @@ def newest_days(output: str) -> tuple[list[CommittedFile], list[CommittedFile]]:
         StorageError: a file cannot be read.
     """
     every = masks.committed_files(output)
+    newest = [file for file in every if _day(file) == _day(every[0])]
+    if newest and all(file.failed for file in newest):
+        failed = sum(1 for _ in masks.newest_rows(newest))
+        raise ConfigError(f"the runs of {_day(newest[0])} have written no masks, {failed} images failed")
     days = list(dict.fromkeys(_day(file) for file in every if not file.failed))
     if len(days) < 2:
         raise ConfigError(

@@ -159,6 +159,16 @@ def test_the_page_tells_by_class_names_how_much_an_image_differs(tmp_path):
         assert expected or "changed" not in image["reasons"]
 
 
+def test_a_night_in_which_every_image_failed_is_not_passed_over(tmp_path):
+    nights = [note(night=n) for n in (2, 3)]
+    for info in nights:
+        put_rows(f"{tmp_path}/out", info, [row(info.run_id, blocks(0), info)])
+    for failing in (note(night=4), note(night=4, run=2)):
+        put_rows(f"{tmp_path}/out", failing, [], [failure("x", failing), failure(failing.run_id, failing)])
+    with pytest.raises(ConfigError, match="the runs of 20260104 have written no masks, 3 images failed"):
+        compare(CompareConfig(output_a=Uri(f"{tmp_path}/out"), output_b=Uri(f"{tmp_path}/out")))
+
+
 def test_a_generation_that_there_is_not_is_refused_as_a_run_is(tmp_path, capsys):
     a, b = put_pair(tmp_path)
     assert job.main([a, b, "--run-a", "none"]) == 2
