@@ -66,7 +66,7 @@ def train(
             processes must agree.
 
     Raises:
-        ConfigError: the checkpoint is of another recipe.
+        ConfigError: the checkpoint is of another recipe or network.
         RunError: the loss is no longer a number; of several processes every one raises it, at the same step.
     """
     optimizer = torch.optim.SGD(parameter_groups(model, recipe), lr=recipe.base_lr, momentum=recipe.momentum)
@@ -181,14 +181,17 @@ def snapshot(
 def restore(
     checkpoint: bytes, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, recipe: Recipe
 ) -> int:
-    """Put a snapshot back and return the steps done. Raises ConfigError when it belongs to another recipe."""
+    """Put a snapshot back and return the steps done. Raises ConfigError for one of another recipe or network."""
     state = _read(checkpoint)
     then = dataclasses.asdict(Recipe()) | state["recipe"]  # what a field did not yet say was its default
     now = dataclasses.asdict(recipe)
     changed = [f"{name} {old} -> {now.get(name)}" for name, old in then.items() if now.get(name) != old]
     if changed:
         raise ConfigError(f"the checkpoint is of another recipe ({', '.join(changed)}); start anew at another output")
-    model.load_state_dict(network_state(state["model"]))
+    try:
+        model.load_state_dict(network_state(state["model"]))
+    except RuntimeError as error:
+        raise ConfigError("the checkpoint is of another network; start anew at another output") from error
     optimizer.load_state_dict(state["optimizer"])
     average.load(network_state(state.get(_AVERAGE, {})))
     return int(state["step"])

@@ -193,13 +193,16 @@ def test_checkpoints_keep_the_names_that_weights_are_stored_under(model):
         assert torch.equal(value, fresh.state_dict()[name]), name
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(model):
+def test_a_checkpoint_of_another_recipe_or_network_is_refused(model):
     recipe = Recipe(iterations=1, batch=1, crop=33)
     kept = []
     train(model, lambda start: small_batches(recipe, start), recipe, on_checkpoint=kept.append)
     other = Recipe(iterations=1, batch=1, crop=41)
     with pytest.raises(ConfigError, match="crop 33 -> 41"):
         train(model, lambda start: small_batches(other, start), other, checkpoint=kept[-1])
+    fewer = models.build(LIGHT, CLASSES[1:])
+    with pytest.raises(ConfigError, match="of another network"):
+        train(fewer, lambda start: small_batches(recipe, start), recipe, checkpoint=kept[-1])
 
 
 def test_a_checkpoint_from_before_weights_were_averaged_is_gone_on_from_without_averaging(model):
