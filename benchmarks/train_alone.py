@@ -19,13 +19,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
+from benchmarks.recipe_file import read_config
 from pipeline import storage
 from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import labels, list_pairs
@@ -35,7 +34,6 @@ from pipeline.labels import Labels
 from pipeline.models.checkpoints import native
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.preprocessing import Preprocessing
-from pipeline.storage import Uri
 from pipeline.training.beginning import check_apart, untrained
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.config import TrainConfig
@@ -106,7 +104,7 @@ def run(options: argparse.Namespace, began: float) -> dict[str, Any]:
     torch.backends.cudnn.benchmark = True
     torch.set_num_threads(options.threads)
     what = labels(config.data_format, config.classes)
-    listed = partial(list_pairs, options.data, options.data_format or config.data_format)
+    listed = partial(list_pairs, config.data, config.data_format)
     pairs = listed(config.split)
     scored_pairs = listed(config.validation_split) if config.validation_split else []
     check_apart(config, pairs, scored_pairs)
@@ -202,22 +200,9 @@ class Saver:
 
 
 def _config(options: argparse.Namespace) -> TrainConfig:
-    """Read the recipe as jobs/train.py does, with what the flags change. Raises ConfigError."""
-    settings = yaml.safe_load(Path(options.recipe).read_text())
-    given = {name: getattr(options, name) for name in ("split", "validation_split", "init")}
-    settings |= {name: value for name, value in given.items() if value is not None}
-    if settings.get("validation_split") == "null":
-        settings["validation_split"] = None
-    try:
-        recipe = Recipe(**_with_tuples(settings.pop("recipe")))
-        places = {"data": Uri(options.data), "output": Uri(options.output)}
-        return TrainConfig(**_with_tuples(settings) | places, recipe=recipe)
-    except (TypeError, LookupError) as error:
-        raise ConfigError(f"{options.recipe} is no configuration of a training: {error}") from error
-
-
-def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    """Read the recipe, with what the flags change. Raises PipelineError."""
+    names = ("data", "output", "data_format", "split", "validation_split", "init")
+    return read_config(options.recipe, {name: getattr(options, name) for name in names})
 
 
 def _untrained(config: TrainConfig, what: Labels, device: str) -> SegmentationModel:

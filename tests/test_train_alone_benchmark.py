@@ -1,7 +1,9 @@
 """Training in one process and in a limited time, as on a machine with a GPU and none of the larger dependencies."""
 
+import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,9 @@ import yaml
 
 from benchmarks import train_alone
 from pipeline import models
+from pipeline.cli import parse
 from pipeline.errors import ConfigError
+from pipeline.training.config import TrainConfig
 from tests.helpers.labelled import put_camvid
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +81,14 @@ def test_it_takes_as_many_steps_as_fit(tmp_path: Path) -> None:
     assert "1 of the recipe's 100000 steps" in done.stderr
 
 
+def options_of(folder: Path, changes: dict[str, Any], *flags: str) -> argparse.Namespace:
+    """Options of a training below `folder` by RECIPE with changes."""
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE | changes))
+    places = [str(recipe), f"--data={folder}/data", f"--output={folder}/out", "--device=cpu", "--loaders=2"]
+    return train_alone._parser().parse_args([*places, *flags])
+
+
 @pytest.mark.parametrize(
     ("changes", "flags", "message"),
     [
@@ -84,6 +96,10 @@ def test_it_takes_as_many_steps_as_fit(tmp_path: Path) -> None:
         ({"split": "train+val"}, [], r"the split train\+val and the validation split val share 2 pictures"),
         ({"colour": 1}, [], "is no configuration of a training: .*colour"),
         ({"recipe": {"freeze_bn": True}}, [], "give --recipe.no-freeze-bn"),
+        ({"recipe": {"base_lr": "fast"}}, [], "recipe.base_lr is 'fast'; give a value of the type float"),
+        ({"recipe": {"freeze_bn": "no"}}, [], "recipe.freeze_bn is 'no'; give a value of the type bool"),
+        ({"recipe": ["a"]}, [], "where there should be settings"),
+        ({}, ["--data-format=bogus"], "data_format is 'bogus'; choose from: voc, camvid, "),
     ],
 )
 def test_a_recipe_means_what_it_means_to_the_command(
@@ -91,13 +107,46 @@ def test_a_recipe_means_what_it_means_to_the_command(
 ) -> None:
     put_camvid(f"{tmp_path}/data", "train", 3)
     put_camvid(f"{tmp_path}/data", "val", 2)
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(RECIPE | changes))
-    options = train_alone._parser().parse_args(
-        [str(recipe), f"--data={tmp_path}/data", f"--output={tmp_path}/out", *flags]
-    )
     with pytest.raises(ConfigError, match=message):
-        train_alone.run(options, 0.0)
+        train_alone.run(options_of(tmp_path, changes, *flags), 0.0)
+
+
+FILES = {
+    "numbers": "data_format: camvid\nrecipe: {base_lr: 1e-3, head_weight_lr: 1, freeze_bn: false}\n",
+    "dashes": "data-format: camvid\nvalidation-split: null\nrecipe: {checkpoint-every: 7, freeze-bn: false}\n",
+    "of the flag": "name: x\n",
+}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+def test_a_file_means_what_it_means_to_the_command(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content)
+    given = ["--data=/data", "--output=/out", *([] if "camvid" in content else ["--data-format=camvid"])]
+    config = train_alone._config(train_alone._parser().parse_args([str(path), *given]))
+    assert config == parse(TrainConfig, "", [f"--config={path}", *given])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "recipe.yaml: there is no such"),
+        (b"", "recipe.yaml is no configuration of a training: None stands where there should be settings"),
+        (b"name: x", "recipe.yaml is no configuration of a training: .*data_format"),
+        (b"- a", r"recipe.yaml is no configuration of a training: \['a'\] stands where there should be settings"),
+        (b"a: [", "recipe.yaml is no configuration of a training: while parsing"),
+        (b"a: \xff", "recipe.yaml is not text in UTF-8"),
+    ],
+)
+def test_a_file_that_is_none_is_told_in_a_line(
+    content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    assert train_alone.main([str(path), "--data=/data", f"--output={tmp_path}/out"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
