@@ -29,6 +29,7 @@ from pipeline import storage
 from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import labels, list_pairs
 from pipeline.data.labelled.pairs import Pixels, decode, fetch
+from pipeline.data.labelled.sense import check_classes, check_drawn_on
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.labels import Labels
 from pipeline.models.checkpoints import native
@@ -61,14 +62,18 @@ class Pictures:
     pixels: list[int]
 
     @classmethod
-    def read(cls, listed: Sequence[Pair], what: Labels) -> "Pictures":
-        """Read pairs. Raises ConfigError for one that cannot be used, by name."""
+    def read(cls, listed: Sequence[Pair], what: Labels, split: str) -> "Pictures":
+        """Read pairs, and say what is odd about all of a split. Raises ConfigError for what cannot be used, by name."""
         rows = fetch(listed, what).to_pylist()
         for row in rows:
             if row["problem"]:
                 raise ConfigError(f"{row['key']}: {row['problem']}")
-        pairs = [decode(row["image"], row["mask"], what) for row in rows]
-        return cls(pairs, [sum(counts) for counts in zip(*(row["pixels"] for row in rows), strict=True)])
+        pixels = [sum(counts) for counts in zip(*(row["pixels"] for row in rows), strict=True)]
+        turned = [(row["key"], row["drawn_on"]) for row in rows if row["drawn_on"]]
+        pictures = f"the split {split!r}"
+        for line in check_drawn_on(turned, pictures) + check_classes(pixels, what, pictures):
+            _tell(line)
+        return cls([decode(row["image"], row["mask"], what) for row in rows], pixels)
 
     def batches(self, how: Preprocessing, recipe: Recipe, start: int, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the recipe's batches from step `start` on, made on threads, some of them ahead."""
@@ -104,11 +109,13 @@ def run(options: argparse.Namespace, began: float) -> dict[str, Any]:
     torch.backends.cudnn.benchmark = True
     torch.set_num_threads(options.threads)
     what = labels(config.data_format, config.classes)
-    listed = partial(list_pairs, config.data, config.data_format)
+    listed = partial(list_pairs, config.data, config.data_format, columns=config.columns, tell=_tell)
     pairs = listed(config.split)
-    scored_pairs = listed(config.validation_split) if config.validation_split else []
+    validation = config.validation_split
+    scored_pairs = listed(validation) if validation else []
     check_apart(config, pairs, scored_pairs)
-    training, scored = Pictures.read(pairs, what), Pictures.read(scored_pairs, what) if scored_pairs else None
+    training = Pictures.read(pairs, what, config.split)
+    scored = Pictures.read(scored_pairs, what, validation) if validation else None
     model = _untrained(config, what, options.device)
     weights = class_weights(training.pixels, config.recipe.class_balance).to(options.device)
     recipe = _shortened(config.recipe, options, began, model, training, weights)

@@ -6,9 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -17,7 +21,7 @@ from pipeline import models
 from pipeline.cli import parse
 from pipeline.errors import ConfigError
 from pipeline.training.config import TrainConfig
-from tests.helpers.labelled import put_camvid
+from tests.helpers.labelled import CLASSES, pair, png, put_camvid
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,6 +91,22 @@ def options_of(folder: Path, changes: dict[str, Any], *flags: str) -> argparse.N
     recipe.write_text(yaml.safe_dump(RECIPE | changes))
     places = [str(recipe), f"--data={folder}/data", f"--output={folder}/out", "--device=cpu", "--loaders=2"]
     return train_alone._parser().parse_args([*places, *flags])
+
+
+SHORT = {"recipe": RECIPE["recipe"] | {"iterations": 2, "crop": 33}, "validation_split": None}
+
+
+def test_masks_are_those_of_the_chosen_column_and_are_checked(tmp_path: Path) -> None:
+    image, mask = (png(plane) for plane in pair(0))
+    void = png(np.full((48, 64), 255, np.uint8))
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table({"image": [image], "mask": [void], "truth": [mask]}), tmp_path / "data" / "train.parquet")
+    changes = SHORT | {"data_format": "parquet", "classes": list(CLASSES)}
+    with pytest.raises(ConfigError, match="the masks of the split 'train' hold no pixel that is counted"):
+        train_alone.run(options_of(tmp_path, changes), time.monotonic())
+    frozen = {"mask_column": "truth", "recipe": {"freeze_bn": True}}  # is refused once the masks are read
+    with pytest.raises(ConfigError, match=r"give --recipe\.no-freeze-bn"):
+        train_alone.run(options_of(tmp_path, changes | frozen), time.monotonic())
 
 
 @pytest.mark.parametrize(
