@@ -2,8 +2,8 @@
 
 For a GPU that is there for minutes. RECIPE is what jobs/train.py takes as --config. It begins with a few steps that are
 thrown away, to see how many fit into the time, and shortens the recipe to these; the same command goes on with what is
-below OUTPUT. Every --save-seconds there are a checkpoint and the weights as they are by then, averaged where the recipe
-says so. The last line is a JSON object.
+below OUTPUT, with the steps that were chosen then. Every --save-seconds there are a checkpoint and the weights as they
+are by then, averaged where the recipe says so. The last line is a JSON object.
 
 It needs PyTorch, NumPy, Pillow, pyarrow, fsspec, PyYAML and safetensors.
 """
@@ -36,12 +36,13 @@ from pipeline.models.checkpoints import native
 from pipeline.models.deeplab import SegmentationModel
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.training.beginning import check_apart, untrained
-from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.checkpoints import Checkpoint, Checkpoints
 from pipeline.training.config import TrainConfig
 from pipeline.training.examples import collate, example, share, shuffled
 from pipeline.training.loop import StepResult, put_result, train
 from pipeline.training.loss import class_weights
 from pipeline.training.recipe import Recipe
+from pipeline.training.settings import SETTINGS_FILE, go_on_with, settings
 from pipeline.training.validation import mean_iou
 
 TRIED = 25
@@ -52,6 +53,8 @@ _SPARE = 0.92
 """Share of the time that is left which steps may take: checkpoints and scoring take some as well."""
 
 _AHEAD = 4  # batches
+
+_ITERATIONS = "iterations"  # the file of the steps that were chosen, which the training is gone on with
 
 
 @dataclass(frozen=True)
@@ -114,19 +117,25 @@ def run(options: argparse.Namespace, began: float) -> dict[str, Any]:
     validation = config.validation_split
     scored_pairs = listed(validation) if validation else []
     check_apart(config, pairs, scored_pairs)
+    chosen = settings(config, what, pairs, scored_pairs)
+    checkpoints = Checkpoints(folder=config.output, check=lambda: None)
+    newest = _newest(checkpoints, chosen)
     training = Pictures.read(pairs, what, config.split)
     scored = Pictures.read(scored_pairs, what, validation) if validation else None
     model = _untrained(config, what, options.device)
     weights = class_weights(training.pixels, config.recipe.class_balance).to(options.device)
-    recipe = _shortened(config.recipe, options, began, model, training, weights)
-    checkpoints = Checkpoints(folder=options.output, check=lambda: None)
-    newest = checkpoints.newest(_tell)
+    if newest:
+        recipe = dataclasses.replace(config.recipe, iterations=_noted_iterations(config.output))
+    else:
+        recipe = _shortened(config.recipe, options, began, model, training, weights)
+        storage.put_whole(storage.join(config.output, SETTINGS_FILE), chosen)
+        storage.put_whole(storage.join(config.output, _ITERATIONS), str(recipe.iterations).encode())
     saver = Saver(
         model=model,
         recipe=recipe,
         scored=scored,
         checkpoints=checkpoints,
-        uri=storage.join(options.output, f"{config.name}{native.SUFFIX}"),
+        uri=storage.join(config.output, f"{config.name}{native.SUFFIX}"),
         every=options.save_seconds,
         first=newest.note.step if newest else 0,
     )
@@ -212,6 +221,26 @@ def _config(options: argparse.Namespace) -> TrainConfig:
     return read_config(options.recipe, {name: getattr(options, name) for name in names})
 
 
+def _newest(checkpoints: Checkpoints, chosen: bytes) -> Checkpoint | None:
+    """Read the newest checkpoint. Raises ConfigError where it is not of a training with the settings `chosen`."""
+    output, anew = storage.redact(checkpoints.folder), "another --output to train anew"
+    go_on_with(checkpoints.folder, chosen, f"the training at {output}", anew)
+    newest = checkpoints.newest(_tell)
+    if newest and not storage.exists(storage.join(checkpoints.folder, SETTINGS_FILE)):
+        raise ConfigError(f"{output} has checkpoints of a training that is not known; give {anew}")
+    return newest
+
+
+def _noted_iterations(output: str) -> int:
+    noted = storage.join(output, _ITERATIONS)
+    try:
+        return int(storage.read_bytes(noted))
+    except ValueError as error:
+        raise ConfigError(
+            f"{storage.redact(noted)} is no number of steps; give another --output to train anew"
+        ) from error
+
+
 def _untrained(config: TrainConfig, what: Labels, device: str) -> SegmentationModel:
     model = untrained(config, what)
     model.card = dataclasses.replace(model.card, licence=config.licence, training_split=f"{config.split} of the data")
@@ -227,10 +256,7 @@ def _shortened(
     training: Pictures,
     weights: Tensor,
 ) -> Recipe:
-    """Give the recipe with as many steps as fit into the time, or with those that an earlier call has chosen."""
-    noted = storage.join(options.output, "iterations")
-    if storage.exists(noted):
-        return dataclasses.replace(recipe, iterations=int(storage.read_bytes(noted)))
+    """Give the recipe with as many steps as fit into the time. Raises ConfigError where none does."""
     ends: list[float] = []
     tried = dataclasses.replace(recipe, iterations=TRIED, checkpoint_every=TRIED)
     train(
@@ -242,9 +268,10 @@ def _shortened(
     )
     seconds = (ends[-1] - ends[_UNCOUNTED]) / (TRIED - 1 - _UNCOUNTED)
     left = options.seconds - (time.monotonic() - began)
-    fitting = max(1, min(recipe.iterations, int(_SPARE * left / seconds)))
+    fitting = min(recipe.iterations, int(_SPARE * left / seconds))
+    if fitting < 1:
+        raise ConfigError(f"a step takes {seconds:.3f} s, and {left:.1f} s are left to take some; give more --seconds")
     _tell(f"a step takes {seconds:.3f} s: {fitting} of the recipe's {recipe.iterations} steps in {left:.0f} s")
-    storage.put_whole(noted, str(fitting).encode())
     return dataclasses.replace(recipe, iterations=fitting)
 
 

@@ -70,21 +70,6 @@ def test_it_goes_on_after_a_kill_and_ends_with_weights(tmp_path: Path) -> None:
     assert models.load(summary["weights"]).card.licence == "CC0-1.0"
 
 
-@pytest.mark.long
-def test_it_takes_as_many_steps_as_fit(tmp_path: Path) -> None:
-    put_camvid(f"{tmp_path}/data", "train", 3)
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(RECIPE | {"recipe": RECIPE["recipe"] | {"iterations": 100_000}}))
-    command = [sys.executable, "-m", "benchmarks.train_alone", str(recipe), f"--data={tmp_path}/data"]
-    command += ["--validation-split=null", f"--output={tmp_path}/out", "--device=cpu", "--loaders=2"]
-    command += ["--seconds=1"]  # of which nothing is left
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    assert (summary["iterations"], summary["best_step"], summary["mean_iou"]) == (1, 1, None)
-    assert "1 of the recipe's 100000 steps" in done.stderr
-
-
 def options_of(folder: Path, changes: dict[str, Any], *flags: str) -> argparse.Namespace:
     """Options of a training below `folder` by RECIPE with changes."""
     recipe = folder / "recipe.yaml"
@@ -93,7 +78,52 @@ def options_of(folder: Path, changes: dict[str, Any], *flags: str) -> argparse.N
     return train_alone._parser().parse_args([*places, *flags])
 
 
+@pytest.fixture
+def few_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_alone, "TRIED", 8)
+
+
+@pytest.mark.usefixtures("few_tried")
+def test_it_takes_as_many_steps_as_fit_and_none_where_none_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_camvid(f"{tmp_path}/data", "train", 3)
+    changes = {"recipe": RECIPE["recipe"] | {"iterations": 100_000, "crop": 33}, "validation_split": None}
+    with pytest.raises(ConfigError, match=r"a step takes .* and -.* s are left to take some; give more --seconds"):
+        train_alone.run(options_of(tmp_path, changes, "--seconds=0.1"), time.monotonic())
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(train_alone, "_SPARE", 0.005)  # of nine minutes
+    summary = train_alone.run(options_of(tmp_path, changes), time.monotonic())
+    assert 1 <= summary["iterations"] == summary["best_step"] < 100_000
+    assert summary["mean_iou"] is None
+    again = train_alone.run(options_of(tmp_path, changes), time.monotonic())
+    assert again["iterations"] == summary["iterations"]
+
+
 SHORT = {"recipe": RECIPE["recipe"] | {"iterations": 2, "crop": 33}, "validation_split": None}
+
+
+@pytest.mark.usefixtures("few_tried")
+def test_it_goes_on_only_with_the_training_that_was_begun(tmp_path: Path) -> None:
+    for split in ("train", "other"):
+        put_camvid(f"{tmp_path}/data", split, 3)
+    train_alone.run(options_of(tmp_path, SHORT), time.monotonic())
+    longer = {"recipe": SHORT["recipe"] | {"iterations": 3}}
+    for changes, changed in (
+        ({"split": "other"}, r"split train -> other"),
+        ({"model": "light-aspp"}, "architecture .* -> "),
+        ({"classes": list("abcdefghijk")}, "classes "),
+        (longer, "iterations 2 -> 3"),
+    ):
+        with pytest.raises(ConfigError, match=rf"begun with other settings \({changed}.*or another --output") as told:
+            train_alone.run(options_of(tmp_path, SHORT | changes), time.monotonic())
+        assert "\n" not in str(told.value)
+    (tmp_path / "out" / "iterations").write_bytes(b"many")
+    with pytest.raises(ConfigError, match="iterations is no number of steps; give another --output"):
+        train_alone.run(options_of(tmp_path, SHORT), time.monotonic())
+    (tmp_path / "out" / "settings.json").unlink()
+    with pytest.raises(ConfigError, match="has checkpoints of a training that is not known; give another --output"):
+        train_alone.run(options_of(tmp_path, SHORT), time.monotonic())
 
 
 def test_masks_are_those_of_the_chosen_column_and_are_checked(tmp_path: Path) -> None:

@@ -47,7 +47,19 @@ def agree_with_earlier(config: TrainConfig, now: bytes) -> None:
         raise ConfigError(
             f"the run {config.name!r} at {storage.redact(config.output)} is finished; give another --name to train anew"
         )
-    uri = storage.join(config.folder, SETTINGS_FILE)
+    go_on_with(config.folder, now, f"the run {config.name!r}", "another --name to train anew")
+
+
+def go_on_with(folder: str, now: bytes, run: str, anew: str) -> None:
+    """Raise ConfigError where a folder has checkpoints of a training that was begun with other settings than `now`.
+
+    Args:
+        folder: URI of the checkpoints, and of SETTINGS_FILE beside them.
+        now: what `settings` gives.
+        run: what the training is called in messages.
+        anew: what to give in order to train anew.
+    """
+    uri = storage.join(folder, SETTINGS_FILE)
     if not storage.exists(uri):
         return
     try:
@@ -55,14 +67,14 @@ def agree_with_earlier(config: TrainConfig, now: bytes) -> None:
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{storage.redact(uri)} is not what a training has written there ({type(error).__name__}: {error}); "
-            "give another --name to train anew"
+            f"give {anew}"
         ) from error
     changed = [f"{name} {before.get(name)} -> {after[name]}" for name in after if after[name] != before.get(name)]
-    checkpoints = Checkpoints(folder=config.folder, check=lambda: None)
+    checkpoints = Checkpoints(folder=folder, check=lambda: None)
     if changed and (checkpoints.steps() or before.get("checkpoints") != LAYOUT):
         raise ConfigError(
-            f"the run {config.name!r} was begun with other settings ({', '.join(changed)}); "
-            "give the same again to go on with it, or another --name to train anew"
+            f"{run} was begun with other settings ({', '.join(changed)}); "
+            f"give the same again to go on with it, or {anew}"
         )
 
 
