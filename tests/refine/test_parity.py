@@ -95,6 +95,12 @@ def test_costs_of_one_are_potts_model(posterior):
     np.testing.assert_allclose(ones, posterior(RELEASED, image, probabilities), rtol=0, atol=1e-5)
 
 
+def test_numbers_whose_sum_over_the_labels_float32_cannot_hold(posterior):
+    image = picture()
+    probabilities = probabilities_for(image, 5)
+    assert_parity(posterior, RELEASED, image, probabilities / probabilities.max(axis=0) * np.float32(3e38))
+
+
 def test_the_finest_colours_are_numbered_without_a_clash(posterior):
     # at the smallest standard deviation every colour is alone: the self term is all there is
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)

@@ -207,7 +207,7 @@ CRF_INLINE bool softmax(const RunView& run, const KernelView& gaussian, const Ke
     for (int i = 0; i < kBlock; i += 4) {
         store<4>(block.scale + i, 1.0f / sums(all[i], all[i + 1], all[i + 2], all[i + 3]));
     }
-    return !Sliced || largest(most) <= kMostLogit;
+    return largest(most) <= kMostLogit;
 }
 
 // The same, but the exponentials are of the logits less the pixel's largest, whose place in the row is exactly 1.
