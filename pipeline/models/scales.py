@@ -25,7 +25,7 @@ def check_scales(scales: tuple[float, ...]) -> None:
     if not scales or not all(0 < scale <= MAX_SCALE for scale in scales):
         raise ConfigError(f"scales are {scales}; give at least one, each above 0 and at most {MAX_SCALE:g}")
     for scale in scales:
-        nearest = Fraction(scale).limit_denominator(MAX_DENOMINATOR)
+        nearest = max(Fraction(scale).limit_denominator(MAX_DENOMINATOR), Fraction(1, MAX_DENOMINATOR))  # none is 0
         if abs(nearest - Fraction(scale)) > _ROUNDING:
             raise ConfigError(
                 f"the scale {scale} is no fraction with a denominator up to {MAX_DENOMINATOR}; "

@@ -236,6 +236,7 @@ def test_an_image_too_long_to_be_resized_costs_itself_alone(
     [
         {"scales": ()},
         {"scales": (2.5,)},
+        {"scales": (1e-6,)},
         {"tile": 256, "overlap": 128},
         {"overlap": -1},
         {"precision": "float16"},
