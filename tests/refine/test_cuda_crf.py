@@ -95,6 +95,16 @@ def test_floats_of_every_kind_are_read_as_the_numbers_they_are() -> None:
     np.testing.assert_array_equal(one.mask, other.mask)
 
 
+def test_logits_whose_differences_float32_cannot_hold_count_as_the_largest_that_it_can() -> None:
+    image = picture(height=14, width=19)
+    signs = np.sign(logits_for(image, 3).astype(np.float32))
+    logits = [signs * np.float32(size) for size in (3e38, 1e30)]
+    refined, expected = CudaCRF(CRFParams(iterations=1), 0, DEVICE).refine([image] * 2, logits, aligned(8))
+    np.testing.assert_array_equal(refined.mask, expected.mask)
+    np.testing.assert_array_equal(refined.class_confidence, expected.class_confidence)
+    assert 0 < refined.confidence <= 1
+
+
 def test_pictures_and_logits_on_the_device_are_views_of_a_batch() -> None:
     image = picture(height=14, width=19)
     logits = logits_for(image, 5)

@@ -26,9 +26,15 @@ def _place(pixel, step, offset, unit, points):
 
 
 @triton.jit
+def _loaded(logits, mask):
+    """Load logits as float32, within the bounds of core/grid.cpp, so that no difference of two overflows."""
+    return tl.clamp(tl.load(logits, mask=mask, other=0).to(tl.float32), -1e30, 1e30)
+
+
+@triton.jit
 def _between(before, after, fraction):
-    """Interpolate; where the fraction is 0, `after` does not matter, not even if the difference overflows."""
-    return tl.where(fraction == 0, before, before + fraction * (after - before))
+    """Interpolate."""
+    return before + fraction * (after - before)
 
 
 @triton.jit
@@ -44,16 +50,8 @@ def _probabilities(
     upper = logits + (row * row_stride)[:, None] + label
     lower = logits + (next_row * row_stride)[:, None] + label
     here, beside = (column * column_stride)[:, None], (next_column * column_stride)[:, None]
-    first = _between(
-        tl.load(upper + here, mask=mask, other=0).to(tl.float32),
-        tl.load(upper + beside, mask=mask, other=0).to(tl.float32),
-        right[:, None],
-    )
-    second = _between(
-        tl.load(lower + here, mask=mask, other=0).to(tl.float32),
-        tl.load(lower + beside, mask=mask, other=0).to(tl.float32),
-        right[:, None],
-    )
+    first = _between(_loaded(upper + here, mask), _loaded(upper + beside, mask), right[:, None])
+    second = _between(_loaded(lower + here, mask), _loaded(lower + beside, mask), right[:, None])
     value = tl.where((lane < labels)[None, :], _between(first, second, below[:, None]), -float("inf"))
     raised, total = _softmax(value)
     return raised / total
