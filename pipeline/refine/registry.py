@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import ConfigError
 from pipeline.refine.argmax import Argmax
-from pipeline.refine.crf import PRUNE, CRFParams, DenseCRF
+from pipeline.refine.crf import PRUNE, CRFParams, DenseCRF, check_prune
 from pipeline.refine.refiner import Refiner
 
 
@@ -49,9 +49,10 @@ class RefineConfig:
     params: CRFParams | None = None
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a refiner that is not there, or one that cannot run on the device."""
+        """Raise ConfigError for a refiner that is not there or cannot run on the device, or a prune that is none."""
         if self.backend not in REFINERS:
             raise ConfigError(f"no refine.backend {self.backend!r}; choose from: {', '.join(REFINERS)}")
+        check_prune(self.prune)
         if self.device == "cuda" and REFINERS[self.backend](self, {}).on_gpu() is None:
             raise ConfigError(
                 f"refine.device is cuda and refine.backend {self.backend}, which has no CUDA path; use native, or cpu"

@@ -30,7 +30,7 @@ from pipeline.refine import (
     make_refiner,
     noted,
 )
-from pipeline.refine.crf import PRUNE, CRFParams
+from pipeline.refine.crf import PRUNE, CRFParams, DenseCRF
 from pipeline.refine.crf.cuda import CudaCRF
 from pipeline.refine.registry import REFINERS
 from tests.helpers.photographs import logits_for, picture
@@ -114,7 +114,10 @@ def test_an_unknown_refiner_and_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"no refine.backend 'quantum'; choose from: native, pydensecrf, none"):
         RefineConfig(backend="quantum")
     with pytest.raises(ConfigError, match="prune is 2"):
-        refiner_called("native", prune=2.0)
+        DenseCRF(prune=2.0)
+    for prune in (7.0, -0.1, float("nan")):
+        with pytest.raises(ConfigError, match=f"prune is {prune}; it is a probability, from 0 to 1"):
+            RefineConfig(backend="none", prune=prune)
 
 
 def test_the_gpu_is_opened_by_the_first_picture(monkeypatch: pytest.MonkeyPatch) -> None:

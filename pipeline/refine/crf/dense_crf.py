@@ -44,8 +44,7 @@ class DenseCRF(TiledRefiner):
         """
         if backend not in BACKENDS:
             raise ConfigError(f"no CRF backend {backend!r}; choose from: {', '.join(BACKENDS)}")
-        if not 0 <= prune <= 1:
-            raise ConfigError(f"prune is {prune}; it is a probability, from 0 to 1")
+        check_prune(prune)
         self.params = params if params is not None else CRFParams()
         self.backend = backend
         self.prune = prune
@@ -121,6 +120,12 @@ class DenseCRF(TiledRefiner):
         from pipeline.refine.crf.cuda import CudaCRF  # torch takes seconds to import
 
         return CudaCRF(self.params, self.prune)
+
+
+def check_prune(prune: float) -> None:
+    """Raise ConfigError for what is no probability."""
+    if not 0 <= prune <= 1:
+        raise ConfigError(f"prune is {prune}; it is a probability, from 0 to 1")
 
 
 def _check_image(image: NDArray[np.uint8]) -> None:
