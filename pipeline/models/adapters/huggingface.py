@@ -213,6 +213,8 @@ def _family(config: Mapping[str, Any]) -> str:
         known = ", ".join((*PER_PIXEL, *MASK_QUERIES))
         raise WeightsError(f"{CONFIG} says model_type {family!r}, which is none of the families known: {known}")
     architectures = config.get("architectures") or ["nothing"]
+    if not isinstance(architectures, list):
+        raise WeightsError(f"{CONFIG} says architectures {architectures!r}; it must be a list of names")
     if not str(architectures[0]).endswith(("ForSemanticSegmentation", "ForUniversalSegmentation", "Segmentation")):
         raise WeightsError(f"its weights are of {architectures[0]}, which does not segment")
     return str(family)

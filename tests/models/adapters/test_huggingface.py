@@ -215,6 +215,7 @@ DAMAGES = {
     "preparing code": ("preprocessor_config.json", {"auto_map": {"AutoImageProcessor": "run.Of"}}, "asks to run code"),
     "family": ("config.json", {"model_type": "bert"}, "model_type 'bert', which is none of the families known: segf"),
     "classifier": ("config.json", {"architectures": ["BeitForImageClassification"]}, "which does not segment"),
+    "architectures": ("config.json", {"architectures": 5}, "says architectures 5; it must be a list of names"),
     "labels": ("config.json", {"id2label": dict.fromkeys("0124", "a")}, "does not name every class in id2label"),
     "depth": ("config.json", {"depths": [2, 1, 1, 1]}, "its weights lack "),
     "size": ("preprocessor_config.json", {"size": {"width": 3}}, "preprocessor_config.json"),
