@@ -293,9 +293,19 @@ def labels_of(id2label: Mapping[Any, str]) -> tuple[str, ...]:
 
 @torch.inference_mode()
 def _stride_of(logits: Callable[[Tensor], Tensor], resize: Resize | None) -> int:
-    """Find the output stride by running the network once, on nothing, at the smallest size that it takes."""
+    """Find the output stride by running the network once, on nothing, at a size that it should take.
+
+    Raises:
+        WeightsError: it does not.
+    """
     height, width = resize.of(*resize.sides) if resize and resize.sides else (4 * STEP, 4 * STEP)
-    rows = logits(torch.zeros(1, 3, height, width)).shape[-2]
+    try:
+        rows = logits(torch.zeros(1, 3, height, width)).shape[-2]
+    except Exception as error:  # as above
+        raise WeightsError(
+            f"it does not take a picture of {height}x{width}: {' '.join(str(error).split())[:200]}; change the size in "
+            f"{PROCESSOR}"
+        ) from error
     return max(round(height / rows), 1)
 
 

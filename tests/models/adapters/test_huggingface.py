@@ -219,6 +219,7 @@ DAMAGES = {
     "labels": ("config.json", {"id2label": dict.fromkeys("0124", "a")}, "does not name every class in id2label"),
     "depth": ("config.json", {"depths": [2, 1, 1, 1]}, "its weights lack "),
     "size": ("preprocessor_config.json", {"size": {"width": 3}}, "preprocessor_config.json"),
+    "small": (
 }
 
 
