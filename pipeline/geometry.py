@@ -10,6 +10,7 @@ from pipeline.errors import ConfigError
 Origin = Literal["aligned", "half"]
 LONGEST = 2**16
 """The longest side in pixels that a picture may be resized to."""
+_LAST_FILTER = 5  # of those that Pillow numbers from 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +35,13 @@ class Resize:
         if (self.sides is None) == (self.shortest is None):
             raise ConfigError("a rule of sizes has either both sides or the shorter one")
         for value in (*(self.sides or (self.shortest, self.longest)), self.multiple):
-            if value is not None and not 1 <= value <= LONGEST:
-                raise ConfigError(f"a side of {value} pixels is none that a network's pictures can have")
+            if value is not None and not (type(value) is int and 1 <= value <= LONGEST):
+                raise ConfigError(
+                    f"a side of {value} pixels, or of a multiple of it, is none that a network's pictures can have; "
+                    f"give whole numbers from 1 to {LONGEST}"
+                )
+        if type(self.resample) is not int or not 0 <= self.resample <= _LAST_FILTER:
+            raise ConfigError(f"resample is {self.resample}; it must be a filter of Pillow, from 0 to {_LAST_FILTER}")
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Return the sides that a picture of height x width pixels is brought to."""

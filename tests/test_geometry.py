@@ -109,3 +109,9 @@ def test_what_is_no_rule_of_sizes_is_refused() -> None:
         Resize()
     with pytest.raises(ConfigError, match="a side of 0 pixels"):
         Resize(sides=(0, 5))
+    for side in (True, 64.5):
+        with pytest.raises(ConfigError, match=f"a side of {side} pixels"):
+            Resize(sides=(64, side))
+    for resample in (-1, 6):
+        with pytest.raises(ConfigError, match=f"resample is {resample}; it must be a filter of Pillow, from 0 to 5"):
+            Resize(shortest=5, resample=resample)

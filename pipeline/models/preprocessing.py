@@ -13,6 +13,7 @@ from torch.nn import functional
 from pipeline import logits
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import LONGEST, Resize
+from pipeline.numbers import is_number
 
 Image = NDArray[np.uint8]
 
@@ -28,8 +29,9 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.channels not in ("RGB", "BGR"):
             raise ConfigError(f"channels is {self.channels!r}; it must be 'RGB' or 'BGR'")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(f"mean {self.mean} and std {self.std} must be three numbers each, std above 0")
+        finite = all(map(is_number, (*self.mean, *self.std)))
+        if len(self.mean) != 3 or len(self.std) != 3 or not finite or min(self.std) <= 0:
+            raise ConfigError(f"mean {self.mean} and std {self.std} must be three finite numbers each, std above 0")
 
 
 CAFFE_PREPROCESSING = Preprocessing(channels="BGR", mean=(104.008, 116.669, 122.675))

@@ -95,5 +95,6 @@ def test_cards_are_checked(model: SegmentationModel) -> None:
         models.build("deeplabv2-efficientnet-lite0-aspp", [str(i) for i in range(257)])
     with pytest.raises(ConfigError, match="scales"):
         dataclasses.replace(model.card, scales=())
-    with pytest.raises(ConfigError, match="std"):
-        Preprocessing(channels="RGB", mean=(0, 0, 0), std=(1, 0, 1))
+    for std in (0, float("nan")):
+        with pytest.raises(ConfigError, match="std"):
+            Preprocessing(channels="RGB", mean=(0, 0, 0), std=(1, std, 1))

@@ -23,9 +23,8 @@ from pipeline.models.adapters.files import beside, config_has, digest_of, json_o
 from pipeline.models.adapters.full_resolution import centres_of_squares, kept_stride, spread
 from pipeline.models.adapters.huggingface_processor import (
     PROCESSOR,
-    preprocessing_of,
+    preparation_of,
     processor_settings,
-    resize_of,
     task_tokens,
 )
 from pipeline.models.card import Card
@@ -164,8 +163,7 @@ def _load(folder: Path, name: str) -> Network:
     config = json_object(folder / CONFIG)
     family = _family(config)
     files = _weights(folder)
-    how = processor_settings(folder, family)
-    preprocessing, resize = preprocessing_of(how), resize_of(how)
+    preprocessing, resize = preparation_of(processor_settings(folder, family), family)
     if family in MASK_QUERIES and resize is None:
         raise WeightsError(f"{PROCESSOR} resizes nothing, which the family {family} needs")
     if family == "dpt" and (resize is None or len(set(resize.of(1, 2))) > 1):

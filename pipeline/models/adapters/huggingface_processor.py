@@ -9,12 +9,14 @@ from torch import Tensor
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry import Resize
 from pipeline.models.adapters.files import json_object
+from pipeline.models.plain import value_of
 from pipeline.models.preprocessing import Preprocessing
 
 PROCESSOR = "preprocessor_config.json"
 
 _TASK = "the task is semantic"  # as OneFormer's authors have it
 _BILINEAR = 2  # as Pillow numbers its filters
+_DIVIDED = ("mask2former", "maskformer")  # families whose pictures are resized to multiples of size_divisor
 
 
 def processor_settings(folder: Path, family: str) -> dict[str, Any]:
@@ -37,26 +39,44 @@ def processor_settings(folder: Path, family: str) -> dict[str, Any]:
     return {name: value for name, value in processor.to_dict().items() if name in known}
 
 
+def preparation_of(how: Mapping[str, Any], family: str) -> tuple[Preprocessing, Resize | None]:
+    """Say what an image processor does to pixels, and to sides. Raises WeightsError for settings that make no sense."""
+    try:
+        return preprocessing_of(how), resize_of(how, family)
+    except ConfigError as error:
+        raise WeightsError(f"{PROCESSOR}: {error}") from error
+
+
 def preprocessing_of(how: Mapping[str, Any]) -> Preprocessing:
     """Say in units of 0-255 what an image processor does to a pixel. Raises ConfigError for what makes no sense."""
-    factor = float(how.get("rescale_factor", 1 / 255)) if how.get("do_rescale", True) else 1.0
-    normalised = how.get("do_normalize") and how.get("image_mean") is not None
-    mean, std = (how["image_mean"], how["image_std"]) if normalised else ([0.0] * 3, [1.0] * 3)
+    factor = value_of(float, how.get("rescale_factor", 1 / 255), "rescale_factor") if how.get("do_rescale", True) else 1
+    if factor <= 0:
+        raise ConfigError(f"rescale_factor is {factor}; it must be above 0")
+    normalised = how if how.get("do_normalize") else {"image_mean": 0, "image_std": 1}
     return Preprocessing(
         channels="BGR" if how.get("do_flip_channel_order") else "RGB",
-        mean=tuple(float(value) / factor for value in mean),  # type: ignore[arg-type]  # three are checked there
-        std=tuple(float(value) / factor for value in std),  # type: ignore[arg-type]
+        mean=_of_channels(normalised, "image_mean", factor),
+        std=_of_channels(normalised, "image_std", factor),
     )
 
 
-def resize_of(how: Mapping[str, Any]) -> Resize | None:
+def _of_channels(how: Mapping[str, Any], name: str, factor: float) -> tuple[float, float, float]:
+    """Read a number for each channel, or one for all, in units of 0-255."""
+    value = value_of(tuple[float, float, float] | float, how.get(name), name)
+    first, second, third = value if isinstance(value, tuple) else (value,) * 3
+    return first / factor, second / factor, third / factor
+
+
+def resize_of(how: Mapping[str, Any], family: str) -> Resize | None:
     """Say to what sides an image processor brings a picture; None where it leaves them. Raises ConfigError."""
+    _check_padding(how, family)
     if not how.get("do_resize"):
         return None
-    size, resample = how.get("size") or {}, int(how.get("resample", _BILINEAR))
-    multiple, rounding = _multiple_of(how)
-    if isinstance(size, int):
-        size = {"height": size, "width": size}
+    multiple, rounding = _multiple_of(how, family)
+    resample = how.get("resample", _BILINEAR)  # transformers takes any name for bilinear; here the others are refused
+    resample = int(value_of(int, _BILINEAR if resample == "bilinear" else resample, "resample"))
+    size = how.get("size")
+    size = value_of(Mapping[str, int], {"height": size, "width": size} if isinstance(size, int) else size, "size")
     if "shortest_edge" in size:
         return Resize(
             shortest=size["shortest_edge"],
@@ -68,19 +88,29 @@ def resize_of(how: Mapping[str, Any]) -> Resize | None:
     if "height" in size and "width" in size:
         if how.get("keep_aspect_ratio"):
             raise ConfigError(
-                f"{PROCESSOR} has keep_aspect_ratio, which is DPT's, but transformers' DPT segments only squares; "
-                "set it to false"
+                "it has keep_aspect_ratio, which is DPT's, but transformers' DPT segments only squares; set it to false"
             )
         sides = size["height"], size["width"]
         return Resize(sides=sides, multiple=multiple, rounding=rounding, resample=resample)
-    raise ConfigError(f"{PROCESSOR} has the size {size!r}; known are height and width, or shortest_edge")
+    raise ConfigError(f"it has the size {size!r}; known are height and width, or shortest_edge")
 
 
-def _multiple_of(how: Mapping[str, Any]) -> tuple[int, Literal["nearest", "up"]]:
-    """Say what sides are multiples of, and which: the next for Mask2Former and MaskFormer, for DPT the nearest."""
-    if how.get("size_divisor"):
-        return int(how["size_divisor"]), "up"
-    return int(how.get("ensure_multiple_of") or 1), "nearest"
+def _check_padding(how: Mapping[str, Any], family: str) -> None:
+    """Raise ConfigError where an image processor pads pictures, since the network would see others here."""
+    if family in _DIVIDED and how.get("pad_size") is not None:
+        raise ConfigError(f"pad_size is {how['pad_size']}, and pictures are not padded here; remove it")
+    if family not in _DIVIDED and how.get("do_pad") and how.get("size_divisor") is not None:
+        raise ConfigError(f"it pads to size_divisor {how['size_divisor']}, which is not done here; set do_pad to false")
+
+
+def _multiple_of(how: Mapping[str, Any], family: str) -> tuple[int, Literal["nearest", "up"]]:
+    """Say what sides are multiples of, and which: the next for Mask2Former and MaskFormer, for DPT the nearest.
+
+    DPT's own size_divisor is what it would pad to.
+    """
+    if family in _DIVIDED:
+        return value_of(int, how.get("size_divisor", 0), "size_divisor") or 1, "up"
+    return value_of(int, how.get("ensure_multiple_of", 1), "ensure_multiple_of"), "nearest"
 
 
 def task_tokens(folder: Path, length: int) -> Tensor:

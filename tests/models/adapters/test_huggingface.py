@@ -25,7 +25,7 @@ from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry import Resize
 from pipeline.logits import softmax
 from pipeline.models import Inference, Predictor
-from pipeline.models.adapters.huggingface_processor import preprocessing_of, resize_of
+from pipeline.models.adapters.huggingface_processor import preparation_of, preprocessing_of, resize_of
 from pipeline.models.ready import folded
 from pipeline.refine import Argmax, refine_in_tiles
 from tests.helpers.hugging_face import FAMILIES, LABELS, NAMES, SIDES, dpt, own_mask, put
@@ -147,7 +147,8 @@ def test_pictures_are_not_resized_where_the_processor_does_not(segformer: Path, 
 
 @pytest.mark.parametrize("multiple", [1, 14, 32])
 def test_dpts_sides_are_those_of_its_own_processing(multiple: int) -> None:
-    rule = resize_of({"do_resize": True, "size": {"height": 480, "width": 500}, "ensure_multiple_of": multiple})
+    settings = {"size": {"height": 480, "width": 500}, "ensure_multiple_of": multiple, "size_divisor": 48}
+    rule = resize_of({"do_resize": True, **settings}, "dpt")  # the divisor is what it pads to, and it pads nothing
     theirs = get_resize_output_image_size(np.zeros((3, 37, 50)), (480, 500), keep_aspect_ratio=False, multiple=multiple)
     assert rule is not None
     assert rule.of(37, 50) == (theirs.height, theirs.width)
@@ -220,6 +221,15 @@ DAMAGES = {
     "depth": ("config.json", {"depths": [2, 1, 1, 1]}, "its weights lack "),
     "size": ("preprocessor_config.json", {"size": {"width": 3}}, "preprocessor_config.json"),
     "small": (
+        "preprocessor_config.json",
+        {"size": 20},
+        r"a picture of 20x20: .*; change the size in preprocessor_conf",
+    ),
+    "factor": (
+        "preprocessor_config.json",
+        {"rescale_factor": None},
+        r"preprocessor_config.json: rescale_factor is None",
+    ),
 }
 
 
@@ -289,11 +299,44 @@ def test_preprocessing_and_sizes_as_processors_note_them() -> None:
     how = preprocessing_of({"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3})
     assert how.mean == pytest.approx((127.5,) * 3)
     assert how.std == pytest.approx((63.75,) * 3)
+    assert preprocessing_of({"do_normalize": True, "image_mean": 0.5, "image_std": 0.25}) == how
     assert preprocessing_of({"do_flip_channel_order": True}).channels == "BGR"
-    by_edge = resize_of({"do_resize": True, "size": {"shortest_edge": 256, "longest_edge": 300}, "resample": 3})
+    edges = {"shortest_edge": 256, "longest_edge": 300}
+    by_edge = resize_of({"do_resize": True, "size": edges, "resample": 3}, "segformer")
     assert by_edge is not None
     assert (by_edge.of(100, 200), by_edge.resample) == ((150, 300), 3)
-    older = resize_of({"do_resize": True, "size": 512})
+    older = resize_of({"do_resize": True, "size": 512, "resample": "bilinear"}, "segformer")
     assert older is not None
-    assert older.sides == (512, 512)
-    assert resize_of({"do_resize": False, "size": 512}) is None
+    assert (older.sides, older.resample) == ((512, 512), 2)
+    assert resize_of({"do_resize": False, "size": 512}, "segformer") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rescale_factor", None, "it must be a finite number"),
+        ("rescale_factor", float("nan"), "it must be a finite number"),
+        ("rescale_factor", 0, "it must be above 0"),
+        ("image_mean", None, "it must be a list"),
+        ("image_mean", [0.5, "a", 0.5], ""),
+        ("image_std", [0.5], "it must have 3 values"),
+        ("resample", None, "it must be a whole number"),
+        ("resample", "bicubic", "it must be a whole number"),
+        ("resample", 99, "it must be a filter of Pillow, from 0 to 5"),
+        ("size", {"shortest_edge": "64"}, ""),
+        ("size", {"height": 64.5, "width": 64}, ""),
+        ("size", True, ""),
+        ("size_divisor", "abc", "it must be a whole number"),
+        ("size_divisor", [1], "it must be a whole number"),
+        ("pad_size", {"height": 128, "width": 128}, "and pictures are not padded here; remove it"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(name: str, value: object, message: str) -> None:
+    how = {"do_resize": True, "do_normalize": True, "size": 64, "image_mean": 0.5, "image_std": 0.5}
+    with pytest.raises(WeightsError, match=rf"^preprocessor_config.json: {name}.* is .*{message}"):
+        preparation_of(how | {name: value}, "mask2former")
+
+
+def test_a_dpt_that_would_pad_is_refused() -> None:
+    with pytest.raises(WeightsError, match="pads to size_divisor 48, which is not done here; set do_pad to false"):
+        preparation_of({"do_resize": True, "size": 64, "do_pad": True, "size_divisor": 48}, "dpt")
