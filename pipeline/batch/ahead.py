@@ -11,7 +11,7 @@ from pipeline.batch.manifest import Ids, Manifest
 from pipeline.batch.parts import Part, PartId, cut
 
 MOST_ROWS = 2**22
-"""Images of a round: the driver holds some 4000 read tasks for so many, and a row of the manifest by its chunk alone."""
+"""Images of a round: the driver holds some 4000 read tasks for so many, and rows of the manifest by chunks alone."""
 
 _FIRST_SECONDS, _LATER_SECONDS = 10.0, 60.0
 _ENDING_SECONDS = 10.0

@@ -109,8 +109,8 @@ def _multiple_of(how: Mapping[str, Any], family: str) -> tuple[int, Literal["nea
     DPT's own size_divisor is what it would pad to.
     """
     if family in _DIVIDED:
-        return value_of(int, how.get("size_divisor", 0), "size_divisor") or 1, "up"
-    return value_of(int, how.get("ensure_multiple_of", 1), "ensure_multiple_of"), "nearest"
+        return value_of(int, how.get("size_divisor") or 1, "size_divisor"), "up"
+    return value_of(int, how.get("ensure_multiple_of") or 1, "ensure_multiple_of"), "nearest"
 
 
 def task_tokens(folder: Path, length: int) -> Tensor:
