@@ -6,7 +6,6 @@ to the CPUs before. Other rows would then stand in a block, some lost and some t
 follows from their order alone.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,13 +17,13 @@ BLOCK_BYTES = 1
 _PARCEL = pa.schema([pa.field("parcel", pa.large_binary())])
 
 
-_SLACK = 0.25
-"""Share of a size by which a parcel may exceed it: a small rest would cost as many calls as a whole parcel."""
+_SLACK = 3
+"""A parcel may exceed its size by this part of it, a third: a small rest would cost as many calls as a whole one."""
 
 
 def ends(count: int, size: int) -> list[int]:
     """Give where each part ends of `count` rows that are cut as evenly as can be into parts of about `size`."""
-    parts = max(math.ceil(count / size - _SLACK), min(count, 1))
+    parts = max(-(-(_SLACK * count - size) // (_SLACK * size)), min(count, 1))
     return [count * part // parts for part in range(1, parts + 1)]
 
 

@@ -44,13 +44,13 @@ def test_what_is_packed_comes_out_and_the_cuts_follow_from_the_order_alone(sizes
     assert len(rows) <= -(-table.num_rows // size)
     if parcels:
         assert max(rows) - min(rows) <= 1
-        assert max(rows) < 1.25 * size + 1
+        assert max(rows) < 4 / 3 * size + 1
         assert unpacked(pa.concat_tables(parcels)).equals(table)
 
 
 @pytest.mark.parametrize(
     ("count", "size", "expected"),
-    [(0, 4, []), (1, 1024, [1]), (8, 4, [4, 8]), (1100, 512, [550, 1100]), (1300, 512, [433, 866, 1300])],
+    [(0, 4, []), (1, 1024, [1]), (8, 4, [4, 8]), (1100, 512, [550, 1100]), (1200, 512, [400, 800, 1200])],
 )
 def test_a_small_rest_makes_no_parcel_of_its_own(count: int, size: int, expected: list[int]) -> None:
     assert ends(count, size) == expected
@@ -72,7 +72,7 @@ def test_what_is_fetched_comes_in_the_order_of_the_manifest(
     monkeypatch.setattr(type(source.formats["images"]), "fetch", fetch)
     for chunk in manifest.chunks:
         keys = read_chunk(manifest.uri, chunk)["key"].to_pylist()
-        found = [table["key"].to_pylist() for table in fetch_chunk(source, manifest.uri, chunk, 3)]
+        found = [table["key"].to_pylist() for table in fetch_chunk(source, manifest.uri, chunk, 2)]
         assert found == [keys[:2], keys[2:]]
 
 
@@ -80,7 +80,7 @@ def test_what_is_fetched_comes_in_the_order_of_the_manifest(
     ("lengths", "cuts"),
     [
         ([], []),
-        ([None] * 7, [2, 4, 7]),
+        ([None] * 7, [3, 7]),
         ([40, 40, 1, 1, 1, 1], [1, 3, 6]),
         ([100, 100, 1], [1, 2, 3]),  # one that is larger travels alone
         ([1, 100, 1, 63, 1], [1, 2, 4, 5]),
