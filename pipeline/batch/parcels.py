@@ -16,7 +16,6 @@ BLOCK_BYTES = 1
 
 _PARCEL = pa.schema([pa.field("parcel", pa.large_binary())])
 
-
 _SLACK = 3
 """A parcel may exceed its size by this part of it, a third: a small rest would cost as many calls as a whole one."""
 

@@ -29,9 +29,7 @@ MANIFEST = pa.schema(
         pa.field("format", pa.string()),  # of the object that holds the bytes, as FORMATS names it
         pa.field("path", pa.string()),  # of that object, below the input's root
         pa.field("offset", pa.int64()),  # of a tar member
-        pa.field(
-            "length", pa.int64()
-        ),  # bytes of a tar member or of an object that is the image; of a row of a table the mean
+        pa.field("length", pa.int64()),  # bytes of a member or object that is the image; of a table's row, the mean
         pa.field("row", pa.int64()),  # row of a table
         pa.field("carried", pa.string()),  # values that go into the output, as a JSON object by their columns
         *FAILURE_FIELDS,

@@ -1,6 +1,7 @@
 """An image that takes its worker down, at last alone, is given up; every other image comes through."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 
 import pyarrow as pa
 import pytest
@@ -136,6 +137,49 @@ def test_units_of_work_start_small_and_grow_while_they_take_no_second() -> None:
     isolation.run(batch(*keys), process, rows.FETCHED)
     assert sizes == [FIRST_UNIT, 2 * FIRST_UNIT, 100 - 3 * FIRST_UNIT, 100]
     assert tracker.counts().images == {"segment": 200}
+
+
+class Told(LocalTracker):
+    """Remembers what was told of units that ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[tuple[list[str], Finished | None]] = []
+
+    def end(self, stage: str, keys: Sequence[str], seconds: float, finished: Finished | None = None) -> None:
+        self.ends.append((list(keys), finished))
+        super().end(stage, keys, seconds, finished)
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 9])
+def test_what_a_batch_has_finished_is_told_with_its_last_unit(ahead: int) -> None:
+    """However many units the stage works on at a time; before that each is told of as it ends."""
+    tracker, keys, told = Told(), [str(number) for number in range(4 * FIRST_UNIT)], list[int]()
+
+    def process(units: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        under_way = list(islice(units, ahead))
+        while under_way:
+            yield under_way.pop(0)
+            told.append(len(tracker.ends))
+            under_way += islice(units, 1)
+
+    isolation = Isolation("refine", tracker)
+    isolation.run(batch(*keys), process, rows.FETCHED, lambda done: Finished(done["key"].to_pylist(), 1, 2))
+    ended = [unit for unit, _ in tracker.ends]
+    assert len(ended) > 2
+    assert list(chain(*ended)) == keys
+    assert told == [*range(1, len(ended)), len(ended) - 1]
+    assert [finished for _, finished in tracker.ends] == [None] * (len(ended) - 1) + [Finished(keys, 1, 2)]
+    assert (tracker.counts().finished, tracker.take("refine", keys)) == (len(keys), {})
+
+
+def test_a_batch_with_nothing_to_do_is_finished_by_one_note_and_another_stage_s_by_none() -> None:
+    failed = rows.table([{"key": "c", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.FETCHED)
+    tracker = Told()
+    Isolation("segment", tracker).run(failed, lambda units: units, rows.FETCHED)
+    assert tracker.ends == []
+    Isolation("refine", tracker).run(failed, lambda units: units, rows.FETCHED, lambda done: Finished(["c"], 1))
+    assert tracker.ends == [([], Finished(["c"], 1))]
 
 
 def test_what_is_done_of_a_batch_is_not_suspected() -> None:

@@ -133,11 +133,11 @@ def test_nothing_is_started_that_is_not_worth_it(images: int, segmenters: int, r
 
 
 @pytest.mark.parametrize(
-    ("images", "mean_bytes", "with_logits", "alone"),
+    ("images", "mean_bytes", "shared", "alone"),
     [
-        (10**6, 50_000, 1024, 1024),
+        (10**6, 50_000, 256, 1024),
         (10**6, 0, 64, 64),  # as of photographs, where nothing tells
-        (10**6, 100_000, 671, 671),  # a worker has room for 64 MiB of encoded images
+        (10**6, 100_000, 256, 671),  # a worker has room for 64 MiB of encoded images
         (10**6, 4 * 2**20, 16, 16),
         (10**6, 2**30, 1, 1),
         (2000, 100_000, 63, 63),  # an eighth of what each of the four has to do
@@ -145,11 +145,30 @@ def test_nothing_is_started_that_is_not_worth_it(images: int, segmenters: int, r
     ],
 )
 def test_a_gpu_takes_a_second_s_work_at_once_and_less_of_a_small_run(
-    images: int, mean_bytes: int, with_logits: int, alone: int
+    images: int, mean_bytes: int, shared: int, alone: int
 ) -> None:
-    """Less also where it hands on logits, which fill its memory."""
-    plans = [plan([node(16, gpus=4)], MEMORY, refine_on=device) for device in ("cpu", "cuda")]
-    assert [one.for_images(images, mean_bytes).segmenter_batch for one in plans] == [with_logits, alone]
+    """Less also where it shares the refinement with cores."""
+    devices: list[RefineDevice] = ["auto", "cpu", "cuda"]
+    plans = [plan([node(16, gpus=4)], MEMORY, refine_on=device) for device in devices]
+    assert [one.for_images(images, mean_bytes).segmenter_batch for one in plans] == [shared, alone, alone]
+
+
+@pytest.mark.parametrize(
+    ("images", "mean_bytes", "chunk", "batch", "parcel"),
+    [
+        (10**6, 50_000, 1024, 1024, 1024),
+        (2000, 50_000, 125, 250, 125),  # no task fetches more together
+        (10**6, 0, 1024, 64, 16),  # where nothing tells how large they are, few are
+        (10**6, 0, 4, 64, 4),
+        (10**6, 4 * 2**20, 1024, 16, 16),
+        (10**6, 2**30, 1024, 1, 1),
+    ],
+)
+def test_what_is_fetched_together_is_a_batch_where_its_size_and_a_chunk_allow_that(
+    images: int, mean_bytes: int, chunk: int, batch: int, parcel: int
+) -> None:
+    made = plan([node(16, gpus=1)], MEMORY).for_images(images, mean_bytes, chunk=chunk)
+    assert (made.segmenter_batch, made.parcel) == (batch, parcel)
 
 
 @pytest.mark.parametrize(

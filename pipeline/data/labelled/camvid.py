@@ -36,7 +36,7 @@ def pairs(root: str, split: str, ignored: Ignored) -> Iterator[Pair]:
         raise StorageError(f"no masks at {storage.redact(storage.join(root, f'{split}annot'))}")
     entries = list(input_files(storage.join(root, split), ignored.add))
     pictures = Counter(_stem(entry.key) for entry in entries if _is_picture(entry.key))
-    for name in masks.keys() - {_stem(entry.key) for entry in entries}:
+    for name in sorted(masks.keys() - {_stem(entry.key) for entry in entries}):
         yield Pair(printable(f"{split}annot/{masks[name].key}"), None, None, "there is no picture for this mask")
     for entry in entries:
         name = _stem(entry.key)

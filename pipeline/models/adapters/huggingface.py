@@ -299,7 +299,7 @@ def _stride_of(logits: Callable[[Tensor], Tensor], resize: Resize | None) -> int
     height, width = resize.of(*resize.sides) if resize and resize.sides else (4 * STEP, 4 * STEP)
     try:
         rows = logits(torch.zeros(1, 3, height, width)).shape[-2]
-    except Exception as error:  # as above
+    except Exception as error:  # of any kind: of its layers and of what they call
         raise WeightsError(
             f"it does not take a picture of {height}x{width}: {' '.join(str(error).split())[:200]}; change the size in "
             f"{PROCESSOR}"
