@@ -8,7 +8,7 @@ asked for, by the keys in their footers, are read past these ids.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import chain
@@ -22,6 +22,7 @@ from pipeline.batch.staging import staged
 from pipeline.data.digests import DIGEST, Digests, identity
 from pipeline.errors import ConfigError
 from pipeline.masks import CommittedFile
+from pipeline.runtime.progress import say
 
 _ROW = np.dtype([("key", DIGEST), ("row", DIGEST)])
 _READERS = 4  # each holds a buffer
@@ -32,9 +33,17 @@ _KEPT_ROWS = 2**21
 class Ledger:
     """The rows of committed files, which are asked for a part of a listing at a time."""
 
-    def __init__(self, newest_first: Sequence[CommittedFile] = (), newest: str = "") -> None:
-        """Read nothing yet; `newest` is when the generation's newest file was created, as its note says."""
-        self._files, self._created = newest_first, newest
+    def __init__(
+        self, newest_first: Sequence[CommittedFile] = (), newest: str = "", known: Collection[str] = ()
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            newest_first: the files whose rows count.
+            newest: when the generation's newest file was created, as its note says.
+            known: the URIs of all files of the output, whatever their generation.
+        """
+        self._files, self._created, self._known = newest_first, newest, frozenset(known)
         self._kept: OrderedDict[str, Digests] = OrderedDict()
 
     def after(self, moment: str) -> str:
@@ -62,6 +71,27 @@ class Ledger:
     def files(self, part: PartId) -> list[CommittedFile]:
         """List the files that may hold rows of the part, newest first."""
         return [file for file in self._files if file.may_hold(*part.keys)]
+
+    def remove_late(self, output: str, former: str, check: Callable[[], None]) -> None:
+        """Remove the files of the run `former` that came once this was loaded: their images were done again.
+
+        That run had lost its lock, but a put that has begun goes on.
+
+        Args:
+            output: whose ledger this is.
+            former: a run that this one has taken the lock over from.
+            check: called before each; raises where this run may write no more.
+
+        Raises:
+            StorageError: the storage does not answer.
+        """
+        folders = (output, storage.join(output, masks.STAGED_FOLDER))
+        there = [entry.uri for folder in folders for entry, _ in masks.committed_entries(folder)]
+        for uri in there:
+            if storage.base_name(uri).startswith(f"{former}-") and uri not in self._known:
+                check()
+                storage.delete(uri)
+                say(f"removed {storage.redact(uri)}, which run {former} has put late")
 
     def _newest(self, part: Part) -> tuple[Digests, NDArray[np.bool_]]:
         """Find the newest row of each key: its digest, empty where there is none, and whether it is in errors/."""
@@ -111,7 +141,7 @@ def load(output: str, info: masks.DatasetInfo) -> Ledger:
     newest = max((file.info.created for file in files), default="")
     if info.again:
         files = [file for file in files if file.info.again == info.again]
-    return Ledger(files, newest)
+    return Ledger(files, newest, [file.uri for file in everywhere])
 
 
 def _check_same_input(output: str, earlier: masks.DatasetInfo, now: masks.DatasetInfo) -> None:

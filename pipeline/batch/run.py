@@ -35,7 +35,7 @@ from pipeline.runtime.cluster import connect, plan_when_free
 from pipeline.runtime.connection import connection
 from pipeline.runtime.lock import Lock, claimed, new_run_id
 from pipeline.runtime.periodic import every
-from pipeline.runtime.plan import Plan
+from pipeline.runtime.plan import ASSUMED_BYTES, Plan
 from pipeline.runtime.progress import ProgressBar, say
 
 _SHOW_SECONDS = 0.5
@@ -82,6 +82,8 @@ def segment(ready: Preflight) -> Summary:
                 confirm=lock.confirm,
             )
             run.do()
+        if lock.former:
+            done.remove_late(config.output, lock.former, lock.confirm)
         if ready.facts_place:
             known_models.keep(config, ready.facts_place, ready.facts, lock.confirm)
         summary = run.summary()
@@ -131,7 +133,7 @@ class _Run:
                 memory = self.ready.refiner.memory(len(self.ready.facts.classes))
                 fitting = plan_when_free(memory, _refine_device(self.ready), self.ready.config.workers)
             model, mean_bytes = self.ready.load(), self.listing.mean_bytes
-            with_logits = estimated_bytes(len(model.classes), model.geometry, mean_bytes)
+            with_logits = estimated_bytes(len(model.classes), model.geometry, mean_bytes or ASSUMED_BYTES)
             chunk = max(chunk.rows for chunk in todo.manifest.chunks)
             self.plan = fitting.for_images(todo.manifest.rows, mean_bytes, with_logits, chunk)
             say(f"plan: {self.plan}")
@@ -217,6 +219,7 @@ class _Run:
         ended, begun = time.monotonic(), self.first_done or self.started
         segmented = sum(receipt.segmented for receipt in self.committer.receipts)
         failed = self._failed
+        undone = self.ahead.rows - segmented - failed if self.stopped else 0
         return Summary(
             run_id=self.info.run_id,
             generation=self.info.generation,
@@ -228,8 +231,8 @@ class _Run:
             segmented=segmented,
             failed=failed,
             ignored=dict(self.listing.ignored.counts),
-            left=self.listing.new + (self.ahead.rows - segmented - failed if self.stopped else 0),
-            stopped=self.stopped,
+            left=self.listing.new + undone,
+            stopped=undone > 0,
             seconds=round(ended - self.started, 3),
             startup_seconds=round(begun - self.started, 3),
             images_per_second=round((segmented + failed) / max(ended - begun, 1e-3), 3) if self.plan else 0.0,

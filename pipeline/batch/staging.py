@@ -81,10 +81,13 @@ def merge(output: str, names: Sequence[str], check: Callable[[], None]) -> list[
 
 
 def adopt(output: str, check: Callable[[], None]) -> None:
-    """Move what a run that was killed has left staged, but for rows that it had merged already.
+    """Move what a run that was killed has left staged, but for rows that it had merged already; remove half a file.
 
     Raises as `merge` does.
     """
+    for below in (output, storage.join(output, masks.STAGED_FOLDER)):
+        for folder in (masks.MASKS_FOLDER, masks.ERRORS_FOLDER):
+            storage.remove_unfinished(storage.join(below, folder))
     waiting = staged(output)
     committed = masks.committed_files(output) if waiting else []
     for file in waiting:

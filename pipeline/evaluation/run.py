@@ -20,6 +20,7 @@ from pipeline.evaluation.picture_names import PictureNames
 from pipeline.evaluation.result import Evaluation
 from pipeline.evaluation.scorer import NETWORK, REFINED, kinds
 from pipeline.labels import Labels
+from pipeline.logits import estimated_bytes
 from pipeline.masks import DatasetInfo
 from pipeline.models import Network
 from pipeline.refine import Refiner, make_refiner, noted
@@ -27,6 +28,7 @@ from pipeline.reports.plots import class_bars, trimap_curve
 from pipeline.runtime.cluster import connect, plan_when_free
 from pipeline.runtime.configured import configured
 from pipeline.runtime.lock import Lock, held, put_checked
+from pipeline.runtime.plan import ASSUMED_BYTES
 from pipeline.runtime.progress import ProgressBar, say
 
 _SHOWN = 10
@@ -105,7 +107,8 @@ def _of_model(
     ready: EvaluationInputs, model: Network, labelled: Labelled, how: Counting
 ) -> tuple[dict[str, MaskCounts], dict[str, Any]]:
     *_, refiner = ready.refiners.values()
-    plan = plan_when_free(refiner.memory(how.classes)).for_images(len(labelled))
+    logits_bytes = estimated_bytes(len(model.classes), model.geometry, ASSUMED_BYTES)
+    plan = plan_when_free(refiner.memory(how.classes)).for_images(len(labelled), logits_bytes=logits_bytes)
     say(f"{len(labelled)} labelled images; plan: {plan}")
     tracker = RemoteTracker()
     counts = {kind: MaskCounts(how) for kind in ready.refiners}

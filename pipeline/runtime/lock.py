@@ -28,7 +28,10 @@ def new_run_id() -> str:
 
 @dataclass(kw_only=True)
 class Lock:
-    """The lock of `output` in the hands of `run_id`, kept at `place` below it; all times in seconds."""
+    """The lock of `output` in the hands of `run_id`, kept at `place` below it; all times in seconds.
+
+    `former` is the run that it was taken over from; empty where it was free.
+    """
 
     output: str
     place: str = "_lock.json"
@@ -36,6 +39,7 @@ class Lock:
     lease: float = 20.0
     beat: float = 4.0
     settle: float = 1.0
+    former: str = ""
     _beats: int = 0
     _late: bool = False
     _claimed: float = 0.0
@@ -61,6 +65,7 @@ class Lock:
             if newer is not None and newer != note:
                 raise RunError(self._taken(newer))
             note = newer
+        self.former = str(_fields(note).get("run_id", "")) if note else ""
         self.renew()
         self._claimed = time.monotonic()
 

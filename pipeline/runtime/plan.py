@@ -20,7 +20,7 @@ _GPU_BATCH_LEAST, _CPU_BATCH_LEAST = 16, 4
 _BATCH_BYTES, _LOGITS_BATCH_BYTES = 64 * 1024**2, 256 * 1024**2
 """Of a batch that is read at once, and of one with the logits that a segmenter holds until it hands it on."""
 
-_ASSUMED_BYTES = 1024**2
+ASSUMED_BYTES = 1024**2
 """Of an image, encoded, where nothing tells: a photograph has a few of them."""
 
 _UNKNOWN_PARCEL = 16
@@ -103,14 +103,14 @@ class Plan:
         Args:
             count: images to do.
             mean_bytes: of one image, encoded; 0 where it is not known.
-            logits_bytes: of its logits; 0 likewise.
+            logits_bytes: of its logits; of an image of ASSUMED_BYTES where its own are not known.
             chunk: images that one task fetches at most; None for any number.
         """
         worth = math.ceil(count / _WORTH_AN_ACTOR)
         segmenters, refiners = min(self.segmenters, worth), min(self.refiners, worth)
         most_segmenters, most_refiners = min(self.most_segmenters, worth), min(self.most_refiners, worth)
         segmenting, refining = min(most_segmenters, _GROWTH * segmenters), min(most_refiners, _GROWTH * refiners)
-        size = mean_bytes or _ASSUMED_BYTES
+        size = mean_bytes or ASSUMED_BYTES
         refinable = max(1, _BATCH_BYTES // (size + logits_bytes))
         handed_on = logits_bytes if refiners else 0  # perhaps of all: the CPUs may be behind with none
         fitting = max(1, min(_BATCH_BYTES // size, _LOGITS_BATCH_BYTES // (size + handed_on)))
@@ -233,10 +233,13 @@ def _without_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grow
 
 
 def _gpus_alone(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: bool) -> Plan:
-    segmenters, most = _bounded(_gpus(nodes), limits.gpus, grows)
-    segmenter_cpus = _floor2(min([1.0, *_cpus_of_a_gpu(nodes), *_allowed(limits, segmenters)]))
-    if segmenter_cpus <= 0:
-        raise RunError(f"{segmenters} GPUs but a machine of theirs has no CPU free; wait until other jobs end")
+    with_cpus = [node for node in nodes if node.cpus > 0]
+    segmenters, most = _bounded(_gpus(with_cpus), limits.gpus, grows)
+    segmenter_cpus = _floor2(min([1.0, *_cpus_of_a_gpu(with_cpus), *_allowed(limits, segmenters)]))
+    if (_gpus(nodes) and not _gpus(with_cpus)) or segmenter_cpus <= 0:
+        raise RunError(f"{_gpus(nodes)} GPUs but no CPU of their machines is free; wait until other jobs end")
+    if limits.cpus is not None:
+        most = min(most, math.floor(limits.cpus / segmenter_cpus))
     return Plan(
         segmenters=segmenters,
         most_segmenters=most,
@@ -275,6 +278,8 @@ def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: 
             "workers, ask for some with --workers.cpus, or wait until other jobs end"
         )
     rest = None if limits.cpus is None else limits.cpus - segmenter_cpus * (limits.gpus or segmenters)
+    if rest is not None and limits.gpus is None:
+        most_segmenters = segmenters  # those of machines that join would take more
     if rest is not None and rest < 1 and gpus_refine:
         return _gpus_alone(nodes, memory, limits, grows)
     refiner_cpus = refiner_cpus if rest is None else min(refiner_cpus, _floor2(rest))

@@ -9,7 +9,16 @@ from pipeline.storage.access import concerns_one_object, filesystem
 from pipeline.storage.anywhere import read_anywhere, store_fails
 from pipeline.storage.listing import Entry, is_listed, list_files, list_folder
 from pipeline.storage.local import OnSkip, Skipped
-from pipeline.storage.objects import delete, exists, opened, put_whole, read_bytes, read_if_there, read_ranges
+from pipeline.storage.objects import (
+    delete,
+    exists,
+    opened,
+    put_whole,
+    read_bytes,
+    read_if_there,
+    read_ranges,
+    remove_unfinished,
+)
 from pipeline.storage.outages import StorageConfig, retry_seconds, retrying, with_retries
 from pipeline.storage.parquet import parquet_file
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
@@ -45,6 +54,7 @@ __all__ = [
     "read_if_there",
     "read_ranges",
     "redact",
+    "remove_unfinished",
     "retry_seconds",
     "retrying",
     "store_fails",

@@ -2,9 +2,10 @@
 
 import io
 import os
+import re
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,9 @@ from pipeline.storage.outages import is_outage, with_retries
 from pipeline.storage.uri import join, redact, scrubbed
 
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
+
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}", re.DOTALL)
+"""The name of a file that is being written."""
 
 
 def read_bytes(uri: str) -> bytes:
@@ -136,7 +140,7 @@ def put_whole(uri: str, data: bytes, *, once: bool = False) -> None:
             return
         folder, _, name = path.rpartition("/")
         fs.makedirs(folder, exist_ok=True)
-        hidden = f"{folder}/.{name}.{uuid.uuid4().hex}"
+        hidden = f"{folder}/.{name}.{uuid.uuid4().hex}"  # as _UNFINISHED
         try:
             fs.pipe_file(hidden, data)
             rename = os.replace if scheme(fs) == "file" else fs.mv  # fsspec's local mv copies when renaming fails
@@ -145,6 +149,19 @@ def put_whole(uri: str, data: bytes, *, once: bool = False) -> None:
             if fs.exists(hidden):
                 fs.rm(hidden)
             raise
+
+
+def remove_unfinished(folder: str) -> None:
+    """Remove what processes that were killed in `put_whole` have left hidden in a folder. Raises StorageError."""
+    fs, path = filesystem(folder)
+    if scheme(fs) in _OBJECT_STORES:
+        return
+    with explained(folder, "clear"):
+        names = with_retries(lambda: fs.ls(path, detail=False) if fs.isdir(path) else [])
+        for name in names:
+            if _UNFINISHED.fullmatch(name.rpartition("/")[-1]):
+                with suppress(FileNotFoundError):
+                    fs.rm_file(name)
 
 
 def delete(uri: str) -> None:

@@ -1,10 +1,11 @@
 """The ledger: what the committed output answers for, and what it does not."""
 
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
-from pipeline import masks
+from pipeline import masks, storage
 from pipeline.batch import ledger
 from pipeline.batch.manifest import Ids
 from pipeline.batch.parts import cut
@@ -13,6 +14,7 @@ from pipeline.batch.sink import write_files
 from pipeline.data import rows
 from pipeline.errors import ConfigError
 from pipeline.masks import DatasetInfo
+from pipeline.runtime.lock import Lock
 from tests.helpers.dataset import finished_row, info, undone
 
 A = rows.table([{"key": "a", "version": "1"}], rows.MANIFEST)
@@ -99,3 +101,43 @@ def test_what_is_done_now_is_newer_than_any_row_whatever_the_clocks_say(tmp_path
     assert known.after("2026-01-02T10:00:00.999999+00:00") == "2026-01-02T10:00:01+00:00"
     assert known.after("2026-01-02T10:00:02+00:00") == "2026-01-02T10:00:02+00:00"
     assert ledger.load(f"{tmp_path}/other", note).after("2026") == "2026"
+
+
+def test_what_a_run_puts_once_it_has_lost_its_lock_is_removed_by_the_one_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A put that has begun goes on: by then its images are being done again."""
+    output, has_begun, may_end = str(tmp_path), Event(), Event()
+    former, mine = (Lock(output=output, place="_runs/lock.json", lease=0.5, settle=0.05) for _ in range(2))
+    put = storage.put_whole
+
+    def slow(uri: str, data: bytes, **options: bool) -> None:
+        if uri.endswith("-00001.parquet"):
+            has_begun.set()
+            may_end.wait(60)
+        put(uri, data, **options)
+
+    def write(lock: Lock, number: int, key: str) -> None:
+        note = info(run_id=lock.run_id, created=f"2026-01-01T00:0{number}:00+00:00")
+        finished = rows.table([finished_row(key)], FINISHED)
+        write_files(output, f"{lock.run_id}-{number:05d}.parquet", note, finished, lock.check)
+
+    monkeypatch.setattr(storage, "put_whole", slow)
+    former.take()
+    write(former, 0, "b")
+    late = Thread(target=write, args=(former, 1, "a"))
+    late.start()
+    assert has_begun.wait(60)
+    mine.take()
+    assert (former.former, mine.former) == ("", former.run_id)
+    done = ledger.load(output, info())
+    assert undone(done, A).num_rows == 1
+    write(mine, 2, "a")
+    may_end.set()
+    late.join()
+    assert len(masks.committed_files(output)) == 3
+    assert any("'a' has a second row" in problem.what for problem in masks.verify(output).problems)
+    done.remove_late(output, mine.former, mine.check)
+    assert not any("second row" in problem.what for problem in masks.verify(output).problems)
+    left = [storage.base_name(file.uri) for file in masks.committed_files(output)]
+    assert left == [f"{mine.run_id}-00002.parquet", f"{former.run_id}-00000.parquet"]

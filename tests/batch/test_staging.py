@@ -95,3 +95,22 @@ def test_what_is_not_merged_yet_is_moved_file_by_file(tmp_path: Path) -> None:
     assert len(list((tmp_path / "errors").iterdir())) == 3
     adopt(output, lambda: None)
     assert counted(output) == ALL
+
+
+def test_half_a_file_of_a_run_that_was_killed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = [(masks.MASKS_FOLDER, "a.parquet"), (f"{masks.STAGED_FOLDER}/{masks.ERRORS_FOLDER}", "b\n.parquet")]
+    foreign = tmp_path / masks.MASKS_FOLDER / ".b.parquet"
+
+    def killed(*_: str) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", killed)
+        patched.setattr("fsspec.implementations.local.LocalFileSystem.rm", lambda *_: None)
+        for folder, name in put:
+            with pytest.raises(SystemExit):
+                storage.put_whole(f"{tmp_path}/{folder}/{name}", b"x")
+    foreign.touch()
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
+    adopt(str(tmp_path), lambda: None)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [foreign]

@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError, RunError
+from pipeline.geometry import aligned
+from pipeline.logits import estimated_bytes
 from pipeline.refine import RefineDevice
 from pipeline.refine.crf import DenseCRF
-from pipeline.runtime.plan import GIB, Node, Plan, WorkerLimits, plan
+from pipeline.runtime.plan import ASSUMED_BYTES, GIB, Node, Plan, WorkerLimits, plan
 
 MEMORY = DenseCRF().memory(labels=21)
 
@@ -219,6 +221,12 @@ def test_limits_bound_what_is_used_and_ask_for_what_is_not_there(
     assert sizes(plan(nodes, MEMORY, "cpu", limits, grows=True)) == expected
 
 
+def test_images_of_unknown_size_are_planned_for_as_photographs() -> None:
+    logits = estimated_bytes(182, aligned(8), ASSUMED_BYTES)
+    made = plan([node(16, gpus=1)], MEMORY).for_images(10**6, 0, logits)
+    assert (made.segmenter_batch, made.refiner_batch) == (10, 2)  # 24 MB each
+
+
 def test_logits_bound_what_a_segmenter_takes_where_it_hands_them_on() -> None:
     large = 126 * 1024**2  # of 12 megapixels at every second pixel, 21 labels
     for device, batch in (("cpu", 1), ("auto", 1), ("cuda", 21)):
@@ -234,6 +242,20 @@ def test_no_more_cpus_are_used_than_the_limit(device: RefineDevice, cpus: int) -
     used = made.segmenters * made.segmenter_cpus + made.refiners * made.refiner_cpus
     assert (made.segmenters, made.segmenter_gpus) == (8, 1)
     assert cpus - 1 < used <= cpus or (device != "cpu" and used == 8)
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto", "cuda"])
+@pytest.mark.parametrize("cpus", [1, 2, 4, 9, 40])
+def test_no_more_cpus_are_used_than_the_limit_where_machines_join_later(device: RefineDevice, cpus: int) -> None:
+    made = plan([node(16, gpus=2)], MEMORY, device, WorkerLimits(cpus=cpus), grows=True)
+    assert made.most_segmenters * made.segmenter_cpus + made.most_refiners * made.refiner_cpus <= cpus
+    assert made.most_segmenters >= made.segmenters == 2
+
+
+def test_a_gpu_whose_machine_has_no_cpu_is_left_out_where_others_have_some() -> None:
+    assert sizes(plan([node(16, gpus=1), node(0, gpus=1)], MEMORY, "cuda")) == (1, 1, 0, 0)
+    with pytest.raises(RunError, match="2 GPUs but no CPU of their machines is free"):
+        plan([node(0, gpus=2), node(4)], MEMORY, "cuda")
 
 
 def test_a_gpu_without_memory_for_its_network_is_not_planned_with() -> None:
