@@ -148,7 +148,7 @@ def _fetch(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Se
 def _segment(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
     predictor = partial(load_predictor, ready.load(), task.config.inference)
     segmenter = SegmentStage(predictor, task.config.max_pixels, LocalTracker())
-    return _batches(task, "fetch", task.segment_batch)[index::processes], segmenter
+    return _batches(task, "fetch", task.segment_batch)[index::processes], partial(_whole, segmenter)
 
 
 def _refine(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:
@@ -156,7 +156,11 @@ def _refine(task: Task, ready: Preflight, index: int, processes: int) -> tuple[S
     refiner = RefineStage(
         ready.refiner, model.classes, model.palette, model.geometry, task.config.max_pixels, LocalTracker()
     )
-    return _batches(task, "segment", task.refine_batch)[index::processes], refiner
+    return _batches(task, "segment", task.refine_batch)[index::processes], partial(_whole, refiner)
+
+
+def _whole(stage: Callable[[pa.Table], Iterable[pa.Table]], batch: pa.Table) -> pa.Table:
+    return pa.concat_tables(stage(batch))
 
 
 def _write(task: Task, ready: Preflight, index: int, processes: int) -> tuple[Sequence[Unit], Step]:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -187,10 +187,10 @@ def _made(name: str, pixels: int) -> Stages | None:
             return None
 
 
-def _timed(stage: Callable[[pa.Table], pa.Table], batch: pa.Table) -> tuple[pa.Table, float]:
+def _timed(stage: Callable[[pa.Table], Iterable[pa.Table]], batch: pa.Table) -> tuple[pa.Table, float]:
     """Run a stage; returns what it gives, and its milliseconds. Raises PipelineError where the image failed."""
     started = time.perf_counter()
-    done = stage(batch)
+    done = pa.concat_tables(stage(batch))
     milliseconds = 1e3 * (time.perf_counter() - started)
     if done["error"][0].is_valid:
         raise PipelineError(f"{done['stage'][0]}: {done['message'][0]}")

@@ -230,6 +230,7 @@ def test_columns_that_cannot_be_read_are_named_and_set_aside(
 NEW_COLUMN = """
 import sys
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pipeline import masks
 from pipeline.batch.refine_stage import RefineStage
@@ -251,7 +252,7 @@ logits = np.zeros((3, 4, 5), np.float16)
 row = {"source": "s", "version": "1", "digest": "d", "logits": to_bytes(logits), "shape": logits.shape}
 both = [row | {"key": "new", "image": jpeg(photo(0, 25, 33))}, row | {"key": "bad", "image": b"x"}]
 stage = RefineStage(Argmax(), info().classes, np.array(info().palette, np.uint8), aligned(8), 10_000, LocalTracker())
-write_files(output, "new.parquet", info(), stage(rows.table(both, LOGITS)))
+write_files(output, "new.parquet", info(), pa.concat_tables(stage(rows.table(both, LOGITS))))
 written = pq.read_table(f"{output}/masks/new.parquet")
 assert written["labels_as_bytes"].to_pylist() == [bytes(25 * 33)]
 assert masks.DatasetInfo.from_metadata(written.schema.metadata).schema_version == masks.SCHEMA_VERSION

@@ -49,17 +49,17 @@ def measure(images: Sequence[NDArray[np.uint8]], load: StageLoad, device: torch.
         predictor = partial(models.Predictor, model, models.Inference(), device)
         stage = SegmentStage(predictor, DEFAULT_MAX_PIXELS, LocalTracker(), also)
         for _ in range(load.warm_up):
-            _check(stage(batch))
+            _run(stage, batch)
         peak_mebibytes(device)
         rates = []
         for _ in range(load.batches):
             started = perf_counter()
-            _check(stage(batch))
+            _run(stage, batch)
             rates.append(load.batch / (perf_counter() - started))
         name = f"stage, {load.network}, {what}"
         yield Figure(what=name, values=rates, unit="images/s", mebibytes=peak_mebibytes(device))
         if device.type == "cuda":
-            yield Figure(what=f"{name}: device busy", values=[_busy(partial(stage, batch))], unit="of the time")
+            yield Figure(what=f"{name}: device busy", values=[_busy(partial(_run, stage, batch))], unit="of the time")
 
 
 def _encoded(images: Sequence[NDArray[np.uint8]], count: int) -> pa.Table:
@@ -73,14 +73,15 @@ def _encoded(images: Sequence[NDArray[np.uint8]], count: int) -> pa.Table:
     )
 
 
-def _check(done: pa.Table) -> None:
-    """Raise RuntimeError where a picture failed: what fails is fast."""
+def _run(stage: SegmentStage, batch: pa.Table) -> None:
+    """Run the stage. Raises RuntimeError where a picture failed: what fails is fast."""
+    done = pa.concat_tables(stage(batch))
     messages = done.column("message").drop_null()
     if len(messages):
         raise RuntimeError(f"{len(messages)} of {len(done)} pictures failed: {messages[0]}")
 
 
-def _busy(work: partial[pa.Table]) -> float:
+def _busy(work: partial[None]) -> float:
     """Give the share of the time, from the device's first kernel or copy to its last, in which there was one."""
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         work()

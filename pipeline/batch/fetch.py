@@ -15,7 +15,7 @@ from ray.data.block import BlockMetadata
 
 from pipeline import storage
 from pipeline.batch.manifest import Chunk, read_chunk
-from pipeline.batch.parcels import ends, packed
+from pipeline.batch.parcels import as_parcel, ends
 from pipeline.batch.tracker import Tracker
 from pipeline.data import rows
 from pipeline.data.formats.format import Encoded
@@ -59,7 +59,7 @@ def _fetch_with_retries(
         for table in fetch_chunk(source, manifest_uri, chunk, parcel):
             keys += table.column("key").to_pylist()
             seconds += time.monotonic() - began
-            yield from packed(table, table.num_rows)
+            yield as_parcel(table)
             began = time.monotonic()  # what it has waited until it was asked for more is not its own
         tracker.end("fetch", keys, seconds)
 
@@ -106,19 +106,27 @@ def _found(source: Source, listed: Sequence[Row]) -> Iterator[Row]:
     good = (row for row in listed if row["error"] is None)
     for name, some in groupby(good, key=itemgetter("format")):
         for part in source.formats[name].fetch(source.root, list(some)):
-            yield from (_fetched(row, data) for row, data in part)
+            yield from (_fetched(row, data, source.max_bytes) for row, data in part)
 
 
 def _within_limit(row: Row, max_bytes: int) -> Row:
-    """Give the row as it was listed, or failed: what would fill a worker's memory is not fetched at all."""
-    if row["error"] is not None or (row["length"] or 0) <= max_bytes:
+    """Give the row as it was listed, or failed: what would fill a worker's memory is not fetched at all.
+
+    A table's row has but the mean of those that are read with it.
+    """
+    if row["error"] is not None or row["row"] is not None or (row["length"] or 0) <= max_bytes:
         return row
-    message = f"the file has {row['length']} bytes; no image of at most max_pixels needs more than {max_bytes}"
-    return row | rows.failure("fetch", ImageError(message))
+    return row | rows.failure("fetch", _too_large(row["length"], max_bytes))
 
 
-def _fetched(row: Row, data: Encoded) -> Row:
+def _too_large(length: int, max_bytes: int) -> ImageError:
+    return ImageError(f"the file has {length} bytes; no image of at most max_pixels needs more than {max_bytes}")
+
+
+def _fetched(row: Row, data: Encoded, max_bytes: int) -> Row:
     identity = {name: row[name] for name in ("key", "source", "version", "carried")}
+    if isinstance(data, bytes) and len(data) > max_bytes:
+        data = _too_large(len(data), max_bytes)
     if isinstance(data, PipelineError):
         return identity | rows.failure("fetch", data)
     return identity | {"digest": hashlib.sha256(data).hexdigest(), "image": data}

@@ -8,7 +8,7 @@ half of these, until an image loses a worker all alone: it becomes a failed row.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 
 import numpy as np
@@ -52,17 +52,20 @@ class Isolation:
         process: Process,
         schema: pa.Schema,
         finished: Callable[[pa.Table], Finished] | None = None,
-    ) -> pa.Table:
+    ) -> Iterator[pa.Table]:
         """Run `process` over the rows of `batch` that have neither failed nor a mask; give up on what kills its worker.
 
         Args:
             batch: rows with keys.
             process: the stage's work.
             schema: of what it makes.
-            finished: what to note of the whole, with the clearing of its last unit, where no other stage comes behind.
+            finished: what to note of rows that are given, where no other stage comes behind; it is told, of all of
+                them, with the clearing of the last unit.
 
-        Returns:
-            for each row of `batch`, in its order, one of `schema`: a batch that is done again gives the same again.
+        Yields:
+            tables which have together one row of `schema` for each row of `batch`, in its order: a batch that is done
+            again gives the same again. A row comes as soon as all before it are done, and its unit is cleared when the
+            next are asked for: handing rows on may kill a worker too.
         """
         self._held = _NOTHING
         keys, waits = batch.column("key").to_pylist(), _waiting(batch)
@@ -72,41 +75,53 @@ class Isolation:
         fresh = [i for i in live if keys[i] not in losses]
         given_up = [i for i in live if keys[i] in losses and _is_guilty(losses[keys[i]])]
         suspects = _halved([(i, losses[keys[i]].together) for i in live if keys[i] in losses and i not in given_up])
-        holds = finished is not None
-        parts = list(self._work(_rows(batch, fresh), process, holds))
-        for some in suspects:
-            self._clear()
-            self._tracker.begin(self._stage, [keys[i] for i in some])
-            parts += self._work(_rows(batch, some), process, holds)
-        parts.append(rows.table([self._give_up(row) for row in _rows(batch, given_up).to_pylist()], rows.FETCHED))
-        parts.append(_rows(batch, done))
-        whole = pa.concat_tables([rows.widened(part, schema) for part in parts])
-        whole = _rows(whole, np.argsort([*fresh, *chain(*suspects), *given_up, *done]).tolist())
-        self._clear(finished(whole) if finished else None)
-        return whole
+        ordered, told = _Ordered(schema), list[Finished]()
 
-    def _work(self, batch: pa.Table, process: Process, holds: bool) -> Iterator[pa.Table]:
-        """Give what `process` makes of `batch`, which is noted, unit by unit, and clear each; the last may be held."""
-        under_way: deque[tuple[list[str], float]] = deque()
-        left = batch
+        def parts() -> Iterator[tuple[list[int], pa.Table]]:
+            failed = [self._give_up(row) for row in _rows(batch, given_up).to_pylist()]
+            yield given_up, rows.table(failed, rows.FETCHED)
+            yield done, _rows(batch, done)
+            yield from self._work(batch, fresh, process, finished is not None)
+            for some in suspects:
+                self._clear()
+                self._tracker.begin(self._stage, [keys[i] for i in some])
+                yield from self._work(batch, some, process, finished is not None)
+
+        for places, part in parts():
+            ready = ordered.take(places, part)
+            if finished and ready.num_rows:
+                told.append(finished(ready))
+            if ready.num_rows:
+                yield ready
+        self._clear(_together(told) if finished else None)
+
+    def _work(
+        self, batch: pa.Table, places: list[int], process: Process, holds: bool
+    ) -> Iterator[tuple[list[int], pa.Table]]:
+        """Give what `process` makes of some rows, which are noted, unit by unit with their places, and clear each.
+
+        The last is held, to be cleared with what is told then, if `holds`.
+        """
+        under_way: deque[tuple[list[int], list[str], float]] = deque()
+        left = deque(places)
 
         def units() -> Iterator[pa.Table]:
-            nonlocal left
-            while left.num_rows:
-                unit = left.slice(0, self._unit)
-                under_way.append((unit.column("key").to_pylist(), time.monotonic()))
-                left = left.slice(unit.num_rows)  # now: where nothing is left, the last unit is under way
+            while left:
+                taken = [left.popleft() for _ in range(min(self._unit, len(left)))]
+                unit = _rows(batch, taken)
+                under_way.append((taken, unit.column("key").to_pylist(), time.monotonic()))
                 yield unit
 
         ended = 0.0
         for done in process(units()):
-            keys, began = under_way.popleft()
-            began, ended = max(began, ended), time.monotonic()  # units that overlap are not counted twice
-            self._held = keys, ended - began
-            if under_way or left.num_rows or not holds:
+            taken, keys, began = under_way.popleft()
+            seconds = time.monotonic() - max(began, ended)  # units that overlap are not counted twice
+            self._held = keys, seconds
+            self._learn(len(keys) / max(seconds, 1e-6))
+            yield taken, done
+            if under_way or left or not holds:
                 self._clear()
-            self._learn(len(keys) / max(ended - began, 1e-6))
-            yield done
+            ended = time.monotonic()  # what it has waited until it was asked for more is not its own
 
     def _clear(self, finished: Finished | None = None) -> None:
         """Note that the unit which is held is done, and what is finished by it."""
@@ -120,6 +135,29 @@ class Isolation:
     def _give_up(self, row: rows.Row) -> rows.Row:
         error = WorkerError("the worker died while it held this image alone, and before; try the image by itself")
         return row | {"image": None} | rows.failure(self._stage, error)
+
+
+class _Ordered:
+    """Puts the parts of a batch into its order."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._held, self._places = schema.empty_table(), list[int]()
+        self._next = 0
+
+    def take(self, places: list[int], part: pa.Table) -> pa.Table:
+        """Take rows with their places in the batch; give those that are held and have all before them."""
+        held = pa.concat_tables([self._held, rows.widened(part, self._schema)])
+        order = np.argsort([*self._places, *places]).tolist()
+        places = sorted([*self._places, *places])
+        count = next((i for i, place in enumerate(places) if place != self._next + i), len(places))
+        self._held, self._places, self._next = _rows(held, order[count:]), places[count:], self._next + count
+        return _rows(held, order[:count])
+
+
+def _together(told: Sequence[Finished]) -> Finished:
+    keys = [key for one in told for key in one.keys]
+    return Finished(keys, sum(one.failed for one in told), sum(one.kept for one in told))
 
 
 def _is_guilty(loss: Loss) -> bool:
@@ -149,5 +187,7 @@ def _waiting(batch: pa.Table) -> list[bool]:
 
 
 def _rows(table: pa.Table, places: list[int]) -> pa.Table:
-    """Take some rows; all of them, in their order, without a copy."""
-    return table if places == list(range(table.num_rows)) else table.take(pa.array(places, pa.int64()))
+    """Take some rows; without a copy those that follow each other."""
+    if places == list(range(places[0], places[0] + len(places)) if places else []):
+        return table.slice(places[0] if places else 0, len(places))
+    return table.take(pa.array(places, pa.int64()))

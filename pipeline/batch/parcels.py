@@ -6,7 +6,8 @@ to the CPUs before. Other rows would then stand in a block, some lost and some t
 follows from their order alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -26,17 +27,31 @@ def ends(count: int, size: int) -> list[int]:
     return [count * part // parts for part in range(1, parts + 1)]
 
 
-def packed(table: pa.Table, size: int) -> Iterator[pa.Table]:
-    """Cut a table into parcels of about `size` rows each."""
-    start = 0
-    for end in ends(table.num_rows, size):
-        buffer = pa.BufferOutputStream()
-        with pa.ipc.new_stream(buffer, table.schema) as writer:
-            writer.write_table(table.slice(start, end - start))
-        start = end
-        offsets = pa.array([0, buffer.tell()], pa.int64()).buffers()[1]
-        parcel = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, buffer.getvalue()])
-        yield pa.table([parcel], schema=_PARCEL)
+def packed(tables: Iterable[pa.Table], cuts: Sequence[int]) -> Iterator[pa.Table]:
+    """Make parcels of what some tables hold together, each as soon as its rows are there, which end at `cuts`."""
+    held, start = pa.table({}), 0
+    left = deque(cuts)
+    for table in tables:
+        held = pa.concat_tables([held, table]) if held.num_rows else table
+        while left and held.num_rows >= left[0] - start:
+            end = left.popleft()
+            yield as_parcel(held.slice(0, end - start))
+            held, start = held.slice(end - start), end
+
+
+def as_parcel(table: pa.Table) -> pa.Table:
+    """Make one parcel of a table."""
+    counted = pa.MockOutputStream()
+    _write(table, counted)
+    buffer = pa.allocate_buffer(counted.size())  # at once: one that grows is copied, and takes twice the memory
+    _write(table, pa.FixedSizeBufferWriter(buffer))
+    offsets = pa.array([0, buffer.size], pa.int64()).buffers()[1]
+    return pa.table([pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])], schema=_PARCEL)
+
+
+def _write(table: pa.Table, sink: pa.NativeFile) -> None:
+    with sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
 
 
 def unpacked(parcels: pa.Table) -> pa.Table:
@@ -45,14 +60,18 @@ def unpacked(parcels: pa.Table) -> pa.Table:
 
 
 def parcelled(stage: type, size: int) -> type:
-    """Make a class of the same name that is made as the stage is, takes parcels and gives some of about `size` rows."""
+    """Make a class of the same name that is made as the stage is, takes parcels and gives some of about `size` rows.
+
+    The stage gives a row for each that it takes, in their order, in any number of tables.
+    """
 
     class Parcelled:
         def __init__(self, *arguments: Any) -> None:
-            self._stage: Callable[[pa.Table], pa.Table] = stage(*arguments)
+            self._stage: Callable[[pa.Table], Iterable[pa.Table]] = stage(*arguments)
 
         def __call__(self, parcels: pa.Table) -> Iterator[pa.Table]:
-            yield from packed(self._stage(unpacked(parcels)), size)
+            table = unpacked(parcels)
+            yield from packed(self._stage(table), ends(table.num_rows, size))
 
     Parcelled.__name__ = Parcelled.__qualname__ = stage.__name__
     return Parcelled

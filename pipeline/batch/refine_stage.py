@@ -39,15 +39,16 @@ class RefineStage:
         self._columns = MaskColumns(classes, palette, confidence_map)
         self._geometry, self._max_pixels = geometry, max_pixels
         self._isolation = Isolation("refine", tracker)
-        self._kept = 0  # labels, summed over the images of a batch
+        self._kept = 0  # labels, summed over the images that are not told of yet
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Turn a table LOGITS, or SEGMENTED, into a table FINISHED with the same keys."""
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Turn a table LOGITS, or SEGMENTED, into tables FINISHED with the same keys in the same order."""
         self._kept = 0
-        return self._isolation.run(batch, self._refine, FINISHED, self._finished)
+        yield from self._isolation.run(batch, self._refine, FINISHED, self._finished)
 
     def _finished(self, done: pa.Table) -> Finished:
-        return finished_by(done, self._kept)
+        kept, self._kept = self._kept, 0
+        return finished_by(done, kept)
 
     def _refine(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for unit in units:

@@ -69,12 +69,12 @@ class SegmentStage:
         self._isolation = Isolation("segment", tracker)
         self._decoders, self._encoders = ThreadPoolExecutor(_THREADS), ThreadPoolExecutor(_THREADS)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Turn a table FETCHED into one with the same keys: LOGITS, or what the refinement's schema is."""
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Turn a table FETCHED into some with the same keys in the same order: LOGITS, or the refinement's schema."""
         if self._refinement:
             self._refinement.share(batch.num_rows, self._tracker)
         is_last = self._refinement is not None and self._refinement.is_last
-        return self._isolation.run(batch, self._segment, self._schema, finished_by if is_last else None)
+        yield from self._isolation.run(batch, self._segment, self._schema, finished_by if is_last else None)
 
     def _segment(self, units: Iterator[pa.Table]) -> Iterator[pa.Table]:
         """Give a table for each unit of work, its rows in the unit's order; groups of several units are under way."""

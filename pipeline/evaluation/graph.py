@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pyarrow as pa
 import ray
 from ray.data import Dataset
 
 from pipeline.batch import graph
-from pipeline.batch.parcels import parcelled, unpacked
+from pipeline.batch.parcels import as_parcel, unpacked
 from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.evaluation.labelled import Labelled, LabelledDatasource
 from pipeline.evaluation.mask_counts import Counting
@@ -54,7 +55,7 @@ def counted(
         RunError: the graph failed.
     """
     counts = logits.map_batches(
-        parcelled(Scorer, plan.refiner_batch),
+        ScoreStage,
         fn_constructor_args=(refine_stages(refiners, model, DEFAULT_MAX_PIXELS, tracker), labelled, how),
         batch_size=1,
         batch_format="pyarrow",
@@ -66,3 +67,11 @@ def counted(
         for bundle in counts.iter_internal_ref_bundles():
             for block in bundle.blocks:
                 yield from unpacked(ray.get(block.ref)).to_pylist()
+
+
+class ScoreStage(Scorer):
+    """A Scorer of parcels."""
+
+    def __call__(self, parcels: pa.Table) -> pa.Table:
+        """Turn parcels of LOGITS into one of COUNTED."""
+        return as_parcel(super().__call__(unpacked(parcels)))

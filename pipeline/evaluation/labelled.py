@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from pipeline.batch.parcels import packed
+from pipeline.batch.parcels import as_parcel
 from pipeline.data import labelled, rows
 from pipeline.data.formats.format import Pair
 from pipeline.errors import ConfigError
@@ -64,7 +64,7 @@ def _fetched(labelled: Labelled, part: range) -> Iterator[pa.Table]:
         image = ray.get(labelled.dataset.blocks[block])["image"][row].as_py()
         key = labelled.keys[index]
         pictures.append({"key": key, "source": key, "version": "", "digest": "", "image": image})
-    yield from packed(rows.table(pictures, rows.FETCHED), len(pictures))
+    yield as_parcel(rows.table(pictures, rows.FETCHED))
 
 
 def fetch_labelled(pairs: Sequence[Pair], labels: Labels, split: str) -> Labelled:

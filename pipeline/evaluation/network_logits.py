@@ -10,19 +10,20 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from pipeline.batch.parcels import packed, unpacked
+from pipeline.batch.parcels import as_parcel, unpacked
 from pipeline.batch.remote_tracker import RemoteTracker
 from pipeline.errors import RunError
 from pipeline.evaluation import graph
 from pipeline.evaluation.labelled import Labelled
 from pipeline.geometry import Geometry
-from pipeline.logits import from_bytes
+from pipeline.logits import estimated_bytes, from_bytes
 from pipeline.metrics import SegmentationScore
 from pipeline.models import Inference, Network
 from pipeline.refine import Refiner
 from pipeline.refine.crf import DenseCRF
 from pipeline.runtime.cluster import plan_when_free
 from pipeline.runtime.errors import as_raised
+from pipeline.runtime.plan import ASSUMED_BYTES
 from pipeline.runtime.progress import say
 from pipeline.runtime.tasks import task_results
 
@@ -63,10 +64,8 @@ class NetworkLogits:
         return zip(indices, task_results(tasks), strict=True)
 
 
-def _without_images(parcel: pa.Table) -> pa.Table:
-    logits = unpacked(parcel)
-    [kept] = packed(logits.select(["key", "logits", "shape", "error", "message"]), logits.num_rows)
-    return kept
+def _without_images(parcels: pa.Table) -> pa.Table:
+    return as_parcel(unpacked(parcels).select(["key", "logits", "shape", "error", "message"]))
 
 
 @ray.remote
@@ -89,7 +88,9 @@ def network_logits(labelled: Labelled, model: Network, inference: Inference) -> 
     Raises:
         RunError: the cluster is too small or busy, or a picture could not be segmented.
     """
-    plan = plan_when_free(DenseCRF().memory(len(model.classes))).for_images(len(labelled))
+    classes = len(model.classes)
+    logits_bytes = estimated_bytes(classes, model.geometry, ASSUMED_BYTES)
+    plan = plan_when_free(DenseCRF().memory(classes)).for_images(len(labelled), logits_bytes=logits_bytes)
     say(f"{len(labelled)} labelled images; plan: {plan}")
     tracker = RemoteTracker()
     logits = graph.logits_of(labelled, model, inference, plan, tracker)
@@ -108,7 +109,7 @@ def network_logits(labelled: Labelled, model: Network, inference: Inference) -> 
         blocks=blocks,
         places=tuple(sorted(places, key=lambda place: place[-1])),
         labelled=ray.put(labelled),
-        classes=len(model.classes),
+        classes=classes,
         geometry=model.geometry,
     )
 

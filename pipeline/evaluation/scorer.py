@@ -1,6 +1,7 @@
 """The stage that scores: encoded images and their logits in, counts out. It refines as the main job does."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -34,7 +35,7 @@ class Scorer:
 
     def _count(self, kind: str, batch: pa.Table) -> dict[str, Any]:
         counts = MaskCounts(self._how)
-        for row in self._stages[kind](batch).to_pylist():
+        for row in chain.from_iterable(table.to_pylist() for table in self._stages[kind](batch)):
             if row["error"] is None:
                 _, truth = self._dataset.pair(self._index[row["key"]])
                 counts.update(row["key"], truth, masks.decode(row["mask"]["bytes"]))

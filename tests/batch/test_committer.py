@@ -6,7 +6,7 @@ from pathlib import Path
 import ray
 
 from pipeline import masks
-from pipeline.batch.parcels import packed
+from pipeline.batch.parcels import as_parcel
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import Committer
 from pipeline.data import rows
@@ -55,7 +55,7 @@ def test_to_be_compact_what_is_committed_early_waits_for_a_whole_file(cluster: N
 
 
 def add(committer: Committer, key: str, size: int) -> None:
-    [parcel] = packed(rows.table([finished_row(key)], FINISHED), 1)
+    parcel = as_parcel(rows.table([finished_row(key)], FINISHED))
     committer.add(ray.put(parcel), size)
 
 

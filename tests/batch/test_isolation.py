@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.batch.isolation import FIRST_UNIT, Isolation
-from pipeline.batch.tracker import Finished, LocalTracker, Loss
+from pipeline.batch.tracker import Finished, LocalTracker, Loss, finished_by
 from pipeline.data import rows
 
 
@@ -17,6 +17,10 @@ class WorkerKilled(BaseException):
 
 def batch(*keys: str) -> pa.Table:
     return rows.table([{"key": key, "image": b"x"} for key in keys], rows.FETCHED)
+
+
+def whole(tables: Iterator[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables)
 
 
 def until_done(tracker: LocalTracker, keys: str, poison: str) -> tuple[list[str], list[str], int]:
@@ -30,7 +34,7 @@ def until_done(tracker: LocalTracker, keys: str, poison: str) -> tuple[list[str]
 
     for deaths in range(20):
         try:
-            done = Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED)
+            done = whole(Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED))
         except WorkerKilled:
             continue
         errors = done["error"].to_pylist()
@@ -48,7 +52,7 @@ def test_a_healthy_batch_is_processed_at_once() -> None:
             taken.append(unit["key"].to_pylist())
             yield unit
 
-    done = Isolation("segment", tracker).run(batch("a", "b"), process, rows.FETCHED)
+    done = whole(Isolation("segment", tracker).run(batch("a", "b"), process, rows.FETCHED))
     assert taken == [done["key"].to_pylist()] == [["a", "b"]]
     assert tracker.take("segment", ["a", "b"]) == {}
 
@@ -118,7 +122,7 @@ def test_rows_keep_their_order_whatever_becomes_of_them() -> None:
     tracker.begin("segment", ["b"])  # begun again, alone: given up
     failed = rows.table([{"key": "c", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.FETCHED)
     table = pa.concat_tables([batch("a", "b"), failed, batch("d", "e")])
-    done = Isolation("segment", tracker).run(table, lambda units: units, rows.FETCHED)
+    done = whole(Isolation("segment", tracker).run(table, lambda units: units, rows.FETCHED))
     assert done["key"].to_pylist() == list("abcde")
     assert done["error"].to_pylist() == [None, "WorkerError", "StorageError", None, None]
 
@@ -133,8 +137,8 @@ def test_units_of_work_start_small_and_grow_while_they_take_no_second() -> None:
 
     isolation = Isolation("segment", tracker)
     keys = [str(number) for number in range(100)]
-    assert isolation.run(batch(*keys), process, rows.FETCHED)["key"].to_pylist() == keys
-    isolation.run(batch(*keys), process, rows.FETCHED)
+    assert whole(isolation.run(batch(*keys), process, rows.FETCHED))["key"].to_pylist() == keys
+    whole(isolation.run(batch(*keys), process, rows.FETCHED))
     assert sizes == [FIRST_UNIT, 2 * FIRST_UNIT, 100 - 3 * FIRST_UNIT, 100]
     assert tracker.counts().images == {"segment": 200}
 
@@ -164,21 +168,22 @@ def test_what_a_batch_has_finished_is_told_with_its_last_unit(ahead: int) -> Non
             under_way += islice(units, 1)
 
     isolation = Isolation("refine", tracker)
-    isolation.run(batch(*keys), process, rows.FETCHED, lambda done: Finished(done["key"].to_pylist(), 1, 2))
+    done = whole(isolation.run(batch(*keys), process, rows.FETCHED, lambda done: finished_by(done, 2 * done.num_rows)))
+    assert done["key"].to_pylist() == keys
     ended = [unit for unit, _ in tracker.ends]
     assert len(ended) > 2
     assert list(chain(*ended)) == keys
     assert told == [*range(1, len(ended)), len(ended) - 1]
-    assert [finished for _, finished in tracker.ends] == [None] * (len(ended) - 1) + [Finished(keys, 1, 2)]
+    assert [finished for _, finished in tracker.ends] == [None] * (len(ended) - 1) + [Finished(keys, 0, 2 * len(keys))]
     assert (tracker.counts().finished, tracker.take("refine", keys)) == (len(keys), {})
 
 
 def test_a_batch_with_nothing_to_do_is_finished_by_one_note_and_another_stage_s_by_none() -> None:
     failed = rows.table([{"key": "c", "stage": "fetch", "error": "StorageError", "message": "gone"}], rows.FETCHED)
     tracker = Told()
-    Isolation("segment", tracker).run(failed, lambda units: units, rows.FETCHED)
+    whole(Isolation("segment", tracker).run(failed, lambda units: units, rows.FETCHED))
     assert tracker.ends == []
-    Isolation("refine", tracker).run(failed, lambda units: units, rows.FETCHED, lambda done: Finished(["c"], 1))
+    whole(Isolation("refine", tracker).run(failed, lambda units: units, rows.FETCHED, finished_by))
     assert tracker.ends == [([], Finished(["c"], 1))]
 
 
@@ -193,7 +198,7 @@ def test_what_is_done_of_a_batch_is_not_suspected() -> None:
 
     keys = [str(number) for number in range(4 * FIRST_UNIT)]
     with pytest.raises(WorkerKilled):
-        Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED)
+        whole(Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED))
     lost = tracker.take("segment", keys)
     assert lost == dict.fromkeys(keys[FIRST_UNIT:], Loss(1, 4 * FIRST_UNIT))
 
@@ -211,6 +216,54 @@ def test_units_that_are_tried_again_are_noted_one_after_the_other() -> None:
             yield unit
 
     with pytest.raises(WorkerKilled):
-        Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED)
+        whole(Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED))
     assert sizes == [FIRST_UNIT, FIRST_UNIT]
     assert tracker.take("segment", keys) == dict.fromkeys(keys[FIRST_UNIT:], Loss(2, FIRST_UNIT))
+
+
+def test_rows_come_as_soon_as_they_are_done_and_are_noted_until_the_next_are_asked_for() -> None:
+    """Handing on takes memory too: whoever dies of it must not do so again and again without a trace."""
+    tracker, keys = LocalTracker(), [str(number) for number in range(3 * FIRST_UNIT)]
+    noted = tracker._open["segment"]
+
+    def process(units: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for unit in units:
+            worked_on.append(unit.num_rows)
+            yield unit
+
+    worked_on: list[int] = []
+    run = Isolation("segment", tracker).run(batch(*keys), process, rows.FETCHED)
+    assert next(run)["key"].to_pylist() == keys[:FIRST_UNIT]
+    assert (worked_on, list(noted)) == ([FIRST_UNIT], keys)
+    assert next(run)["key"].to_pylist() == keys[FIRST_UNIT:]
+    assert list(noted) == keys[FIRST_UNIT:]
+    assert list(run) == []
+    assert not noted
+
+
+def test_rows_wait_for_those_before_them_alone() -> None:
+    tracker, keys = LocalTracker(), [str(number) for number in range(2 * FIRST_UNIT)]
+    lost = keys[FIRST_UNIT - 1]
+    tracker.take("segment", [lost])
+    run = Isolation("segment", tracker).run(batch(*keys), lambda units: units, rows.FETCHED)
+    assert [table["key"].to_pylist() for table in run] == [keys[: FIRST_UNIT - 1], keys[FIRST_UNIT - 1 :]]
+
+
+def test_an_image_that_kills_its_worker_once_it_is_handed_on_is_given_up_too() -> None:
+    tracker, keys = LocalTracker(), [str(number) for number in range(3 * FIRST_UNIT)]
+    for deaths in range(20):
+        run = Isolation("segment", tracker).run(batch(*keys), lambda units: units, rows.FETCHED)
+        errors = dict[str, str | None]()
+        for table in run:
+            good = [
+                key
+                for key, error in zip(table["key"].to_pylist(), table["error"].to_pylist(), strict=True)
+                if not error
+            ]
+            if keys[20] in good:
+                break
+            errors |= zip(table["key"].to_pylist(), table["error"].to_pylist(), strict=True)
+        else:
+            assert (deaths, [key for key in keys if errors[key]]) == (6, [keys[20]])
+            return
+    raise AssertionError("the batch never came through")

@@ -30,15 +30,17 @@ STORE = 300 * 2**20
 IMAGES, PARCEL = 256, 32
 
 
-@given(st.lists(st.integers(0, 300), max_size=40), st.integers(1, 50))
-def test_what_is_packed_comes_out_and_the_cuts_follow_from_the_order_alone(sizes: list[int], size: int) -> None:
+@given(st.lists(st.integers(0, 300), max_size=40), st.integers(1, 50), st.integers(0, 30))
+def test_what_is_packed_comes_out_and_the_cuts_follow_from_the_order_alone(
+    sizes: list[int], size: int, some: int
+) -> None:
     table = pa.table(
         {
             "key": pa.array([f"{n}" for n in range(len(sizes))], pa.string()),
             "image": pa.array([bytes(n) for n in sizes], pa.large_binary()),
         }
     ).slice(len(sizes) // 3)
-    parcels = list(packed(table, size))
+    parcels = list(packed([table.slice(0, some), table.slice(some)], ends(table.num_rows, size)))
     rows = [unpacked(parcel).num_rows for parcel in parcels]
     assert [parcel.num_rows for parcel in parcels] == [1] * len(rows)
     assert len(rows) <= -(-table.num_rows // size)
@@ -46,6 +48,20 @@ def test_what_is_packed_comes_out_and_the_cuts_follow_from_the_order_alone(sizes
         assert max(rows) - min(rows) <= 1
         assert max(rows) < 4 / 3 * size + 1
         assert unpacked(pa.concat_tables(parcels)).equals(table)
+
+
+def test_a_parcel_does_not_wait_for_what_is_not_in_it() -> None:
+    asked = []
+
+    def tables() -> Iterator[pa.Table]:
+        for start in range(0, 40, 10):
+            asked.append(start)
+            yield pa.table({"key": list(range(start, start + 10))})
+
+    parcels = packed(tables(), [13, 26, 40])
+    assert unpacked(next(parcels))["key"].to_pylist() == list(range(13))
+    assert asked == [0, 10]
+    assert [unpacked(parcel).num_rows for parcel in parcels] == [13, 14]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +123,8 @@ class _Numbers(Datasource):
         def read() -> Iterator[pa.Table]:
             size = 100 if _is_first(mark) else 40_000
             images = pa.array([os.urandom(size if n % 5 else 40_000) for n in range(IMAGES)], pa.large_binary())
-            yield from packed(pa.table({"key": list(range(IMAGES)), "image": images}), PARCEL)
+            table = pa.table({"key": list(range(IMAGES)), "image": images})
+            yield from packed([table], ends(IMAGES, PARCEL))
 
         return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
 
@@ -118,10 +135,10 @@ class _Stage:
     def __init__(self, mark: str) -> None:
         self._mark = mark
 
-    def __call__(self, images: pa.Table) -> pa.Table:
+    def __call__(self, images: pa.Table) -> Iterator[pa.Table]:
         large = 120 if _is_first(self._mark) else 10
         made = [os.urandom(227_000 if n < large else 6_000) for n in range(images.num_rows)]
-        return pa.table({"key": images["key"], "made": pa.array(made, pa.large_binary())})
+        yield pa.table({"key": images["key"], "made": pa.array(made, pa.large_binary())})
 
 
 def _is_first(mark: str) -> bool:

@@ -78,7 +78,7 @@ def fetched(**encoded: bytes) -> pa.Table:
 
 def segmented(batch: pa.Table, predictor: Any = None, max_pixels: int = 10_000) -> dict[str, dict[str, Any]]:
     stage = SegmentStage(lambda: predictor or Brightness(), max_pixels, LocalTracker())
-    done = stage(batch)
+    done = pa.concat_tables(stage(batch))
     assert done.schema.equals(LOGITS)
     return {row["key"]: row for row in done.to_pylist()}
 
@@ -175,7 +175,7 @@ def test_a_lost_device_ends_the_process_not_the_images() -> None:
 
 
 def refined(batch: pa.Table) -> dict[str, dict[str, Any]]:
-    done = RefineStage(Argmax(), CLASSES, PALETTE, aligned(8), 10_000, LocalTracker())(batch)
+    done = pa.concat_tables(RefineStage(Argmax(), CLASSES, PALETTE, aligned(8), 10_000, LocalTracker())(batch))
     assert done.schema.equals(FINISHED)
     return {row["key"]: row for row in done.to_pylist()}
 
@@ -207,9 +207,8 @@ def test_the_crf_is_given_the_picture() -> None:
     logits[0, :, :2], logits[1, :, 2:] = 2, 2  # the border lies at column 12
     crf = DenseCRF(CRFParams(bilateral_rgb=10, bilateral_weight=10))
     row = {"key": "a", "image": jpeg(picture), "logits": to_bytes(logits), "shape": logits.shape}
-    done = RefineStage(crf, CLASSES[:2], PALETTE, aligned(8), 10_000, LocalTracker())(
-        rows.table([row], LOGITS)
-    ).to_pylist()[0]
+    stage = RefineStage(crf, CLASSES[:2], PALETTE, aligned(8), 10_000, LocalTracker())
+    [done] = pa.concat_tables(stage(rows.table([row], LOGITS))).to_pylist()
     mask = masks.decode(done["mask"]["bytes"])
     assert (mask == (np.arange(33) >= 18)).all()
 
@@ -218,7 +217,9 @@ def test_a_confidence_map_is_of_the_winning_posterior() -> None:
     logits = np.zeros((3, 4, 5), np.float32)
     logits[2, :, 2:] = 3  # a third each up to column 8; from column 16 on e^3 / (e^3 + 2)
     batch = with_logits(photo(0, 20, 30), logits)
-    done = RefineStage(Argmax(), CLASSES, PALETTE, aligned(8), 10_000, LocalTracker(), confidence_map=True)(batch)
+    done = pa.concat_tables(
+        RefineStage(Argmax(), CLASSES, PALETTE, aligned(8), 10_000, LocalTracker(), confidence_map=True)(batch)
+    )
     [row] = done.to_pylist()
     confidence = masks.decode_confidence(row["confidence_map"]["bytes"])
     assert confidence.shape == (20, 30)
@@ -236,7 +237,7 @@ def test_progress_counts_what_left_the_last_stage() -> None:
     tracker = LocalTracker()
     lost = rows.table([{"key": "lost", "stage": "fetch", "error": "StorageError", "message": "gone"}], LOGITS)
     good = with_logits(photo(0, 20, 30), np.zeros((3, 4, 5), np.float32))
-    RefineStage(Argmax(), CLASSES, PALETTE, aligned(8), 10_000, tracker)(pa.concat_tables([lost, good]))
+    list(RefineStage(Argmax(), CLASSES, PALETTE, aligned(8), 10_000, tracker)(pa.concat_tables([lost, good])))
     counts = tracker.counts()
     assert (counts.finished, counts.failed, counts.kept, counts.waiting) == (2, 1, 3, 0)
     assert counts.images == {"refine": 1}
@@ -245,7 +246,7 @@ def test_progress_counts_what_left_the_last_stage() -> None:
 def test_a_real_network_fits_between_the_stages() -> None:
     model = build("deeplabv2-efficientnet-lite0-aspp", CLASSES).eval()
     stage = SegmentStage(lambda: Predictor(model, Inference()), 10_000, LocalTracker())
-    done = refined(stage(fetched(a=jpeg(photo(1, 41, 50)), b=jpeg(photo(2, 33, 50)))))
+    done = refined(pa.concat_tables(stage(fetched(a=jpeg(photo(1, 41, 50)), b=jpeg(photo(2, 33, 50))))))
     assert {key: masks.decode(row["mask"]["bytes"]).shape for key, row in done.items()} == {
         "a": (41, 50),
         "b": (33, 50),
@@ -296,14 +297,14 @@ def in_two_stages(encoded: pa.Table, confidence_map: bool = False) -> pa.Table:
     refiner = DenseCRF(CRFParams(iterations=2))
     segmenter = SegmentStage(Brightness, 10_000, LocalTracker())  # type: ignore[arg-type]
     stage = RefineStage(refiner, CLASSES, PALETTE, aligned(8), 10_000, LocalTracker(), confidence_map)
-    return stage(segmenter(encoded))
+    return pa.concat_tables(stage(pa.concat_tables(segmenter(encoded))))
 
 
 @pytest.mark.parametrize("device", [Brightness, BesideTheCores])
 def test_a_gpu_that_refines_gives_what_two_stages_give(device: Any) -> None:
     tracker, crf = LocalTracker(), OnTheGpu()
     refinement = GpuRefinement(crf, CLASSES, PALETTE, aligned(8), confidence_map=True)
-    done = SegmentStage(device, 10_000, tracker, refinement)(pictures_and_more())
+    done = pa.concat_tables(SegmentStage(device, 10_000, tracker, refinement)(pictures_and_more()))
     assert done.equals(in_two_stages(pictures_and_more(), confidence_map=True))
     assert done["confidence_map"].null_count == 2
     assert crf.refined == 4
@@ -320,14 +321,14 @@ def test_a_gpu_refines_what_the_cpus_cannot_take() -> None:
             return 1
 
     refinement = GpuRefinement(crf, CLASSES, PALETTE, aligned(8), OneForTheCpus(segmenters=1, refiners=1))
-    segmented = SegmentStage(BesideTheCores, 10_000, tracker, refinement)(pictures_and_more())  # type: ignore[arg-type]
+    segmented = pa.concat_tables(SegmentStage(BesideTheCores, 10_000, tracker, refinement)(pictures_and_more()))  # type: ignore[arg-type]
     assert segmented.schema.equals(SEGMENTED)
     assert [row["logits"] is not None for row in segmented.to_pylist()] == [True, *[False] * 5]
     assert [row["mask"] is not None for row in segmented.to_pylist()] == [False, True, True, True, False, False]
     assert tracker.backlog().waiting == 2  # the image for the CPUs, and the broken one until it leaves the last stage
     assert tracker.backlog().seconds is None
     cpu = DenseCRF(CRFParams(iterations=2))
-    done = RefineStage(cpu, CLASSES, PALETTE, aligned(8), 10_000, tracker)(segmented)
+    done = pa.concat_tables(RefineStage(cpu, CLASSES, PALETTE, aligned(8), 10_000, tracker)(segmented))
     assert done.equals(in_two_stages(pictures_and_more()))
     counts = tracker.counts()
     assert (counts.finished, counts.failed, counts.waiting, counts.kept) == (6, 2, 0, 4)
@@ -337,7 +338,7 @@ def test_a_gpu_refines_what_the_cpus_cannot_take() -> None:
 def test_a_picture_that_the_gpu_cannot_refine_fails_alone() -> None:
     crf = OnTheGpu(too_large=3 * 30 * 50)
     refinement = GpuRefinement(crf, CLASSES, PALETTE, aligned(8))
-    done = SegmentStage(Brightness, 10_000, LocalTracker(), refinement)(pictures_and_more())  # type: ignore[arg-type]
+    done = pa.concat_tables(SegmentStage(Brightness, 10_000, LocalTracker(), refinement)(pictures_and_more()))  # type: ignore[arg-type]
     stages = {row["key"]: (row["stage"], row["error"]) for row in done.to_pylist()}
     assert stages["c"] == (None, None)
     assert {stages[key] for key in "abd"} == {("refine", "OutOfMemoryError")}
@@ -353,10 +354,10 @@ class AllOnTheGpu(Balance):
 def test_a_picture_that_the_gpu_cannot_refine_is_for_the_cpus_where_they_refine_too() -> None:
     tracker, crf = LocalTracker(), OnTheGpu(too_large=3 * 30 * 50)
     refinement = GpuRefinement(crf, CLASSES, PALETTE, aligned(8), AllOnTheGpu(segmenters=1, refiners=1))
-    segmented = SegmentStage(BesideTheCores, 10_000, tracker, refinement)(pictures_and_more())  # type: ignore[arg-type]
+    segmented = pa.concat_tables(SegmentStage(BesideTheCores, 10_000, tracker, refinement)(pictures_and_more()))  # type: ignore[arg-type]
     assert [row["mask"] is not None for row in segmented.to_pylist()] == [False, False, True, False, False, False]
     cpu = DenseCRF(CRFParams(iterations=2))
-    done = RefineStage(cpu, CLASSES, PALETTE, aligned(8), 10_000, tracker)(segmented)
+    done = pa.concat_tables(RefineStage(cpu, CLASSES, PALETTE, aligned(8), 10_000, tracker)(segmented))
     assert done.equals(in_two_stages(pictures_and_more()))
     assert tracker.counts().images == {"segment": 5, ON_GPU: 1, "refine": 3}
 
@@ -382,8 +383,9 @@ def test_a_picture_that_the_network_sees_resized_is_refined_in_its_own_size() ->
 
     encoded = fetched(a=jpeg(photo(1, 40, 50)), b=jpeg(photo(2, 30, 50)))
     refinement = GpuRefinement(OnTheGpu(), CLASSES, PALETTE, geometry)
-    done = SegmentStage(Grid, 10_000, LocalTracker(), refinement)(encoded)  # type: ignore[arg-type]
-    parts = SegmentStage(Grid, 10_000, LocalTracker())(encoded)  # type: ignore[arg-type]
+    done = pa.concat_tables(SegmentStage(Grid, 10_000, LocalTracker(), refinement)(encoded))  # type: ignore[arg-type]
+    parts = pa.concat_tables(SegmentStage(Grid, 10_000, LocalTracker())(encoded))  # type: ignore[arg-type]
     refiner = DenseCRF(CRFParams(iterations=2))
-    assert done.equals(RefineStage(refiner, CLASSES, PALETTE, geometry, 10_000, LocalTracker())(parts))
+    stage = RefineStage(refiner, CLASSES, PALETTE, geometry, 10_000, LocalTracker())
+    assert done.equals(pa.concat_tables(stage(parts)))
     assert done["height"].to_pylist() == [40, 30]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
@@ -183,7 +184,7 @@ def test_a_refiner_is_added_by_a_class_and_a_line(monkeypatch: pytest.MonkeyPatc
     for name in ("smallest", "constant"):
         refiner = pickle.loads(pickle.dumps(refiner_called(name)))
         stage = RefineStage(refiner, ("a", "b", "c"), masks.pascal_palette(3), aligned(8), 10_000, LocalTracker())
-        [row] = stage(batch).to_pylist()
+        [row] = pa.concat_tables(stage(batch)).to_pylist()
         assert row["error"] is None
         masks_by_name[name] = masks.decode(row["mask"]["bytes"])
         assert refiner.memory(21) > 0
