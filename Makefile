@@ -2,7 +2,7 @@
 # make slow: the tests that each start whole runs of the jobs.
 # make sanitize: the CRF's compiled core under AddressSanitizer and UBSan; its kernels for GPUs, compiled for one.
 # make chaos: break what can break, for an hour or more.  make fuzz: read a hundred thousand damaged files and odd inputs.
-# make exports: read exports with Label Studio's SDK, FiftyOne and Datumaro, which takes 2 GB in .tools/.
+# make exports: read exports with Label Studio's SDK, FiftyOne, Datumaro and an older datasets, which takes 2 GB in .tools/.
 # make docs: build the documents' site into site/, with pages of the functions in Python.
 # make wheel: build the wheel into dist/, and try what is in it.
 # make benchmarks: see that each benchmark runs, over a handful of images.

@@ -56,9 +56,18 @@ def cvat(folder: Path) -> Named:
         yield item.id, mask
 
 
+def huggingface(folder: Path) -> Named:
+    """Read with a `datasets` that is older than the one of the other tests."""
+    from datasets import load_dataset
+
+    for one in load_dataset(str(folder), split="train", cache_dir=f"{folder}-cache"):
+        yield one["key"], np.array(one["mask"])
+
+
 def main(tool: str, folder: str, masks: str) -> int:
     expected = {str(path.relative_to(masks))[:-4]: path for path in Path(masks).rglob("*.png")}
-    for name, mask in {"label-studio": label_studio, "fiftyone": fiftyone, "png": cvat}[tool](Path(folder)):
+    readers = {"label-studio": label_studio, "fiftyone": fiftyone, "png": cvat, "huggingface": huggingface}
+    for name, mask in readers[tool](Path(folder)):
         with Image.open(expected.pop(name)) as image:
             np.testing.assert_array_equal(mask, np.array(image))
     assert not expected, f"not read: {', '.join(expected)}"

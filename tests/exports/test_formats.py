@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ClientError
 from matplotlib.path import Path as Outline
@@ -152,6 +153,8 @@ def test_huggingface_is_read_by_datasets(output, tmp_path):
         np.testing.assert_array_equal(np.array(one["mask"]), MASKS[one["key"]])
         assert (one["image"] is None) == (one["key"] == "gone.jpg")
     np.testing.assert_array_equal(np.array(read[0]["image"]), np.array(Image.open(io.BytesIO(jpeg(photo(0))))))
+    note = json.loads(pq.read_schema(folder / "data/part-00000.parquet").metadata[b"huggingface"])
+    assert note["info"]["features"]["classes"] == [{"dtype": "string", "_type": "Value"}]  # read by datasets 3 too
     card = (folder / "README.md").read_text()
     assert "| 2 | sk&#124;y |" in card
 

@@ -14,7 +14,12 @@ from tests.helpers.outputs import blocks, note, put_rows, row
 from tests.helpers.pictures import jpeg, photo
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"label-studio": "label-studio-sdk==2.1.2", "fiftyone": "fiftyone==1.22.1", "png": "datumaro==1.13.12"}
+PACKAGES = {
+    "label-studio": ["label-studio-sdk==2.1.2"],
+    "fiftyone": ["fiftyone==1.22.1"],
+    "png": ["datumaro==1.13.12"],
+    "huggingface": ["datasets==3.6.0", "pillow"],
+}
 
 pytestmark = pytest.mark.long
 
@@ -24,7 +29,7 @@ def interpreter(tool: str) -> str:
     folder = ROOT / ".tools" / tool
     if not folder.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(folder / "bin/pip"), "install", "--quiet", PACKAGES[tool]], check=True)
+        subprocess.run([str(folder / "bin/pip"), "install", "--quiet", *PACKAGES[tool]], check=True)
     return str(folder / "bin/python")
 
 

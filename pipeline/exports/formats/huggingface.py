@@ -27,7 +27,7 @@ _FEATURES = {
     "image": {"_type": "Image"},
     "mask": {"_type": "Image"},
     "confidence": {"dtype": "float32", "_type": "Value"},
-    "classes": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
+    "classes": [{"dtype": "string", "_type": "Value"}],  # which every version reads; those before 4 know no "List"
 }
 
 
