@@ -48,8 +48,10 @@ class _Border:
     columns: NDArray[np.int64]
     sides: NDArray[np.int64]
     following: NDArray[np.int64]
-    numbers: NDArray[np.int64]
-    """(4, H, W): of a side of a pixel; -1 where it is within a region."""
+    places: NDArray[np.int64]
+    """Of each in an array of all sides, flat and ascending; the array itself would take most of the memory."""
+    all_sides: tuple[int, int, int]
+    """Shape of that array: 4, H, W."""
 
 
 def regions(mask: NDArray[np.uint8], labels: Collection[int]) -> Iterator[Region]:
@@ -89,31 +91,33 @@ def regions(mask: NDArray[np.uint8], labels: Collection[int]) -> Iterator[Region
 def _border(mask: NDArray[np.uint8], labels: Collection[int]) -> _Border:
     """Find the sides, and for each the one that follows it along the border, with the same region on the right."""
     height, width = mask.shape
-    values = np.full((height + 2, width + 2), -1, np.int64)  # a frame of no class, so that every pixel has neighbours
-    values[1:-1, 1:-1] = np.where(np.isin(mask, list(labels)), mask.astype(np.int64), -1)
+    own = np.full(256, -1, np.int16)
+    own[list(labels)] = list(labels)
+    values = np.full((height + 2, width + 2), -1, np.int16)  # a frame of no class, so that every pixel has neighbours
+    values[1:-1, 1:-1] = own[mask]
     inner = values[1:-1, 1:-1]
 
-    def shifted(step: Point) -> NDArray[np.int64]:
-        return values[1 + step[0] : 1 + step[0] + height, 1 + step[1] : 1 + step[1] + width]
+    def across(step: Point) -> NDArray[np.int64]:
+        neighbours = values[1 + step[0] : 1 + step[0] + height, 1 + step[1] : 1 + step[1] + width]
+        return np.flatnonzero((inner >= 0) & (neighbours != inner))
 
-    is_side = np.stack([(inner >= 0) & (shifted(step) != inner) for step in _OUTWARD])
-    sides, rows, columns = is_side.nonzero()
-    numbers = np.full(is_side.shape, -1, np.int64)
-    numbers[sides, rows, columns] = np.arange(len(sides))
+    all_sides = (4, height, width)
+    places = np.concatenate([across(step) + side * mask.size for side, step in enumerate(_OUTWARD)])
+    sides, rows, columns = np.unravel_index(places, all_sides)
     ahead, outward = np.array(_AHEAD)[sides], np.array(_OUTWARD)[sides]
     at = np.stack([rows, columns], axis=1)
-    own = inner[rows, columns]
-    front = _same(values, at + ahead, own)
-    corner = front & _same(values, at + ahead + outward, own)
+    label = inner[rows, columns]
+    front = _same(values, at + ahead, label)
+    corner = front & _same(values, at + ahead + outward, label)
     pixel = at + ahead * front[:, None] + outward * corner[:, None]
     turned = np.where(corner, sides + 3, np.where(front, sides, sides + 1)) % 4
-    following = numbers[turned, pixel[:, 0], pixel[:, 1]]
-    return _Border(rows=rows, columns=columns, sides=sides, following=following, numbers=numbers)
+    following = np.searchsorted(places, np.ravel_multi_index((turned, *pixel.T), all_sides))
+    return _Border(rows=rows, columns=columns, sides=sides, following=following, places=places, all_sides=all_sides)
 
 
-def _same(values: NDArray[np.int64], at: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell whether the pixels `at` (N, 2) have the values `own` (N,); `values` has a frame of one."""
-    is_same: NDArray[np.bool_] = values[at[:, 0] + 1, at[:, 1] + 1] == own
+def _same(values: NDArray[np.int16], at: NDArray[np.int64], label: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Tell whether the pixels `at` (N, 2) have the values `label` (N,); `values` has a frame of one."""
+    is_same: NDArray[np.bool_] = values[at[:, 0] + 1, at[:, 1] + 1] == label
     return is_same
 
 
@@ -155,10 +159,8 @@ def _rings(border: _Border) -> tuple[list[tuple[Ring, list[int]]], dict[int, int
 def _side_to_the_left(border: _Border, sides: list[int]) -> int:
     """Find the border to the left of a hole's highest side: it is of the same region, and further up or left."""
     highest = min((border.rows[side], border.columns[side]) for side in sides if border.sides[side] == 2)
-    row, column = (int(value) for value in highest)
-    while border.numbers[3, row, column] < 0:
-        column -= 1
-    return int(border.numbers[3, row, column])
+    place = np.ravel_multi_index((3, *highest), border.all_sides)
+    return int(np.searchsorted(border.places, place, "right")) - 1
 
 
 def _area(ring: Ring) -> int:

@@ -6,6 +6,7 @@ themselves in test_tools.py.
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -276,3 +277,16 @@ def test_regions_are_connected_and_their_borders_meet_themselves_nowhere():
         assert len(found) == label(mask, background=-1, connectivity=1).max()
         for _, rings in polygons:
             assert all(len(set(ring)) == len(ring) for ring in rings)
+
+
+def test_regions_take_memory_for_their_borders_not_for_each_pixel():
+    mask = np.zeros((1000, 2000), np.uint8)
+    mask[300:500, 700:900] = 1
+    tracemalloc.start()
+    try:
+        found = list(regions(mask, (0, 1)))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [(region.label, region.area, len(region.holes)) for region in found] == [(0, 1_960_000, 1), (1, 40_000, 0)]
+    assert most < 8 * mask.size
