@@ -23,6 +23,7 @@ from pipeline import storage
 from pipeline.data.pictures import Pictures
 from pipeline.errors import ConfigError, StorageError
 from pipeline.exports.export import ExportConfig, export
+from pipeline.exports.formats.png import label_names
 from pipeline.exports.regions import regions
 from pipeline.storage import Uri
 from tests.helpers.outputs import Mask, blocks, note, put_rows, row
@@ -81,6 +82,11 @@ def test_classes_of_one_colour_are_given_others(tmp_path):
     export(ExportConfig(output=Uri(f"{tmp_path}/out"), to="png", destination=Uri(f"{tmp_path}/png")))
     np.testing.assert_array_equal(png(tmp_path / "png/SegmentationClass/a.png"), blocks(0))
     assert (tmp_path / "png/labelmap.txt").read_text().splitlines()[2] == "tree:128,0,0::"
+
+
+def test_each_class_has_a_name_of_its_own_in_the_label_map():
+    classes = ["a:b", "a b", " a b", "#x", "_#x", "a b_", ":", "::", "sky"]
+    assert label_names(classes) == ["a b__", "a b", "a b___", "_#x_", "_#x", "a b_", "_", "__", "sky"]
 
 
 def test_coco_is_read_by_pycocotools(output, tmp_path, capsys):

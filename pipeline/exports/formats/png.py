@@ -1,6 +1,6 @@
 """Palette PNGs in the folders of PASCAL VOC, which CVAT imports as `Segmentation mask 1.1`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline import masks
@@ -18,14 +18,10 @@ class Png(ExportFormat):
     name = "png"
 
     def begin(self) -> None:
-        """Write labelmap.txt, a line `name:r,g,b:parts:actions` for each class.
-
-        A colon in a name becomes a blank, and a name that would be a comment begins with `_`.
-        """
+        """Write labelmap.txt, a line `name:r,g,b:parts:actions` for each class."""
         lines = ["# label:color_rgb:parts:actions"]
-        for label, rgb in zip(self.info.classes, self._palette, strict=True):
-            name = label.replace(":", " ").strip()
-            lines.append(f"{'_' * name.startswith('#')}{name}:{','.join(map(str, rgb))}::")
+        for name, rgb in zip(label_names(self.info.classes), self._palette, strict=True):
+            lines.append(f"{name}:{','.join(map(str, rgb))}::")
         self.put("labelmap.txt", ("\n".join(lines) + "\n").encode())
 
     def part(self, number: int, images: Iterable[ExportedImage]) -> None:
@@ -44,3 +40,21 @@ class Png(ExportFormat):
         if len(set(self.info.palette)) == len(self.info.classes):
             return self.info.palette
         return tuple(map(tuple, masks.pascal_palette(len(self.info.classes)).tolist()))
+
+
+def label_names(classes: Sequence[str]) -> list[str]:
+    """Write class names as labelmap.txt can have them, each one different.
+
+    A colon becomes a blank, and a name that would be a comment begins with `_`. What another class is called by then
+    ends with `_`.
+    """
+    names = [name.replace(":", " ").strip() for name in classes]
+    names = [f"{'_' * name.startswith('#')}{name}" for name in names]
+    taken = set(classes).intersection(names)
+    for label, given in enumerate(classes):
+        if names[label] == given:
+            continue
+        while not names[label] or names[label] in taken:
+            names[label] += "_"
+        taken.add(names[label])
+    return names
