@@ -1,6 +1,7 @@
 """Which images an export has; that it goes on where it was stopped, and mixes with no other."""
 
 import json
+from unicodedata import normalize
 
 import pytest
 
@@ -103,14 +104,31 @@ def test_names_of_files_are_apart_and_below_one_folder():
     given = FileNames()
     keys = ["a.jpg", "a.png", "A.jpg", "a.jpg.png", "a", "x.png/y.jpg", "x.jpg", "..", "../..", "", "/", "a/../b.jpg"]
     keys += ["%2E%2E", "long" * 100 + "1", "long" * 100 + "2", "a\\b", "CON:", "end.", "end", " "]
-    keys += ["#1.jpg", "#r/a", " b"]
+    keys += ["#1.jpg", "#r/a", " b", "\u3000c", "x.geojson/y.jpg", "x.GeoJSON/y.jpg", "A.JPG"]
+    keys += ["caf\u00e9.jpg", "cafe\u0301.jpg", "Stra\u00dfe/1.jpg", "strasse/1.jpg", "CON.jpg", "aux/1.tar/Nul .x.jpg"]
+    alike = FileNames()
+    keys.append([alike.of(key) for key in ("a.jpg", "A.jpg", "A.JPG")][-1])
     paths = [given.of(key) for key in keys]
-    assert len({path.lower() for path in paths}) == len(keys)
-    files = {f"{path}.png" for path in paths}
+    assert len({normalize("NFD", normalize("NFD", path).casefold()) for path in paths}) == len(keys)
+    files = {f"{path}.{suffix}".lower() for path in paths for suffix in ("png", "jpg", "geojson")}
     for path in paths:
         parts = path.split("/")
         assert not {"", ".", ".."} & set(parts)
-        assert path[0] not in "# "
+        assert path[0] not in "# \u3000"
+        assert all(not part.endswith((".", " ", "\u3000")) and not windows_keeps(part) for part in parts)
         assert max(len(part.encode()) for part in parts) <= 200
-        assert not {"/".join(parts[:n]) for n in range(1, len(parts))} & files
-    assert safe("photos/2026/né e.x") == "photos/2026/né e.x"
+        assert not {"/".join(parts[:n]).lower() for n in range(1, len(parts))} & files
+    assert safe("photos/2026/n\u00e9 e.x") == "photos/2026/n\u00e9 e.x"
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_folder_that_is_called_like_a_file_stops_no_format(tmp_path, to):
+    keys = ["x.jpg", "x.json/y.jpg", "x.png/y.jpg", "x.geojson/y.jpg", "x.jpg/y.jpg"]
+    info = note(input=f"{tmp_path}/in")
+    put_rows(f"{tmp_path}/out", info, [row(key, blocks(0), info) for key in keys])
+    config = ExportConfig(output=Uri(f"{tmp_path}/out"), to=to, destination=Uri(f"{tmp_path}/to"), storage_timeout=0)
+    assert export(config).images == len(keys)
+
+
+def windows_keeps(part: str) -> bool:
+    return part.partition(".")[0].strip().lower() in {"con", "prn", "aux", "nul", "com1", "lpt9"}
