@@ -17,12 +17,12 @@ from pipeline.errors import ConfigError, ImageError, PipelineError, StorageError
 from pipeline.exports.formats import FORMATS, ExportName
 from pipeline.exports.image import ExportedImage
 from pipeline.exports.names import FileNames
+from pipeline.exports.progress import begun, note
 from pipeline.masks import CommittedFile, DatasetInfo, MaskRows, Place
 from pipeline.runtime.progress import say
 from pipeline.storage import StorageConfig, Uri
 
 _PART_PIXELS = 400_000_000
-_PROGRESS = "_export/progress.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class ExportConfig(StorageConfig):
     Args:
         output: of a run.
         to: the format.
-        destination: folder or prefix for its files; an export that was stopped continues there.
+        destination: folder or prefix for its files, empty at first; an export that was stopped continues there.
         generation: of the masks; by default the newest.
         classes: names; only images in which one of them occurs, and of these classes only where shapes are written.
         min_confidence: only images that are at least as certain, 0 to 1.
@@ -106,7 +106,8 @@ def export(config: ExportConfig) -> Export:
     each image.
 
     Raises:
-        ConfigError: a class or a list of keys that there is not, or a destination that holds another export.
+        ConfigError: a class or a list of keys that there is not, or a destination that holds another export or other
+            files.
         StorageError: there are no masks, or a storage does not answer.
     """
     output, destination = storage.normalize(config.output), storage.normalize(config.destination)
@@ -114,13 +115,14 @@ def export(config: ExportConfig) -> Export:
         files = masks.generation_files(output, config.generation)
         info, labels = files[0].info, _labels(config, files[0].info)
         keys = _keys(config)
-        done = _progress(destination, _settings(config, files, keys))
         names: dict[str, str] = {}
         writer = FORMATS[config.to](
             info=info,
             put=lambda path, data: storage.put_whole(storage.join(destination, path), data),
             name_of=names.__getitem__,
         )
+        writer.check()
+        done = begun(destination, _settings(config, files, keys))
         writer.begin()
         pictures = pictures_of(output, info, storage.normalize(config.input) if config.input else "")
         images = parts = 0
@@ -139,7 +141,7 @@ def export(config: ExportConfig) -> Export:
                 "without_picture": done["without_picture"] + len(lacking),
                 "such_as": done["such_as"] or next(iter(lacking), ""),
             }
-            storage.put_whole(storage.join(destination, _PROGRESS), json.dumps(done).encode())
+            note(destination, done)
         writer.finish(images)
     lacking_pictures = done["without_picture"]
     if lacking_pictures:
@@ -197,28 +199,6 @@ def _settings(config: ExportConfig, files: Sequence[CommittedFile], keys: frozen
         "keys": chosen,
         "input": storage.redact(storage.normalize(config.input)) if config.input else "",
     }
-
-
-def _progress(destination: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Read how far an export has come. Raises ConfigError where the destination holds another one."""
-    uri = storage.join(destination, _PROGRESS)
-    data = storage.read_if_there(uri)
-    if data is None:
-        return {"settings": settings, "parts": 0, "without_picture": 0, "such_as": ""}
-    try:
-        done: dict[str, Any] = json.loads(data)
-        before, counts = done["settings"], {name: int(done[name]) for name in ("parts", "without_picture")}
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{storage.redact(uri)} is damaged; export to another destination") from error
-    if before != settings:
-        changed = [
-            name for name, value in settings.items() if not isinstance(before, dict) or before.get(name) != value
-        ]
-        what = "the output has other files by now" if changed == ["files"] else f"another {' and '.join(changed)}"
-        raise ConfigError(
-            f"{storage.redact(destination)} holds an export already, and not this one: {what}; give another destination"
-        )
-    return done | counts
 
 
 def _rows(

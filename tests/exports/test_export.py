@@ -1,6 +1,7 @@
 """Which images an export has; that it goes on where it was stopped, and mixes with no other."""
 
 import json
+import sys
 from unicodedata import normalize
 
 import pytest
@@ -76,6 +77,49 @@ def test_an_export_that_was_stopped_goes_on_and_another_is_refused(bucket, tmp_p
     put_rows(output, later, [row("new.jpg", blocks(9), later)])
     with pytest.raises(ConfigError, match="has other files by now"):
         export(config)
+
+
+@pytest.mark.parametrize("name", ["SegmentationClass/0.png", "_0.png", "masks/a.parquet"])
+def test_a_destination_with_files_of_something_else_is_refused(bucket, name):
+    output = put_output(bucket)
+    storage.put_whole(f"{bucket}/to/{name}", b"drawn by hand")
+    config = ExportConfig(output=Uri(output), to="png", destination=Uri(f"{bucket}/to"))
+    with pytest.raises(
+        ConfigError, match=f"holds '{name}' and no note of an export.* give a destination that is empty"
+    ):
+        export(config)
+    assert storage.read_bytes(f"{bucket}/to/{name}") == b"drawn by hand"
+    assert not storage.exists(f"{bucket}/to/labelmap.txt")
+
+
+def test_an_export_that_was_stopped_before_its_first_part_goes_on(bucket, monkeypatch):
+    config = ExportConfig(output=Uri(put_output(bucket)), to="png", destination=Uri(f"{bucket}/to"))
+
+    def failing(uri, data):
+        if "ImageSets" in uri:
+            raise StorageError("gone for now")
+        storage.objects.put_whole(uri, data)
+
+    with monkeypatch.context() as patched, pytest.raises(StorageError, match="gone for now"):
+        patched.setattr(storage, "put_whole", failing)
+        export(config)
+    assert names(f"{bucket}/to") == [f"{n}.png" for n in range(5)]
+    assert export(config).images == 5
+
+
+def test_an_export_of_no_image_may_be_repeated(tmp_path):
+    config = ExportConfig(
+        output=Uri(put_output(str(tmp_path))), to="png", destination=Uri(f"{tmp_path}/to"), min_confidence=1.0
+    )
+    assert [export(config).images for _ in range(2)] == [0, 0]
+
+
+def test_a_library_that_is_missing_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    config = ExportConfig(output=Uri(put_output(str(tmp_path))), to="coco", destination=Uri(f"{tmp_path}/to"))
+    with pytest.raises(ConfigError, match="pip install pycocotools"):
+        export(config)
+    assert not (tmp_path / "to").exists()
 
 
 def test_what_there_is_not_is_said(tmp_path, capsys):

@@ -25,7 +25,7 @@ class Coco(ExportFormat):
 
     name = "coco"
 
-    def begin(self) -> None:
+    def check(self) -> None:
         """Raise ConfigError where pycocotools is not installed."""
         coco_masks()
 

@@ -22,7 +22,7 @@ class CocoPanoptic(ExportFormat):
 
     name = "coco-panoptic"
 
-    def begin(self) -> None:
+    def check(self) -> None:
         """Raise ConfigError where pycocotools is not installed."""
         coco_masks()
 

@@ -34,8 +34,11 @@ class ExportFormat:
     put: Put
     name_of: Callable[[str], str]
 
+    def check(self) -> None:
+        """Raise ConfigError where a library is missing."""
+
     def begin(self) -> None:
-        """Write what can be written before any image. Raises ConfigError where a library is missing."""
+        """Write what can be written before any image."""
 
     def part(self, number: int, images: Iterable[ExportedImage]) -> None:
         """Write the images of part `number`, from 0; the same call may come again, and writes the same."""
