@@ -56,6 +56,18 @@ def cvat(folder: Path) -> Named:
         yield item.id, mask
 
 
+def panoptic(folder: Path) -> Named:
+    """Read with Datumaro, which looks for the folders of COCO's specification."""
+    from datumaro import Dataset
+
+    (folder / "images").mkdir()
+    for item in Dataset.import_from(str(folder), "coco_panoptic"):
+        mask = np.full(item.annotations[0].image.shape, 255, np.uint8)
+        for annotation in item.annotations:
+            mask[np.asarray(annotation.image).astype(bool)] = annotation.label
+        yield item.id, mask
+
+
 def huggingface(folder: Path) -> Named:
     """Read with a `datasets` that is older than the one of the other tests."""
     from datasets import load_dataset
@@ -66,7 +78,8 @@ def huggingface(folder: Path) -> Named:
 
 def main(tool: str, folder: str, masks: str) -> int:
     expected = {str(path.relative_to(masks))[:-4]: path for path in Path(masks).rglob("*.png")}
-    readers = {"label-studio": label_studio, "fiftyone": fiftyone, "png": cvat, "huggingface": huggingface}
+    readers = {"label-studio": label_studio, "fiftyone": fiftyone, "png": cvat}
+    readers |= {"coco-panoptic": panoptic, "huggingface": huggingface}
     for name, mask in readers[tool](Path(folder)):
         with Image.open(expected.pop(name)) as image:
             np.testing.assert_array_equal(mask, np.array(image))

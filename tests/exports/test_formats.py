@@ -26,7 +26,7 @@ from pipeline.exports.export import ExportConfig, export
 from pipeline.exports.formats.png import label_names
 from pipeline.exports.regions import regions
 from pipeline.storage import Uri
-from tests.helpers.outputs import Mask, blocks, note, put_rows, row
+from tests.helpers.outputs import PALETTE, Mask, blocks, note, put_rows, row
 from tests.helpers.pictures import jpeg, photo
 
 HOSTILE = '../up/<b>|"x"\n.jpg'
@@ -108,10 +108,11 @@ def test_coco_is_read_by_pycocotools(output, tmp_path, capsys):
 def test_panoptic_segments_are_the_classes(output, tmp_path):
     folder = exported(output, "coco-panoptic", tmp_path, classes=("#tree", "sk|y"))
     content = json.loads((folder / "annotations/panoptic_part-00000.json").read_text())
+    assert [tuple(category["color"]) for category in content["categories"]] == list(PALETTE)
     keys = {image["id"]: image["file_name"] for image in content["images"]}
     for annotation in content["annotations"]:
         mask = MASKS[keys[annotation["image_id"]]]
-        colours = png(folder / "panoptic" / annotation["file_name"]).astype(int)
+        colours = png(folder / "annotations/panoptic_part-00000" / annotation["file_name"]).astype(int)
         ids = colours @ [1, 256, 65536]  # rgb2id of panopticapi
         np.testing.assert_array_equal(ids, np.where(mask == 0, 0, mask + 1))
         areas = {segment["category_id"]: segment["area"] for segment in annotation["segments_info"]}
@@ -220,7 +221,7 @@ def test_the_last_of_256_classes_has_a_segment_id_of_two_bytes(tmp_path):
     put_rows(f"{tmp_path}/out", info, [row("a", mask, info)])
     export(ExportConfig(output=Uri(f"{tmp_path}/out"), to="coco-panoptic", destination=Uri(f"{tmp_path}/to")))
     np.testing.assert_array_equal(
-        png(tmp_path / "to/panoptic/a.png").astype(int) @ [1, 256, 65536], np.full((2, 3), 256)
+        png(tmp_path / "to/annotations/panoptic_part-00000/a.png").astype(int) @ [1, 256, 65536], np.full((2, 3), 256)
     )
 
 

@@ -18,6 +18,7 @@ PACKAGES = {
     "label-studio": ["label-studio-sdk==2.1.2"],
     "fiftyone": ["fiftyone==1.22.1"],
     "png": ["datumaro==1.13.12"],
+    "coco-panoptic": ["datumaro==1.13.12"],
     "huggingface": ["datasets==3.6.0", "pillow"],
 }
 
@@ -25,8 +26,8 @@ pytestmark = pytest.mark.long
 
 
 def interpreter(tool: str) -> str:
-    """Give a Python that has the tool; made once, in .tools/."""
-    folder = ROOT / ".tools" / tool
+    """Give a Python that has the tool's packages; made once, in .tools/."""
+    folder = ROOT / ".tools" / PACKAGES[tool][0]
     if not folder.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(folder / "bin/pip"), "install", "--quiet", *PACKAGES[tool]], check=True)

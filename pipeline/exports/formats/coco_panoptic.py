@@ -15,9 +15,10 @@ from pipeline.exports.image import ExportedImage
 
 @dataclass(frozen=True, kw_only=True)
 class CocoPanoptic(ExportFormat):
-    """annotations/panoptic_part-NNNNN.json and panoptic/NAME.png: R + 256 G + 65536 B is the segment's id.
+    """annotations/panoptic_part-NNNNN.json and, in a folder called as it is, NAME.png.
 
-    A class of an image is a segment, with the class id + 1 as its id and category; 0 is what was not asked for.
+    R + 256 G + 65536 B of a pixel is the id of its segment. A class of an image is a segment, with the class id + 1 as
+    its id and category; 0 is what was not asked for.
     """
 
     name = "coco-panoptic"
@@ -29,6 +30,7 @@ class CocoPanoptic(ExportFormat):
     def part(self, number: int, images: Iterable[ExportedImage]) -> None:
         """See ExportFormat."""
         described, annotations = [], []
+        path = f"annotations/panoptic_part-{number:05d}"
         for image in images:
             name = f"{self.name_of(image.key)}.png"
             ids = np.zeros(256, np.uint16)
@@ -42,8 +44,10 @@ class CocoPanoptic(ExportFormat):
             colours = np.stack([found_ids & 255, found_ids >> 8, np.zeros_like(found_ids)], axis=2).astype(np.uint8)
             buffer = io.BytesIO()
             Image.fromarray(colours).save(buffer, "PNG")
-            self.put(f"panoptic/{name}", buffer.getvalue())
+            self.put(f"{path}/{name}", buffer.getvalue())
             described.append(coco_image(image))
             annotations.append({"image_id": image.number + 1, "file_name": name, "segments_info": segments})
-        content = {"images": described, "annotations": annotations, "categories": categories(self.info.classes)}
-        self.put(f"annotations/panoptic_part-{number:05d}.json", json.dumps(content).encode())
+        classes = zip(categories(self.info.classes), self.info.palette, strict=True)
+        coloured = [category | {"color": list(rgb)} for category, rgb in classes]
+        content = {"images": described, "annotations": annotations, "categories": coloured}
+        self.put(f"{path}.json", json.dumps(content).encode())
