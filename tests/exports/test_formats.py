@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ClientError
@@ -23,6 +24,7 @@ from pipeline import storage
 from pipeline.data.pictures import Pictures
 from pipeline.errors import ConfigError, StorageError
 from pipeline.exports.export import ExportConfig, export
+from pipeline.exports.formats import huggingface
 from pipeline.exports.formats.png import label_names
 from pipeline.exports.regions import regions
 from pipeline.storage import Uri
@@ -165,6 +167,17 @@ def test_huggingface_is_read_by_datasets(output, tmp_path):
     assert note["info"]["features"]["classes"] == [{"dtype": "string", "_type": "Value"}]  # read by datasets 3 too
     card = (folder / "README.md").read_text()
     assert "| 2 | sk&#124;y |" in card
+
+
+def test_a_row_group_has_so_many_bytes_that_arrow_reads_it_back(output, tmp_path, monkeypatch):
+    file = exported(output, "huggingface", tmp_path) / "data/part-00000.parquet"
+    assert pq.read_metadata(file).num_row_groups == 1
+    largest = max(len(one["bytes"]) for one in pq.read_table(file)["image"].to_pylist() if one)
+    monkeypatch.setattr(huggingface, "_GROUP_BYTES", 2 * largest)
+    again = exported(output, "huggingface", tmp_path / "again") / "data/part-00000.parquet"
+    groups = [pq.ParquetFile(again).read_row_group(n) for n in range(pq.read_metadata(again).num_row_groups)]
+    assert 1 < len(groups) < len(KEYS)
+    assert pa.concat_tables(groups).equals(pq.read_table(file))
 
 
 @pytest.mark.parametrize("to", ["huggingface", "fiftyone"])

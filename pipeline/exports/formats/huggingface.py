@@ -2,8 +2,9 @@
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +31,9 @@ _FEATURES = {
     "classes": [{"dtype": "string", "_type": "Value"}],  # which every version reads; those before 4 know no "List"
 }
 
+_GROUP_ROWS, _GROUP_BYTES = 100, 256 << 20
+"""What a row group has at most, or one row: from one of 2 GiB Arrow reads no structs back."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFace(ExportFormat):
@@ -43,19 +47,20 @@ class HuggingFace(ExportFormat):
         """See ExportFormat."""
         note = json.dumps({"info": {"features": _FEATURES}})
         schema = _SCHEMA.with_metadata({"huggingface": note})
-        rows = [
-            {
-                "key": image.key,
-                "image": {"bytes": image.picture, "path": image.key} if isinstance(image.picture, bytes) else None,
-                "mask": {"bytes": image.png, "path": f"{image.key}.png"},
-                "confidence": image.confidence,
-                "classes": [self.info.classes[label] for label in image.classes],
-            }
-            for image in images
-        ]
         buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd", row_group_size=100)
+        with pq.ParquetWriter(buffer, schema, compression="zstd") as file:
+            for rows in _groups(map(self._row, images)):
+                file.write_table(pa.Table.from_pylist(rows, schema=schema))
         self.put(f"data/part-{number:05d}.parquet", buffer.getvalue())
+
+    def _row(self, image: ExportedImage) -> dict[str, Any]:
+        return {
+            "key": image.key,
+            "image": {"bytes": image.picture, "path": image.key} if isinstance(image.picture, bytes) else None,
+            "mask": {"bytes": image.png, "path": f"{image.key}.png"},
+            "confidence": image.confidence,
+            "classes": [self.info.classes[label] for label in image.classes],
+        }
 
     def finish(self, images: int) -> None:
         """Write the card."""
@@ -72,6 +77,21 @@ class HuggingFace(ExportFormat):
         table = f"| id | class |\n| --- | --- |\n{names}\n"
         card = f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n# Masks\n\n{words}\n\n{table}"
         self.put("README.md", card.encode())
+
+
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Cut rows into row groups."""
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        more = sum(len(row[name]["bytes"]) for name in ("image", "mask") if row[name])
+        if group and (len(group) == _GROUP_ROWS or size + more > _GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += more
+    if group:
+        yield group
 
 
 def _cell(text: str) -> str:
