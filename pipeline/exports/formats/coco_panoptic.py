@@ -33,17 +33,15 @@ class CocoPanoptic(ExportFormat):
         path = f"annotations/panoptic_part-{number:05d}"
         for image in images:
             name = f"{self.name_of(image.key)}.png"
-            ids = np.zeros(256, np.uint16)
+            colours = np.zeros((256, 3), np.uint8)
             segments = []
             for label in image.classes:
-                ids[label] = label + 1
+                colours[label, :2] = (label + 1) % 256, (label + 1) // 256
                 found = run_lengths(image.mask == label)
                 box = {"area": found["area"], "bbox": [int(value) for value in found["bbox"]]}
                 segments.append({"id": label + 1, "category_id": label + 1, "iscrowd": 0, **box})
-            found_ids = ids[image.mask]  # (H, W)
-            colours = np.stack([found_ids & 255, found_ids >> 8, np.zeros_like(found_ids)], axis=2).astype(np.uint8)
             buffer = io.BytesIO()
-            Image.fromarray(colours).save(buffer, "PNG")
+            Image.fromarray(colours[image.mask]).save(buffer, "PNG")  # (H, W, 3)
             self.put(f"{path}/{name}", buffer.getvalue())
             described.append(coco_image(image))
             annotations.append({"image_id": image.number + 1, "file_name": name, "segments_info": segments})

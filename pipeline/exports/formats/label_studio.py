@@ -77,10 +77,10 @@ def brush_run_lengths(region: NDArray[np.bool_]) -> list[int]:
     their count, 5 for the bits of a value less one, 4 for each width of lengths less one; then for each run the bit 1,
     2 bits that choose a width, the length less one in that width, and the value.
     """
-    values = np.repeat(region.ravel(), 4)
-    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-    lengths = np.diff(np.append(starts, len(values)))
-    bits = [f"{len(values):032b}", f"{_WORD_BITS - 1:05b}", *(f"{size - 1:04b}" for size in _SIZE_BITS)]
+    values = region.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+    lengths = 4 * np.diff(np.append(starts, len(values)))
+    bits = [f"{4 * len(values):032b}", f"{_WORD_BITS - 1:05b}", *(f"{size - 1:04b}" for size in _SIZE_BITS)]
     for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
         value = "1" * _WORD_BITS if values[start] else "0" * _WORD_BITS
         while length:
