@@ -209,6 +209,49 @@ def test_a_directory_bucket_is_listed_page_by_page(prefix: str, names: tuple[str
     assert tuple(listed.key for page in pages.in_turn(prefix) for listed in page) == names
 
 
+class Hollow:
+    """A server that names nothing at first, and says that more follows: so does MinIO behind many deleted objects."""
+
+    def __init__(self, names: list[str], token: str = "all behind ") -> None:
+        self.names, self.token = names, token
+
+    def call_s3(self, method: str, **wanted: str) -> dict[str, Any]:
+        assert method == "list_objects_v2"
+        token = wanted.get("ContinuationToken")
+        after = wanted.get("StartAfter", "") if token is None else token.removeprefix(self.token)
+        left = [name for name in self.names if name.startswith(wanted["Prefix"]) and name > after]
+        here = [] if token is None or token == "none" else left[:3]
+        goes_on = {"NextContinuationToken": self.token + (here[-1] if here else after)} if self.token else {}
+        contents = [{"Key": name, "Size": 1, "ETag": '"x"'} for name in here]
+        return {"Contents": contents, "IsTruncated": len(here) < len(left)} | goes_on
+
+
+@pytest.mark.parametrize("names", [[], ["a"], [f"in/{n:03}.jpg" for n in range(100)]])
+def test_pages_without_names_are_passed_over(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    hollow = _ANSWER.format(more="true", encoding="").replace("Contents", "Others").encode()
+    for read in (None, _parsed(hollow)):
+        pages = Pages(Hollow(names), "photos", at_once=4)
+        monkeypatch.setattr(Pages, "_read", lambda *_, page=read: page)
+        assert listed(pages) == names
+    assert [item.key for page in pages.in_turn("") for item in page] == names
+
+
+@pytest.mark.parametrize("token", ["", "none"])
+def test_a_listing_that_does_not_go_on_is_an_error(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pages, "_read", lambda *_: None)
+    pages = Pages(Hollow(["a"], token), "photos", at_once=4)
+    for ask in (lambda: listed(pages), lambda: list(pages.in_turn(""))):
+        with pytest.raises(StorageError, match="does not say how it goes on"):
+            ask()
+
+
+@pytest.mark.parametrize("whole", [0, 1])
+def test_whatever_is_wrong_with_a_page_reaches_the_consumer(whole: int) -> None:
+    pages = iter([Page([Listed("a", 1, "e"), Listed("b", 1, "e")], True)] * whole)
+    with pytest.raises(IndexError):
+        listed(lambda *_: next(pages, Page([], True)))
+
+
 _ANSWER = """<?xml version="1.0" encoding="UTF-8"?>
 <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
   <Name>bucket</Name>

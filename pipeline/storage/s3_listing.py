@@ -18,7 +18,10 @@ _AHEAD_PAGES = 256  # of those that are behind the one that is due; a page takes
 _LAST = "\U0010ffff"
 
 Ask = Callable[[str, str], Page]
-"""Gives the first page of the names that begin with the first text and come after the second."""
+"""Gives the first page of the names that begin with the first text and come after the second.
+
+A page that others follow has names: behind the last of them it is gone on.
+"""
 
 
 def list_objects(ask: Ask, prefix: str) -> Iterator[Sequence[Listed]]:
@@ -102,20 +105,23 @@ class _Pagers:
             try:
                 page = self._ask(slot.prefix, slot.after)
                 _check(slot, page)
-            except BaseException as error:
+                self._take(slot, page)
+            except BaseException as error:  # whatever it is: the consumer waits for a page or for this
                 with self._changed:
                     self._failure = self._failure or error
                     self._changed.notify_all()
                 return
-            with self._changed:
-                if page.more:
-                    is_wide = len(self._pending) >= 2 * PAGERS and self._ahead < _AHEAD_PAGES
-                    slot.followers = [_next_page(slot, page)] if is_wide else _divided(slot, page)
-                    for follower in slot.followers:
-                        heapq.heappush(self._pending, follower)
-                slot.page = page
-                self._ahead += 1
-                self._changed.notify_all()
+
+    def _take(self, slot: _Slot, page: Page) -> None:
+        with self._changed:
+            if page.more:
+                is_wide = len(self._pending) >= 2 * PAGERS and self._ahead < _AHEAD_PAGES
+                slot.followers = [_next_page(slot, page)] if is_wide else _divided(slot, page)
+                for follower in slot.followers:
+                    heapq.heappush(self._pending, follower)
+            slot.page = page
+            self._ahead += 1
+            self._changed.notify_all()
 
     def _next(self) -> _Slot | None:
         """Wait until there is something to ask for; None where the consumer has gone, or something has failed."""

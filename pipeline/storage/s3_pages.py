@@ -11,6 +11,7 @@ from xml.parsers import expat
 import fsspec
 from fsspec.asyn import sync
 
+from pipeline.errors import StorageError
 from pipeline.storage.outages import with_retries
 
 _SIGNED_SECONDS = 3600
@@ -55,26 +56,44 @@ class Pages:
         self._http = urllib3.PoolManager(maxsize=self.at_once, timeout=timeout, retries=False)
 
     def __call__(self, prefix: str, after: str) -> Page:
-        """Ask for the first page of the names that begin with `prefix` and come after `after`. Raises as the client."""
+        """Ask for the first page of the names that begin with `prefix` and come after `after`.
+
+        A storage may say that others follow a page without names, as MinIO does where it passes over many that are
+        deleted; such pages are passed over.
+
+        Raises:
+            StorageError: a page that is not the last leads to no other.
+            OSError and others: as the client does.
+        """
         wanted = {"Bucket": self.bucket, "Prefix": prefix} | ({"StartAfter": after} if after else {})
         page = self._read(wanted) if self._direct else None
-        if page is None:
-            page = _of_client(with_retries(partial(self.fs.call_s3, "list_objects_v2", **wanted)))
+        if page is None or _is_void(page):
+            page = next(page for page in map(_of_client, self._answers(wanted)) if not _is_void(page))
             self._direct = self._has_worked
         return page
 
     def in_turn(self, prefix: str) -> Iterator[Sequence[Listed]]:
         """Yield the pages of the names that begin with `prefix`, each by the token that the one before it gave.
 
-        So directory buckets are listed: in no order, from prefixes that are folders. Raises as the client.
+        So directory buckets are listed: in no order, from prefixes that are folders. Raises as a call does.
         """
-        wanted = {"Bucket": self.bucket, "Prefix": prefix[: prefix.rfind("/") + 1]}
-        while True:
-            answer = with_retries(partial(self.fs.call_s3, "list_objects_v2", **wanted))
+        for answer in self._answers({"Bucket": self.bucket, "Prefix": prefix[: prefix.rfind("/") + 1]}):
             yield [listed for listed in _of_client(answer).objects if listed.key.startswith(prefix)]
+
+    def _answers(self, wanted: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """Yield what the client is answered, to the last page."""
+        token: str | None = None
+        while True:
+            more = {"ContinuationToken": token} if token else {}
+            answer = with_retries(partial(self.fs.call_s3, "list_objects_v2", **wanted, **more))
+            yield answer
             if not answer.get("IsTruncated"):
                 return
-            wanted["ContinuationToken"] = answer["NextContinuationToken"]
+            before, token = token, answer.get("NextContinuationToken")
+            if token in (None, before):
+                raise StorageError(
+                    f"the storage lists a part of {self.bucket} and does not say how it goes on; run again"
+                )
 
     def _read(self, wanted: dict[str, str]) -> Page | None:
         """Ask by a signed address; None where that brings no page."""
@@ -140,6 +159,10 @@ def _parsed(data: bytes) -> Page:
     decoded = unquote_plus if reading.told.get("EncodingType") == "url" else str
     objects = [Listed(decoded(key), size, etag) for key, size, etag in reading.objects]
     return Page(objects, reading.told.get("IsTruncated") == "true")
+
+
+def _is_void(page: Page) -> bool:
+    return page.more and not page.objects
 
 
 def _of_client(answer: dict[str, Any]) -> Page:
