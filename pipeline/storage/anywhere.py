@@ -22,7 +22,7 @@ def read_anywhere(uris: Sequence[str], most: int) -> list[bytes | StorageError]:
         that does not answer: it is one of many, and not the storage of the run.
 
     Raises:
-        StorageError: an object store does not answer, or takes the credentials for none.
+        StorageError: an object store does not answer, takes the credentials for none, or there are none for it.
     """
     read: dict[str, bytes | StorageError] = {}
     groups: dict[int, tuple[fsspec.AbstractFileSystem, dict[str, str]]] = {}
@@ -31,6 +31,8 @@ def read_anywhere(uris: Sequence[str], most: int) -> list[bytes | StorageError]:
             fs, path = filesystem(uri)
             groups.setdefault(id(fs), (fs, {}))[1][uri] = path
         except StorageError as error:
+            if refuses_all(error.__cause__):
+                raise
             read[uri] = error
     for fs, paths in groups.values():
         on_web = scheme_of(next(iter(paths))) in WEB_SCHEMES

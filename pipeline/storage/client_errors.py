@@ -24,6 +24,16 @@ _OF_CREDENTIALS = (
 )
 """Codes by which S3 refuses what would be any object."""
 
+_BOTO_LOGINS = (
+    *("NoCredentialsError", "PartialCredentialsError", "UnknownCredentialError", "ProfileNotFound", "NoAuthTokenError"),
+    *("CredentialRetrievalError", "MetadataRetrievalError", "TokenRetrievalError", "SSOError", "LoginError"),
+)
+_NO_CREDENTIALS = (
+    *(f"botocore.exceptions.{name}" for name in _BOTO_LOGINS),
+    *("google.auth.exceptions.GoogleAuthError", "azure.core.exceptions.ClientAuthenticationError"),
+)
+"""What clients raise where they find no credentials, or cannot get any."""
+
 _STATUSES: dict[str, Callable[[Any], Any]] = {
     "aiohttp.ClientResponseError": attrgetter("status"),
     "azure.core.exceptions.HttpResponseError": attrgetter("status_code"),
@@ -57,5 +67,6 @@ def s3_code(error: BaseException | None) -> str:
 
 
 def refuses_all(error: BaseException | None) -> bool:
-    """Tell whether S3 refuses the credentials, and so any object, with an error of s3fs."""
-    return s3_code(error) in _OF_CREDENTIALS
+    """Tell whether a client has no credentials, or S3 refuses them with an error of s3fs, and so any object."""
+    has_none = isinstance(error, client_errors(*_NO_CREDENTIALS)) and http_status(error) is None
+    return has_none or s3_code(error) in _OF_CREDENTIALS
