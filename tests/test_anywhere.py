@@ -1,5 +1,7 @@
 """Objects of several storages at once: what is wrong with one is told of that one, what is wrong with all is raised."""
 
+import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,9 @@ import fsspec
 import pytest
 
 from pipeline import storage
+from pipeline.data.source import open_source
 from pipeline.errors import StorageError
+from pipeline.storage import anywhere, outages
 
 
 @pytest.fixture
@@ -81,3 +85,28 @@ def test_what_is_of_the_credentials_is_of_all(
     else:
         [refused] = storage.read_anywhere(["memory://others/a.jpg"], 10)
         assert isinstance(refused, StorageError)
+
+
+@pytest.mark.parametrize("start", ["", "file://"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, start: str) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    names = [f"{start}{tmp_path}/{name}" for name in ("pipe.jpg", "a.jpg", "gone.jpg")] + [f"{start}/dev/zero"]
+    pipe, whole, gone, device = storage.read_anywhere(names, 10)
+    assert whole == b"x"
+    assert "pipe.jpg: it is a pipe, a device or a socket" in str(pipe)
+    assert "/dev/zero: it is a pipe, a device or a socket" in str(device)
+    assert "there is no such" in str(gone)
+    with pytest.raises(StorageError, match=r"nothing is listed at .*1 special file"):
+        open_source(names[0], "auto")
+
+
+def test_a_web_server_that_takes_a_connection_and_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(anywhere, "_WEB_PAUSES", (0.0,))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        [refused] = storage.read_anywhere([f"http://127.0.0.1:{silent.getsockname()[1]}/a.jpg"], 10)
+    assert isinstance(refused, StorageError)
+    assert outages.is_outage(refused)

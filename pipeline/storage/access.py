@@ -9,6 +9,7 @@ from typing import Any
 import fsspec
 
 from pipeline.errors import MissingError, StorageError
+from pipeline.storage import outages
 from pipeline.storage.client_errors import CLIENT_ERRORS, client_errors, http_status, s3_code
 from pipeline.storage.uri import S3_SCHEMES, WEB_SCHEMES, credentials, redact, scheme_of, scrubbed
 
@@ -39,9 +40,9 @@ def filesystem(uri: str, *, once: bool = False) -> tuple[fsspec.AbstractFileSyst
                 fs.retries = attempts  # those of s3fs itself; the instance is one of these options alone
             return fs, str(kind._strip_protocol(uri))
         if scheme in WEB_SCHEMES:
-            from pipeline.storage.web import WebFileSystem  # with a client that takes long to load
+            from pipeline.storage.web import WebFileSystem, timeout  # with a client that takes long to load
 
-            return WebFileSystem(), uri
+            return WebFileSystem(client_kwargs={"timeout": timeout()}), uri
         fs, path = fsspec.core.url_to_fs(uri, **options)
     except Exception as error:  # whatever the library behind a scheme raises, such as TypeError for lack of an option
         raise StorageError(f"cannot open {redact(uri)}: {scrubbed(str(error), uri)}") from error
@@ -90,8 +91,8 @@ def scheme(fs: fsspec.AbstractFileSystem) -> str:
 def _s3_options(attempts: int) -> dict[str, Any]:
     """Return what botocore does not read from the environment itself: path-style addressing, and bounded waiting."""
     config: dict[str, Any] = {
-        "connect_timeout": 5,
-        "read_timeout": 60,
+        "connect_timeout": outages.CONNECT_SECONDS,
+        "read_timeout": outages.READ_SECONDS,
         "signature_version": "s3v4",  # of addresses that are signed too
         "retries": {"mode": "standard", "total_max_attempts": attempts},
     }

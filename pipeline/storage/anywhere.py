@@ -1,15 +1,18 @@
 """Objects of several storages at once, each read up to a limit."""
 
+import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import fsspec
 
 from pipeline.errors import StorageError
-from pipeline.storage.access import explained, filesystem
+from pipeline.storage.access import explained, filesystem, scheme
 from pipeline.storage.client_errors import http_status, refuses_all
+from pipeline.storage.local import is_special
 from pipeline.storage.outages import is_outage, with_retries
-from pipeline.storage.uri import WEB_SCHEMES, scheme_of
+from pipeline.storage.uri import WEB_SCHEMES, redact, scheme_of
 
 _WEB_PAUSES = (0.5, 2.0)  # seconds before a web server is asked again
 
@@ -29,6 +32,7 @@ def read_anywhere(uris: Sequence[str], most: int) -> list[bytes | StorageError]:
     for uri in uris:
         try:
             fs, path = filesystem(uri)
+            _check_not_special(fs, path, uri)
             groups.setdefault(id(fs), (fs, {}))[1][uri] = path
         except StorageError as error:
             if refuses_all(error.__cause__):
@@ -43,6 +47,13 @@ def read_anywhere(uris: Sequence[str], most: int) -> list[bytes | StorageError]:
 def store_fails(uri: str, error: StorageError) -> bool:
     """Tell whether `error` is of the whole object store of `uri`, as read_anywhere raises it, and not of this one."""
     return scheme_of(uri) not in WEB_SCHEMES and (is_outage(error) or refuses_all(error.__cause__))
+
+
+def _check_not_special(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> None:
+    """Raise StorageError for a local pipe or device. What is not there, or may not be seen, is for reading to tell."""
+    with suppress(OSError, ValueError):
+        if scheme(fs) == "file" and is_special(os.stat(path)):
+            raise StorageError(f"cannot read {redact(uri)}: it is a pipe, a device or a socket; name a file")
 
 
 def _read_store(fs: fsspec.AbstractFileSystem, paths: dict[str, str], most: int) -> dict[str, bytes | StorageError]:

@@ -36,6 +36,9 @@ def walk_local(path: str, pattern: str, is_hidden: IsHidden, on_skip: OnSkip) ->
     is hidden of a folder too.
     """
     status = os.stat(path)
+    if is_special(status):
+        on_skip(Skipped.SPECIAL, path)
+        return
     if not stat.S_ISDIR(status.st_mode):
         yield path, status.st_size, local_version(status)
         return
@@ -53,7 +56,7 @@ def walk_local(path: str, pattern: str, is_hidden: IsHidden, on_skip: OnSkip) ->
                 continue
             if stat.S_ISREG(there.st_mode):
                 yield entry.path, there.st_size, local_version(there)
-            elif not stat.S_ISDIR(there.st_mode):
+            elif is_special(there):
                 on_skip(Skipped.SPECIAL, entry.path)
             elif is_hidden(entry.name, False):
                 on_skip(Skipped.HIDDEN, entry.path)
@@ -90,6 +93,11 @@ def _status(entry: os.DirEntry[str], on_skip: OnSkip) -> os.stat_result | None:
             raise
         on_skip(Skipped.BROKEN_LINK, entry.path)
     return None
+
+
+def is_special(status: os.stat_result) -> bool:
+    """Tell a pipe, a device or a socket, which may keep who opens it waiting for ever, from files and folders."""
+    return not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode))
 
 
 def _identity(status: os.stat_result) -> _Identity:

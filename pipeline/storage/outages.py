@@ -11,6 +11,9 @@ from pipeline.errors import ConfigError, StorageError
 from pipeline.numbers import check_finite
 from pipeline.storage.client_errors import CLIENT_ERRORS, NO_ANSWERS, client_errors, http_status, s3_code
 
+CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
+"""What a client waits for a server to take a connection, and to send something, before it has not answered."""
+
 _T = TypeVar("_T")
 _SERVER_FAILURES = (errno.EIO, errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO))
 """Error numbers of a server's failure where its answer is not known; EREMOTEIO is not on every system."""

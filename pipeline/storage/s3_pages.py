@@ -12,10 +12,9 @@ import fsspec
 from fsspec.asyn import sync
 
 from pipeline.errors import StorageError
-from pipeline.storage.outages import with_retries
+from pipeline.storage.outages import CONNECT_SECONDS, READ_SECONDS, with_retries
 
 _SIGNED_SECONDS = 3600
-_CONNECT_SECONDS, _READ_SECONDS = 5.0, 60.0
 
 
 class Listed(NamedTuple):
@@ -52,7 +51,7 @@ class Pages:
         """Open no connection yet."""
         import urllib3  # comes with the client of S3, which is loaded where it is used
 
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
         self._http = urllib3.PoolManager(maxsize=self.at_once, timeout=timeout, retries=False)
 
     def __call__(self, prefix: str, after: str) -> Page:

@@ -8,6 +8,18 @@ from fsspec.asyn import _run_coros_in_chunks, sync_wrapper
 from fsspec.implementations.http import HTTPFileSystem
 from fsspec.spec import AbstractBufferedFile
 
+from pipeline.storage import outages
+
+_ANSWER_SECONDS = 300.0
+"""What one answer may take as a whole, however slowly it comes."""
+
+
+def timeout() -> aiohttp.ClientTimeout:
+    """Return how long a web server is waited for: by itself aiohttp gives one that is silent those five minutes too."""
+    return aiohttp.ClientTimeout(
+        total=_ANSWER_SECONDS, sock_connect=outages.CONNECT_SECONDS, sock_read=outages.READ_SECONDS
+    )
+
 
 class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no types
     """Read from a web server as fsspec does, without what it takes for granted there."""
