@@ -98,6 +98,33 @@ def test_a_page_s_links_to_itself_and_its_ways_to_write_a_name(web: Web, tmp_pat
     assert not any("?" in asked for asked in web.asked)
 
 
+@pytest.mark.parametrize("head", [200, 501])
+def test_an_image_of_a_folder_that_the_server_refuses_is_one_failed_row(web: Web, tmp_path: Path, head: int) -> None:
+    web.head = head
+    web.objects |= {f"/d/{name}": data for name, data in PICTURES.items()}
+    web.refused = {"/d/1.png"}
+    source = open_source(f"{web.url}/d", "auto")
+    rows = {row["key"]: row for row in fetched_rows(source, listed(source, tmp_path))}
+    assert {key: row["image"] for key, row in rows.items()} == PICTURES | {"1.png": None}
+    assert "the server answers 403" in rows["1.png"]["message"]
+    assert rows["1.png"]["version"] == "None"
+    web.status = 503
+    with pytest.raises(StorageError) as failed:
+        list(storage.list_files(f"{web.url}/d"))
+    assert is_outage(failed.value)
+
+
+def test_a_folder_that_a_server_knows_by_its_slash_alone(web: Web, tmp_path: Path) -> None:
+    web.redirects = False
+    web.objects |= {f"/d/{name}": data for name, data in PICTURES.items()} | {"/d/e/3.png": PICTURES["0.png"]}
+    for uri in (f"{web.url}/d/", f"{web.url}/d", f"{web.url}/d/*", f"{web.url}/d/**"):
+        found = {entry.key for entry in storage.list_files(uri)}
+        assert found == set(PICTURES) | ({"e/3.png"} if not uri.endswith("/*") else set())
+    assert read(f"{web.url}/d/", tmp_path) == PICTURES | {"e/3.png": PICTURES["0.png"]}
+    with pytest.raises(StorageError, match="there is no such bucket, folder or object"):
+        list(storage.list_files(f"{web.url}/gone/"))
+
+
 @pytest.mark.parametrize("header", ["ETag", "Content-MD5", "Digest", "Last-Modified"])
 def test_a_changed_file_of_equal_size_has_another_version(web: Web, header: str) -> None:
     web.objects |= {"/d/a.png": b"1", "/d/b.png": b"1"}

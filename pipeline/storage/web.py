@@ -59,9 +59,16 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
             info: dict[str, Any] = await super()._info(url, **options)
         except FileNotFoundError as error:  # fsspec raises it for every failure
             cause = error.__cause__
-            if cause is None or (isinstance(cause, aiohttp.ClientResponseError) and cause.status in (404, 410)):
+            if cause is not None and not (
+                isinstance(cause, aiohttp.ClientResponseError) and cause.status in (404, 410)
+            ):
+                raise cause from None
+            if "?" in url or url.endswith("/"):
                 raise
-            raise cause from None
+            folder = await self._info(f"{url}/", **options)  # some servers know a folder by its slash alone
+            if folder["type"] != "directory":
+                raise
+            return folder
         is_folder = info.get("mimetype") == "text/html" and info["url"].partition("?")[0].endswith("/")
         return info | {"type": "directory" if is_folder else "file"}
 
@@ -70,9 +77,13 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
         return bool(await super()._exists(path, strict=strict, **options))
 
     async def _ls(self, url: str, detail: bool = True, **options: Any) -> list[Any]:
-        """List the links of a page; their sizes and versions are asked for one by one. A dead link has neither."""
-        found = {link["name"]: link for link in await super()._ls(url, detail=True, **options)}
-        names = {_target(link, url.rstrip("/") + "/"): link for link in found}
+        """List the links of a page; their sizes and versions are asked for one by one.
+
+        A dead link has neither, and one that the server refuses: who fetches it is told why.
+        """
+        folder = url.rstrip("/") + "/"
+        found = {link["name"]: link for link in await super()._ls(folder, detail=True, **options)}
+        names = {_target(link, folder): link for link in found}
         links: list[dict[str, Any]] = [found[link] | {"name": name} for name, link in names.items() if name]
         files = [link for link in links if link["type"] == "file"]
         infos = await _run_coros_in_chunks(
@@ -81,7 +92,7 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
         for link, info in zip(files, infos, strict=True):
             if isinstance(info, dict):
                 link |= info
-            elif not isinstance(info, FileNotFoundError):
+            elif not isinstance(info, Exception) or outages.is_outage(info):
                 raise info
         return links if detail else sorted(link["name"] for link in links)
 

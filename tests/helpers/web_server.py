@@ -18,6 +18,8 @@ class Web:
     length: bool = True
     head: int = 200
     status: int = 200
+    refused: set[str] = field(default_factory=set)
+    redirects: bool = True
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -28,12 +30,14 @@ class Web:
         names = sorted({name[len(folder) :].partition("/")[0] for name in self.objects if name.startswith(folder)})
         data = self.objects.get(path, "".join(f'<a href="{name}">{name}</a>' for name in names).encode())
         status = self.status if path in self.objects or names else 404
+        if path in self.refused:
+            status = 403
         headers = dict(self.headers)
         if handler.command == "HEAD" and self.head != 200:
             status = self.head
         elif status == 200 and path not in self.objects:
             headers |= {"Content-Type": "text/html"} if path == folder else {"Location": folder}
-            status = 200 if path == folder else 301
+            status = 200 if path == folder else 301 if self.redirects else 404
         elif status == 200 and self.ranges and (span := re.match(r"bytes=(\d+)-(\d+)", handler.headers["Range"] or "")):
             start, end = int(span[1]), min(int(span[2]) + 1, len(data))
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
