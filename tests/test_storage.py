@@ -12,6 +12,7 @@ import fsspec
 import pytest
 
 from pipeline import storage
+from pipeline.data.source import open_source
 from pipeline.errors import ConfigError, MissingError, StorageError
 from pipeline.storage import listing
 from pipeline.storage.access import bucket_and_key
@@ -130,6 +131,25 @@ def test_a_key_of_s3_may_have_empty_parts(bucket: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(fs, "cat_ranges", lambda paths, *a, **k: asked.extend(paths) or [b""] * 3)
     storage.read_ranges(f"{bucket}/in", [entry.key for entry in entries], [None] * 3, [None] * 3)
     assert asked == [f"{path}/{name}" for name in names]
+
+
+def test_an_object_alone_is_not_its_namesake_without_an_empty_folder(tmp_path: Path) -> None:
+    """In memory too `d//x.jpg` and `d/x.jpg` are two; on a disk they are one, whose key is its name."""
+    root = f"memory://{tmp_path.name}"
+    objects = {"d//x.jpg": b"1", "d/x.jpg": b"2", "d//l.txt": b"x.jpg\n../x.jpg"}
+    fs, path = storage.filesystem(root)
+    fs.pipe({f"{path}/{key}": data for key, data in objects.items()})
+    (tmp_path / "x.jpg").write_bytes(b"3")
+    wanted = {f"{root}/d//x.jpg": ("/x.jpg", b"1"), f"{root}/d/x.jpg": ("x.jpg", b"2")}
+    wanted[f"file://{tmp_path}//x.jpg"] = ("x.jpg", b"3")
+    for uri, (key, data) in wanted.items():
+        [entry] = storage.list_files(uri)
+        assert entry.key == key
+        assert storage.read_ranges(entry.root, [entry.key], [None], [None]) == [data]
+    source = open_source(f"{root}/d//l.txt", "list")
+    [rows] = [rows for entry in source.entries() for rows in source.reader(entry).index(entry)]
+    found = [data for part in source.formats["list"].fetch(source.root, rows) for _, data in part]
+    assert found == [b"1", b"2"]
 
 
 def test_a_glob_lists_no_more_than_what_begins_like_it(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

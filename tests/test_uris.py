@@ -102,6 +102,10 @@ def test_every_job_has_its_paths_here() -> None:
         ("s3:///AKIA:hidden@x", "s3:// names no bucket"),
         ("https:///x", "names no host"),
         ("https://[h/x", "not a valid URI"),
+        ("file://masks/out", "names no absolute path, or one on another host; write file:///folder"),
+        ("FILE://", "names no absolute path"),
+        ("file://localhost", "names no absolute path"),
+        ("local://masks/out", "write local:///folder"),
         ("a\0b", "is not text in UTF-8 without null characters"),
         ("caf\udce9", "is not text in UTF-8 without null characters"),
     ],
@@ -141,6 +145,13 @@ def test_a_uri_keeps_its_text_but_for_the_case_of_its_scheme() -> None:
     assert pickle.loads(pickle.dumps(Uri("runs/A: b"))) == Uri("runs/A: b")
 
 
+def test_a_local_path_may_name_this_host(tmp_path: Path) -> None:
+    """RFC 8089."""
+    storage.put_whole(Uri(f"file://LocalHost{tmp_path}/a"), b"x")
+    assert Uri("file://localhost/a/localhost") == "file:///a/localhost"
+    assert storage.read_bytes(f"{tmp_path}/a") == b"x"
+
+
 @pytest.mark.parametrize(
     ("uri", "absolute"),
     [
@@ -161,6 +172,37 @@ def test_a_root_and_a_key_make_a_uri(uri: str) -> None:
     key = base_name(uri)
     assert key == "a.jpg"
     assert storage.join(parent(uri, key), key) == uri
+
+
+def test_a_link_with_a_query_is_below_its_page() -> None:
+    assert parent("https://h/d/get?f=a.jpg", "get?f=a.jpg") == "https://h/d"
+    assert parent("https://h/d/a.jpg?f=a.jpg", "a.jpg") == "https://h/d?f=a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "uri"),
+    [
+        ("/l/l.txt", "../a b.jpg", "/a b.jpg"),
+        ("/l.txt", "a.jpg", "/a.jpg"),
+        ("s3://b/l/l.txt", "x/1.jpg", "s3://b/l/x/1.jpg"),
+        ("s3://b/l/l.txt", "./x/./1.jpg", "s3://b/l/x/1.jpg"),
+        ("s3://b/l/l.txt", "../x/../1.jpg", "s3://b/1.jpg"),
+        ("s3://b/l.txt", "x..jpg", "s3://b/x..jpg"),
+        ("s3://b/d//l.txt", "x//1.jpg", "s3://b/d//x//1.jpg"),
+        ("s3://b/./l.txt", "1.jpg?a=../b", "s3://b/./1.jpg?a=../b"),
+        ("file:///l.txt", "1.jpg", "file:///1.jpg"),
+        ("https://h/d/l.txt?sig=/x", "../1.jpg?a=../b", "https://h/1.jpg?a=../b"),
+        ("/l/l.txt", "s3://b/../1.jpg", "s3://b/../1.jpg"),
+    ],
+)
+def test_what_stands_in_a_file_begins_where_that_lies(file: str, text: str, uri: str) -> None:
+    assert storage.absolute(text, file) == uri
+
+
+@pytest.mark.parametrize(("file", "text"), [("s3://b/l/l.txt", "../../c/1.jpg"), ("https://h/l.txt", "..")])
+def test_what_stands_in_a_file_stays_in_its_bucket(file: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"leads out of (s3://b|https://h), where"):
+        storage.absolute(text, file)
 
 
 TEXTS = st.text(st.characters(codec="utf-8") | st.sampled_from("/:*?[]~{}#&!.-"), max_size=20)

@@ -114,6 +114,21 @@ def test_an_image_of_a_folder_that_the_server_refuses_is_one_failed_row(web: Web
     assert is_outage(failed.value)
 
 
+def test_links_with_a_query_are_files_of_the_folder(web: Web, tmp_path: Path) -> None:
+    web.objects = {"/d/": b'<a href="get?f=0.png">0</a><a href="get?f=1.png">1</a>', "/d/get": PICTURES["0.png"]}
+    web.headers["Content-Type"] = "text/html"
+    assert read(f"{web.url}/d", tmp_path) == {f"get?f={n}.png": PICTURES["0.png"] for n in range(2)}
+    assert {"/d/get?f=0.png", "/d/get?f=1.png"} <= set(web.asked)
+
+
+def test_a_folder_s_address_has_no_query(web: Web) -> None:
+    """Each link of such a page would lead to the page again."""
+    web.objects["/d/0.png"] = PICTURES["0.png"]
+    for uri in (f"{web.url}/d/?C=M;O=D", f"{web.url}/d?C=M;O=D"):
+        with pytest.raises(StorageError, match="the address of one has no query; leave out"):
+            list(storage.list_files(uri))
+
+
 def test_a_folder_that_a_server_knows_by_its_slash_alone(web: Web, tmp_path: Path) -> None:
     web.redirects = False
     web.objects |= {f"/d/{name}": data for name, data in PICTURES.items()} | {"/d/e/3.png": PICTURES["0.png"]}

@@ -22,7 +22,7 @@ from pipeline.storage.objects import (
 from pipeline.storage.outages import StorageConfig, retry_seconds, retrying, with_retries
 from pipeline.storage.parquet import parquet_file
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
-from pipeline.storage.uri import Uri, absolute, base_name, is_absolute, join, normalize, parent, redact
+from pipeline.storage.uri import Uri, absolute, base_name, is_absolute, join, normalize, redact
 
 __all__ = [
     "PROBE_SECONDS",
@@ -44,7 +44,6 @@ __all__ = [
     "list_folder",
     "normalize",
     "opened",
-    "parent",
     "parquet_file",
     "probe_object",
     "probe_writable",

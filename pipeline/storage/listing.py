@@ -16,7 +16,7 @@ from pipeline.storage.objects import exists
 from pipeline.storage.outages import with_retries
 from pipeline.storage.s3_listing import PAGERS, list_objects
 from pipeline.storage.s3_pages import Listed, Pages
-from pipeline.storage.uri import base_name, below, parent, without_last_slash
+from pipeline.storage.uri import base_name, below, parent, split_query, without_last_slash
 
 _VERSION_FIELDS = (
     *("etag", "ETag", "md5Hash", "mtime", "updated", "last_modified", "LastModified", "created"),
@@ -91,9 +91,18 @@ def _matching(uri: str, root: str, pattern: str, on_skip: OnSkip | None, keeps: 
 
     with explained(uri, "list"):
         for file, size, version in walk(fs, path, pattern, is_hidden, skip):
-            key = file[len(path) :].removeprefix("/") or base_name(file)
+            key = file[len(path) :].removeprefix("/") or _own_key(fs, file)
             if not pattern or matches(key):
                 yield Entry(uri=below(root, path, file), key=key, size=size, version=version)
+
+
+def _own_key(fs: fsspec.AbstractFileSystem, file: str) -> str:
+    """Give the key of a file that is listed alone: its name, on an object store with the empty folders before it."""
+    name = base_name(file)
+    if scheme(fs) == "file":
+        return name
+    location = split_query(file)[0]
+    return location[len(location[: len(location) - len(name)].rstrip("/")) + 1 :]
 
 
 def is_listed(uri: str, version: str) -> bool:

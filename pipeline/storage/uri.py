@@ -8,6 +8,8 @@ from pipeline.errors import ConfigError
 
 S3_SCHEMES = ("s3", "s3a")
 WEB_SCHEMES = ("http", "https")
+_LOCAL_SCHEMES = ("file", "local")
+_THIS_HOST = re.compile(r"^://localhost(?=/)", re.IGNORECASE)
 _CONTAINER_SCHEMES = ("abfs", "abfss", "az", "wasb", "wasbs", "oci")
 """Whose URIs are scheme://container@host/path."""
 
@@ -25,10 +27,16 @@ class Uri(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> "Uri":
-        """Take a path as it stands, and a URI with its scheme in small letters. Raises ConfigError for neither."""
+        """Take a path as it stands, and a URI with its scheme in small letters. Raises ConfigError for neither.
+
+        `file://localhost/x` is `file:///x` (RFC 8089).
+        """
         _check(text)
         scheme = scheme_of(text)
-        return super().__new__(cls, scheme + text[len(scheme) :])
+        rest = text[len(scheme) :]
+        if scheme in _LOCAL_SCHEMES:
+            rest = _THIS_HOST.sub("://", rest)
+        return super().__new__(cls, scheme + rest)
 
 
 def _check(text: str) -> None:
@@ -49,6 +57,10 @@ def _check(text: str) -> None:
     if scheme in (*S3_SCHEMES, *WEB_SCHEMES) and not host:
         part = "bucket" if scheme in S3_SCHEMES else "host"
         raise ConfigError(f"{scheme}:// names no {part}; write {scheme}://{part}/folder")
+    if scheme in _LOCAL_SCHEMES and not _THIS_HOST.sub("://", text[len(scheme) :]).startswith(":///"):
+        raise ConfigError(  # fsspec would begin where the process does, which on each machine is elsewhere
+            f"{redact(text)} names no absolute path, or one on another host; write {scheme}:///folder, or a path"
+        )
 
 
 def _is_not_utf8(text: str) -> bool:
@@ -73,14 +85,32 @@ def normalize(uri: str) -> str:
     return os.path.abspath(os.path.expanduser(uri))
 
 
-def absolute(text: str, folder: str) -> str:
-    """Make a path or URI absolute that stands in a file: a relative one is below `folder`, where that file lies.
+def absolute(text: str, file: str) -> str:
+    """Make a path or URI absolute that stands in `file`: a relative one begins where that lies.
+
+    Its parts `.` and `..` are followed in a bucket too, as those of a local path are.
 
     Raises:
-        ConfigError: it is neither a path nor a URI.
+        ConfigError: it is neither a path nor a URI, or leads out of the bucket or host.
     """
     uri = Uri(text)
-    return str(uri) if is_absolute(uri) else normalize(join(split_query(folder)[0], uri))
+    if is_absolute(uri):
+        return str(uri)
+    location = split_query(file)[0]
+    if not scheme_of(file):
+        return normalize(location.rpartition("/")[0] + f"/{uri}")
+    start = location.index("/", location.index("://") + len("://"))
+    folders = location[start + 1 :].split("/")[:-1]
+    is_on_web = scheme_of(file) in WEB_SCHEMES
+    path, mark, query = uri.partition("?") if is_on_web else (uri, "", "")
+    for part in path.split("/"):
+        if part == ".." and not folders:
+            raise ConfigError(f"{path} leads out of {redact(location[:start])}, where the file that names it lies")
+        if part == "..":
+            folders.pop()
+        elif part != ".":
+            folders.append(part)
+    return normalize(location[:start] + "/" + "/".join(folders)) + mark + query
 
 
 def is_absolute(uri: str) -> bool:
@@ -150,7 +180,7 @@ def join(uri: str, *parts: str) -> str:
 
 def parent(uri: str, key: str) -> str:
     """Return the URI that `key` is below: `join` of both is `uri`."""
-    location, query = split_query(uri)
+    location, query = (uri, "") if "?" in key else split_query(uri)  # of a link it is in the key already
     return without_last_slash(location[: len(location) - len(key)]) + query
 
 

@@ -79,8 +79,13 @@ class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no type
     async def _ls(self, url: str, detail: bool = True, **options: Any) -> list[Any]:
         """List the links of a page; their sizes and versions are asked for one by one.
 
-        A dead link has neither, and one that the server refuses: who fetches it is told why.
+        A dead link has neither, and one that the server refuses: who fetches it is told why. Raises OSError for the
+        address of a page with a query, below which nothing lies.
         """
+        if "?" in url:
+            raise OSError(
+                "it is a folder, and the address of one has no query; leave out the `?` and what is behind it"
+            )
         folder = url.rstrip("/") + "/"
         found = {link["name"]: link for link in await super()._ls(folder, detail=True, **options)}
         names = {_target(link, folder): link for link in found}

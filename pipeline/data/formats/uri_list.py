@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, ImageError, ShardError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
 
 _KIND = "list"
-_RULE = 2
+_RULE = 3
 """Number of the rule for columns, in list_columns.py, and keys; counted up when some list gets others by it."""
 
 _AT_ONCE = 16
@@ -125,7 +125,7 @@ class UriList(Format):
                 here = [n for n in sought if first <= n < first + batch.num_rows]
                 values = texts(batch.column(column).take(pa.array([n - first for n in here], pa.int64())))
                 pairs = zip(here, values, strict=True)
-                found |= {n: storage.absolute(value, _folder(entry)) for n, value in pairs if value}
+                found |= {n: storage.absolute(value, entry.uri) for n, value in pairs if value}
         return {n: uri for n, uri in found.items() if _shown(uri) == sought[n]}
 
 
@@ -134,16 +134,12 @@ def _listed(entry: storage.Entry, number: int, text: str | None, key: str | None
     try:
         if not text:
             raise ShardError(f"row {number} has no URI, or more values than the list has columns")
-        uri = storage.absolute(text, _folder(entry))
+        uri = storage.absolute(text, entry.uri)
     except (ShardError, ConfigError) as error:
         return numbered(entry, number) | failure("list", error)
     shown = _shown(uri)
     path = uri if uri == shown else printable(entry.key)
     return {"key": printable(key or shown), "source": shown, "version": "", "path": path, "row": number}
-
-
-def _folder(entry: storage.Entry) -> str:
-    return storage.parent(entry.uri, storage.base_name(entry.uri))
 
 
 def _shown(uri: str) -> str:
