@@ -14,7 +14,7 @@ from pipeline.data import tables
 from pipeline.data.formats import ColumnNames
 from pipeline.data.formats.uri_list import UriList
 from pipeline.data.source import open_source
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError, ShardError, StorageError
 from tests.helpers.reads import read_sizes
 from tests.helpers.shards import fetched_rows, listed, parquet_bytes
 from tests.helpers.web_server import web_server
@@ -131,6 +131,33 @@ def test_a_secret_in_a_list_is_used_and_never_written(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/l.parquet", parquet_bytes(table.slice(1), 1))
     [[(_, changed)]] = reader.fetch(entry.root, rows[:1])
     assert "run again to list anew" in str(changed)
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+@pytest.mark.parametrize(
+    "now",
+    [None, "", "uri\n", "a,b\n1,2\n", "x,y\nhttps://h/1,2\n", "uri\ns3:/x\nhttps://h/b.jpg?sig=2\n", "uri\n,\n,\n"],
+)
+def test_a_list_that_is_replaced_costs_the_rows_that_it_no_longer_has(
+    request: pytest.FixtureRequest, tmp_path: Path, place: str, now: str | None
+) -> None:
+    uri = f"{tmp_path if place == 'disk' else request.getfixturevalue('bucket')}/l.csv"
+    with web_server() as web:
+        web.objects["/b.jpg"] = b"2"
+        storage.put_whole(uri, f"uri\n{web.url}/a.jpg?sig=1\n{web.url}/b.jpg?sig=2\n".encode())
+        reader = UriList()
+        [entry] = storage.list_folder(uri)
+        [rows] = reader.index(entry)
+        if now is None:
+            storage.delete(uri)
+        else:
+            storage.put_whole(uri, now.replace("https://h", web.url).encode())
+        [[(_, first), (_, second)]] = reader.fetch(entry.root, rows)
+    assert isinstance(first, ShardError)
+    if now and "b.jpg" in now:
+        assert second == b"2"
+    else:
+        assert isinstance(second, ShardError)
 
 
 @pytest.mark.parametrize("name", ["l.parquet", "l.csv", "l.txt"])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -14,7 +15,7 @@ from pipeline.data.formats.key_values import texts
 from pipeline.data.formats.list_columns import ListColumns, choose_list_columns
 from pipeline.data.formats.shard import opened
 from pipeline.data.rows import Row, failure, numbered, printable
-from pipeline.errors import ConfigError, ImageError, ShardError
+from pipeline.errors import ConfigError, ImageError, MissingError, ShardError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
 
 _KIND = "list"
@@ -108,11 +109,13 @@ class UriList(Format):
     def _uris(self, root: str, rows: Sequence[Row]) -> list[str | ShardError]:
         """Give the URI of each row; the list is opened for those that hold a secret."""
         secret = [row for row in rows if not storage.is_absolute(row["path"])]
+        changed = ShardError("the list no longer has this row; run again to list anew")
         try:
             found = self._found(storage.join(root, secret[0]["path"]), secret) if secret else {}
-            changed = ShardError("the list no longer has this row; run again to list anew")
         except ShardError as error:
             found, changed = {}, error
+        except (ConfigError, MissingError):  # it has other columns now, or is gone
+            found = {}
         return [row["path"] if storage.is_absolute(row["path"]) else found.get(row["row"], changed) for row in rows]
 
     def _found(self, uri: str, rows: Sequence[Row]) -> dict[int, str]:
@@ -124,8 +127,9 @@ class UriList(Format):
             for first, batch in self._batches(entry, [column], sought):
                 here = [n for n in sought if first <= n < first + batch.num_rows]
                 values = texts(batch.column(column).take(pa.array([n - first for n in here], pa.int64())))
-                pairs = zip(here, values, strict=True)
-                found |= {n: storage.absolute(value, entry.uri) for n, value in pairs if value}
+                for n, value in zip(here, values, strict=True):
+                    with suppress(ConfigError):  # it is no URI now
+                        found[n] = storage.absolute(value or "", entry.uri)
         return {n: uri for n, uri in found.items() if _shown(uri) == sought[n]}
 
 
