@@ -22,7 +22,7 @@ from pipeline.storage.objects import (
 from pipeline.storage.outages import StorageConfig, retry_seconds, retrying, with_retries
 from pipeline.storage.parquet import parquet_file
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
-from pipeline.storage.uri import Uri, absolute, base_name, is_absolute, join, normalize, redact
+from pipeline.storage.uri import Uri, absolute, base_name, is_absolute, join, normalize, redact, redact_secrets
 
 __all__ = [
     "PROBE_SECONDS",
@@ -53,6 +53,7 @@ __all__ = [
     "read_if_there",
     "read_ranges",
     "redact",
+    "redact_secrets",
     "remove_unfinished",
     "retry_seconds",
     "retrying",

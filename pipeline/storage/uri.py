@@ -2,7 +2,7 @@
 
 import os
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import ConfigError
 
@@ -17,6 +17,19 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://|::.*://)")
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/(?!/).*)", re.DOTALL)
 _LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*(?:://|::))")
 """Between the URIs of a chain, such as simplecache::https://host/x."""
+
+_SIGNS = r"x-(?:amz|goog|oss)-[\w-]+|signature|sig"
+_SIGNATURE = re.compile(rf"([?&](?:{_SIGNS})=)[^&]*", re.IGNORECASE)
+"""In a URI of any scheme, where all else behind a question mark is part of a name."""
+_SIGNED = re.compile(rf"(?<![\w.-])(?:{_SIGNS}|hmac|expires|expiry|exp|hm|oh)=", re.IGNORECASE)
+"""What the query of a signed address holds; the last two of Discord's and Facebook's."""
+_SECRET = re.compile(
+    r"(?:token|secret|passw|credential|api[_-]?key|access[_-]?key|subscription[_-]?key)[\w.-]{0,40}="
+    r"|(?<![\w.-])(?:key|pass|pwd|auth|authorization|jwt|sid|session|(?:j|php)?sess(?:ion)?_?id)=",
+    re.IGNORECASE,
+)
+"""What values are called that are secrets."""
+_PARAMETER = re.compile(r"(;[\w.-]+=)[^/;?&]*")
 
 _START = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?/?")
 
@@ -134,16 +147,48 @@ def without_last_slash(uri: str) -> str:
 
 
 def redact(uri: str) -> str:
-    """Make `uri` fit for a log: without user, password and, on the web, the values of its query."""
-    return "::".join(map(_redacted, _LINK.split(uri)))
+    """Make `uri` fit for a log: without user, password and, on the web, the values of its query and its fragment."""
+    return "::".join(_redacted(part, all_values=True) for part in _LINK.split(uri))
 
 
-def _redacted(uri: str) -> str:
+def redact_secrets(uri: str) -> str:
+    """Make `uri` fit for a key: as `redact` does, but with what its query says beside secrets.
+
+    That may be all that tells two images apart. Of a query that is signed or expires nothing is left: it is another one
+    each time.
+    """
+    return "::".join(_redacted(part, all_values=False) for part in _LINK.split(uri))
+
+
+def _redacted(uri: str, *, all_values: bool) -> str:
     user = _user(uri)
     if user:
         uri = uri.replace(f"://{user}@", "://***@", 1)
-    location, query = split_query(uri)
-    return location + re.sub(r"=[^&#]*", "=***", query)
+    if scheme_of(uri) not in WEB_SCHEMES:
+        return _SIGNATURE.sub(r"\1***", uri) if scheme_of(uri) else uri
+    address, mark, fragment = uri.partition("#")
+    location, query = split_query(_PARAMETER.sub(_without_session, address))
+    all_values = all_values or _is_signed(query)
+    query = "&".join(_shown(part, all_values=all_values) for part in query.split("&"))
+    return location + query + (f"{mark}***" if fragment else mark)
+
+
+def _is_signed(query: str) -> bool:
+    return _SIGNED.search(unquote(query)) is not None
+
+
+def _shown(part: str, *, all_values: bool) -> str:
+    """Redact one part of a query, the first with its question mark. A number alone is no secret."""
+    name, equals, _ = part.partition("=")
+    if equals:
+        return f"{name}=***" if all_values or _SECRET.search(unquote(part)) else part
+    mark, word = part[: part.startswith("?")], part.removeprefix("?")
+    return mark + ("***" if word and not word.isdigit() else word)
+
+
+def _without_session(parameter: re.Match[str]) -> str:
+    """Redact a parameter in a path, such as ;jsessionid=1."""
+    return f"{parameter[1]}***" if _SECRET.search(parameter[1]) else parameter[0]
 
 
 def credentials(uri: str) -> str:
@@ -157,17 +202,26 @@ def _user(uri: str) -> str:
     if "@" in first:
         user = first.rpartition("@")[0]
         return "" if scheme in _CONTAINER_SCHEMES and ":" not in user else user
-    if scheme in S3_SCHEMES and ":" in first and not first.startswith("arn:"):  # a secret key may hold slashes
-        return rest.rpartition("@")[0]
-    return ""
+    return rest.rpartition("@")[0] if _is_cut(scheme, first) else ""
+
+
+def _is_cut(scheme: str, first: str) -> bool:
+    """Tell whether a user and the start of a password stand where bucket or host do: a password may hold slashes."""
+    _, colon, port = first.rpartition(":")
+    if scheme in S3_SCHEMES:
+        return bool(colon) and not first.startswith("arn:")
+    return bool(colon and port) and not port.isdigit() and not set("?#[]") & set(first)
 
 
 def scrubbed(text: str, uri: str) -> str:
     """Remove from `text`, which other code wrote about `uri`, all that `redact` removes from `uri`."""
-    parts = _LINK.split(uri)
-    secrets = [secret for part in parts for secret in (_user(part), *split_query(part)[1].removeprefix("?").split("&"))]
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "***")
+    for part in _LINK.split(uri):
+        address, _, fragment = part.partition("#") if scheme_of(part) in WEB_SCHEMES else (part, "", "")
+        values = split_query(address)[1].removeprefix("?").split("&")
+        hidden = [value for value in values if _shown(value, all_values=True) != value]
+        others = [match[0] for match in (*_SIGNATURE.finditer(part), *_PARAMETER.finditer(address))]
+        for secret in filter(None, (_user(part), *hidden, *others, fragment)):
+            text = text.replace(secret, "***")
     return text
 
 

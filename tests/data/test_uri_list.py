@@ -133,6 +133,32 @@ def test_a_secret_in_a_list_is_used_and_never_written(tmp_path: Path) -> None:
     assert "run again to list anew" in str(changed)
 
 
+def test_addresses_that_differ_in_their_queries_are_images_of_their_own(tmp_path: Path) -> None:
+    """In the list of one day and in that of the next, which go on in one output."""
+    with web_server() as web:
+        web.objects["/get"] = b"x"
+        days = [[f"{web.url}/get?id={n}&token=hidden{n}" for n in numbers] for numbers in ((1, 2, 3), (777,))]
+        found = []
+        for uris in days:
+            storage.put_whole(f"{tmp_path}/l.txt", csv_of(*uris))
+            found.append(read(f"{tmp_path}/l.txt", tmp_path / "manifest"))
+        wanted = {uri.partition("?")[2] for day in days for uri in day}
+        assert {asked.partition("?")[2] for asked in web.asked} == wanted
+    assert found == [{f"{web.url}/get?id={n}&token=***": b"x" for n in numbers} for numbers in ((1, 2, 3), (777,))]
+
+
+@pytest.mark.parametrize("end", ["?SECRET", "#access_token=SECRET", ";jsessionid=SECRET", "?a=1&token=SECRET#SECRET"])
+def test_a_secret_is_written_nowhere_whatever_its_form(tmp_path: Path, end: str) -> None:
+    with web_server() as web:
+        web.objects |= {"/a.jpg": b"1", "/a.jpg;jsessionid=SECRET": b"1"}
+        storage.put_whole(f"{tmp_path}/l.txt", csv_of(f"{web.url}/a.jpg{end}", f"{web.url}/gone.jpg{end}"))
+        source = open_source(f"{tmp_path}/l.txt", "list")
+        rows = fetched_rows(source, listed(source, tmp_path / "manifest"))
+    assert [row["image"] for row in rows] == [b"1", None]
+    written = [pq.read_table(path).to_pydict() for path in (tmp_path / "manifest").iterdir()]
+    assert "SECRET" not in f"{written} {rows}"
+
+
 @pytest.mark.parametrize("place", ["disk", "bucket"])
 @pytest.mark.parametrize(
     "now",

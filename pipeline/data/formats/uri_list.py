@@ -147,7 +147,7 @@ def _listed(entry: storage.Entry, number: int, text: str | None, key: str | None
 
 
 def _shown(uri: str) -> str:
-    return printable(storage.redact(uri))
+    return printable(storage.redact_secrets(uri))
 
 
 def _as_json(batch: pa.RecordBatch, carried: pa.Schema) -> list[str | None]:
