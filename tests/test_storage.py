@@ -44,6 +44,24 @@ def test_what_is_put_is_listed_and_read(root: str) -> None:
     assert contents == [bytes([i]) * (i + 1) for i in range(5)]
 
 
+def test_a_name_may_hold_what_looks_like_a_version(root: str) -> None:
+    """Of `a?versionId=7.jpg` s3fs reads `a`."""
+    name = "a?versionId=7.jpg"
+    storage.put_whole(f"{root}/a", b"another")
+    storage.put_whole(f"{root}/{name}", b"this one")
+    [entry] = storage.list_folder(f"{root}/{name}")
+    assert (entry.key, entry.size) == (name, 8)
+    assert storage.read_ranges(root, [name, name], [None, 5], [None, 8]) == [b"this one", b"one"]
+    assert storage.read_anywhere([f"{root}/{name}"], 4) == [b"this"]
+    assert storage.is_listed(entry.uri, entry.version)
+    with storage.opened(entry.uri) as stream:
+        assert stream.read() == b"this one"
+    storage.probe_object(entry.uri)
+    storage.delete(entry.uri)
+    assert not storage.exists(entry.uri)
+    assert storage.read_bytes(f"{root}/a") == b"another"
+
+
 def test_version_changes_with_the_object(root: str) -> None:
     storage.put_whole(f"{root}/a.jpg", b"one")
     before = next(storage.list_files(root)).version

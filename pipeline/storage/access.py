@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import fsspec
@@ -36,6 +37,8 @@ def filesystem(uri: str, *, once: bool = False) -> tuple[fsspec.AbstractFileSyst
         if scheme in (*S3_SCHEMES, "file"):  # whose names may hold what fsspec chains filesystems by, `::`
             kind = fsspec.get_filesystem_class(scheme)
             fs = kind(**options)
+            if scheme in S3_SCHEMES:
+                fs.split_path = partial(_split, fs)
             if once:
                 fs.retries = attempts  # those of s3fs itself; the instance is one of these options alone
             return fs, str(kind._strip_protocol(uri))
@@ -51,8 +54,15 @@ def filesystem(uri: str, *, once: bool = False) -> tuple[fsspec.AbstractFileSyst
 
 def bucket_and_key(fs: fsspec.AbstractFileSystem, path: str) -> tuple[str, str]:
     """Split a path inside S3. A bucket may be the ARN of an access point, which holds slashes."""
-    bucket = str(fs.split_path(path)[0])
-    return bucket, path[len(bucket) + 1 :]
+    bucket, key, _ = fs.split_path(path)
+    return str(bucket), str(key)
+
+
+def _split(fs: fsspec.AbstractFileSystem, path: str) -> tuple[str, str, None]:
+    """Split as s3fs does, which takes `?versionId=` in a name for its end, and would read another object."""
+    start, mark, rest = path.partition("?versionId=")
+    bucket, key, _ = type(fs).split_path(fs, start)
+    return bucket, key + mark + rest, None
 
 
 @contextmanager
