@@ -14,6 +14,7 @@ from PIL import Image
 from pipeline import masks, storage
 from pipeline.errors import ConfigError, ImageError, StorageError
 from tests.helpers.reads import read_sizes
+from tests.helpers.shards import encrypted_bytes
 
 PALETTE = masks.pascal_palette(21)
 
@@ -276,6 +277,13 @@ def test_foreign_and_damaged_files_are_named(tmp_path):
     pq.write_table(pa.table({"key": ["a"]}), tmp_path / "foreign.parquet")
     with pytest.raises(StorageError, match=r"foreign\.parquet: no 'segmentation' note"):
         masks.read(str(tmp_path))
+
+
+def test_a_file_of_encrypted_keys_is_named(tmp_path):
+    table = pa.Table.from_pylist([row("a", constant(1))], masks.MASKS_SCHEMA.with_metadata(info().to_metadata()))
+    storage.put_whole(f"{tmp_path}/masks/r1.parquet", encrypted_bytes(table, "key", plaintext_footer=True))
+    with pytest.raises(StorageError, match=r"cannot read the masks in .*r1\.parquet.*verify"):
+        list(masks.read(str(tmp_path)))
 
 
 def test_a_damaged_mask_is_named(tmp_path):

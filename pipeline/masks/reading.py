@@ -230,11 +230,15 @@ def _read_footer(uri: str) -> tuple[DatasetInfo, tuple[str, str] | None]:
 
 
 def key_range(metadata: pq.FileMetaData) -> tuple[str, str] | None:
-    """Give the least and the greatest key by the statistics of a file; None where it has none, as of very long keys."""
-    number = next((n for n in range(metadata.num_columns) if metadata.schema.column(n).path == "key"), None)
-    if number is None or not metadata.num_row_groups:
+    """Give the least and the greatest key by the statistics of a file; None where it has none, as of very long keys.
+
+    Raises:
+        OSError, ArrowException: the footer is damaged, or the keys are encrypted.
+    """
+    paths = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
+    if not metadata.num_row_groups or "key" not in paths:
         return None
-    columns = [metadata.row_group(group).column(number) for group in range(metadata.num_row_groups)]
+    columns = list(storage.column_chunks(metadata, "key"))
     try:
         if all(column.is_stats_set and column.statistics.has_min_max for column in columns):
             return min(column.statistics.min for column in columns), max(column.statistics.max for column in columns)

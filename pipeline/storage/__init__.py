@@ -20,7 +20,7 @@ from pipeline.storage.objects import (
     remove_unfinished,
 )
 from pipeline.storage.outages import StorageConfig, retry_seconds, retrying, with_retries
-from pipeline.storage.parquet import parquet_file
+from pipeline.storage.parquet import column_chunks, parquet_file
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
 from pipeline.storage.uri import Uri, absolute, base_name, is_absolute, join, normalize, redact, redact_secrets
 
@@ -33,6 +33,7 @@ __all__ = [
     "Uri",
     "absolute",
     "base_name",
+    "column_chunks",
     "concerns_one_object",
     "delete",
     "exists",

@@ -19,7 +19,7 @@ from pipeline.data.source import open_source
 from pipeline.errors import ShardError, StorageError
 from tests.helpers.s3_proxy import S3Proxy
 from tests.helpers.servers import LISTER_KEY, new_bucket
-from tests.helpers.shards import fetched, fetched_rows, listed, parquet_bytes, tar_bytes
+from tests.helpers.shards import encrypted_bytes, fetched, fetched_rows, listed, parquet_bytes, tar_bytes
 
 ROWS = 60
 IMAGES = {f"k{i:02d}": random.Random(i).randbytes(40 + 13 * i) for i in range(ROWS)}
@@ -75,6 +75,18 @@ def test_a_damaged_parquet_file_gives_right_rows_or_failed_ones(tmp_path: Path, 
         assert len(good) + len(failed) == ROWS or len(stopped) == 1, what
         stages |= {row["stage"] for row in failed}
     assert stages == {"list", "fetch"}
+
+
+@pytest.mark.parametrize("plaintext_footer", [True, False])
+@pytest.mark.parametrize("column", ["image", "key"])
+def test_an_encrypted_parquet_file_is_one_failed_row(tmp_path: Path, column: str, plaintext_footer: bool) -> None:
+    data = encrypted_bytes(table(struct=False), column, plaintext_footer=plaintext_footer)
+    storage.put_whole(f"{tmp_path}/in/a.parquet", data)
+    storage.put_whole(f"{tmp_path}/in/b.parquet", parquet_bytes(table(struct=False), 15))
+    good, [failed] = accounted(f"{tmp_path}/in", tmp_path / "manifest")
+    assert len(good) == ROWS
+    assert (failed["key"], failed["error"]) == ("a.parquet", "ShardError")
+    assert "a.parquet is not a readable Parquet file" in failed["message"]
 
 
 def test_a_damaged_row_group_costs_its_own_images(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Tar and Parquet inputs for the tests, and what the job's source and fetch make of them."""
 
+import base64
 import io
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
 
 from pipeline.batch.fetch import fetch_chunk
 from pipeline.batch.manifest import Ids, Manifest
@@ -31,6 +33,29 @@ def tar_bytes(members: Mapping[str, bytes] | Sequence[tuple[str, bytes]], **opti
 def parquet_bytes(table: pa.Table, row_group_size: int, **options: Any) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, row_group_size=row_group_size, **options)
+    return buffer.getvalue()
+
+
+class _OpenKeys(pe.KmsClient):  # type: ignore[misc]
+    """Keeps keys as they are."""
+
+    def wrap_key(self, key: bytes, master: str) -> bytes:
+        return base64.b64encode(key)
+
+    def unwrap_key(self, key: bytes, master: str) -> bytes:
+        return base64.b64decode(key)
+
+
+def encrypted_bytes(table: pa.Table, column: str, *, plaintext_footer: bool) -> bytes:
+    """A Parquet file of which one column is encrypted, and the footer where it is no plain text."""
+    settings = pe.EncryptionConfiguration(
+        footer_key="footer", column_keys={"column": [column]}, plaintext_footer=plaintext_footer
+    )
+    factory = pe.CryptoFactory(lambda _: _OpenKeys())
+    properties = factory.file_encryption_properties(pe.KmsConnectionConfig(), settings)
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
     return buffer.getvalue()
 
 

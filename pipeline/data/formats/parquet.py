@@ -100,46 +100,55 @@ class Parquet(Format):
         try:
             with _file(uri, version) as file:
                 column = self._columns(file, uri).image
-                for group, rows in enumerate(_row_numbers(file, column, uri)):
-                    here = {number for number in left if number in rows}
+                for group in _row_groups(file, column, uri):
+                    here = {number for number in left if number in group.rows}
                     left -= here
                     if here:
-                        yield from _group_images(file, uri, column, group, rows, here)
+                        yield from _group_images(file, uri, column, group, here)
         except (ShardError, ConfigError) as error:
             missing = ShardError(str(error))
         if left:
             yield dict.fromkeys(left, missing)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _RowGroup:
+    """A row group: the numbers of its rows, and the mean of its images in bytes: one's own is known when it is read."""
+
+    number: int
+    rows: range
+    mean_bytes: int
+
+
 def _index(file: pq.ParquetFile, entry: storage.Entry, columns: Columns) -> Iterator[list[Row]]:
     """List the rows of each row group. Raises ShardError where the column of keys is damaged or has another count."""
-    for group, numbers in enumerate(_row_numbers(file, columns.image, entry.uri)):
-        names: list[str | None] = [None] * len(numbers)
+    for group in _row_groups(file, columns.image, entry.uri):
+        names: list[str | None] = [None] * len(group.rows)
         if columns.key:
-            batches = file.iter_batches(row_groups=[group], columns=[columns.key.path])
+            batches = file.iter_batches(row_groups=[group.number], columns=[columns.key.path])
             names = [name for batch in batches for name in texts(columns.key.of(batch))]
-        if len(names) != len(numbers):
-            raise ShardError(_short(entry.uri, group, len(numbers), len(names)))
-        about = {"length": _mean_bytes(file, group, columns.image)}
-        named = zip(numbers, names, strict=True)
+        if len(names) != len(group.rows):
+            raise ShardError(_short(entry.uri, group, len(names)))
+        about = {"length": group.mean_bytes}
+        named = zip(group.rows, names, strict=True)
         yield [(numbered(entry, n) if name is None else within(entry, name)) | about | {"row": n} for n, name in named]
 
 
 def _group_images(
-    file: pq.ParquetFile, uri: str, column: Column, group: int, numbers: range, chosen: set[int]
+    file: pq.ParquetFile, uri: str, column: Column, group: _RowGroup, chosen: set[int]
 ) -> Iterator[dict[int, Encoded]]:
     """Read the chosen rows of one row group, as `_images` gives them."""
-    left, at = set(chosen), numbers.start
-    at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(_mean_bytes(file, group, column), 1)))
+    left, at = set(chosen), group.rows.start
+    at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(group.mean_bytes, 1)))
     try:
         with damage_as_shard_error(uri, _KIND):
-            for batch in file.iter_batches(at_once, row_groups=[group], columns=[column.path]):
+            for batch in file.iter_batches(at_once, row_groups=[group.number], columns=[column.path]):
                 images = {n: v for n, v in enumerate(column.of(batch).to_pylist(), start=at) if n in left}
                 at += batch.num_rows
                 left -= images.keys()
                 if images:
                     yield {n: v if v is not None else ShardError(_null(uri, n)) for n, v in images.items()}
-        missing = ShardError(_short(uri, group, len(numbers), at - numbers.start))
+        missing = ShardError(_short(uri, group, at - group.rows.start))
     except ShardError as error:
         missing = error
     if left:
@@ -155,34 +164,25 @@ def _file(uri: str, version: str) -> Iterator[pq.ParquetFile]:
         yield file
 
 
-def _row_numbers(file: pq.ParquetFile, column: Column, uri: str) -> Iterator[range]:
-    """Number the rows of each row group. A count that the image column contradicts raises ShardError."""
+def _row_groups(file: pq.ParquetFile, column: Column, uri: str) -> Iterator[_RowGroup]:
+    """Describe each row group. A count of rows that the image column contradicts raises ShardError."""
     first = 0
-    for number in range(file.num_row_groups):
-        group = file.metadata.row_group(number)
-        values = _chunk(file, number, column).num_values
-        if group.num_rows != values:
-            raise ShardError(_short(uri, number, group.num_rows, values))
-        yield range(first, first + group.num_rows)
-        first += group.num_rows
+    for number, chunk in enumerate(storage.column_chunks(file.metadata, column.path)):
+        count: int = file.metadata.row_group(number).num_rows
+        mean = chunk.total_uncompressed_size // max(count, 1)
+        group = _RowGroup(number=number, rows=range(first, first + count), mean_bytes=mean)
+        if chunk.num_values != count:
+            raise ShardError(_short(uri, group, chunk.num_values))
+        yield group
+        first = group.rows.stop
 
 
-def _mean_bytes(file: pq.ParquetFile, group: int, column: Column) -> int:
-    """Give the mean of a row group's images in bytes, as its footer says: that of one is known when it is read."""
-    total: int = _chunk(file, group, column).total_uncompressed_size
-    rows: int = file.metadata.row_group(group).num_rows
-    return total // max(rows, 1)
-
-
-def _chunk(file: pq.ParquetFile, group: int, column: Column) -> pq.ColumnChunkMetaData:
-    """Find what the file says of a column in a row group."""
-    paths = [file.schema.column(i).path for i in range(len(file.schema))]
-    return file.metadata.row_group(group).column(paths.index(column.path))
-
-
-def _short(uri: str, group: int, stated: int, held: int) -> str:
+def _short(uri: str, group: _RowGroup, held: int) -> str:
     file = storage.redact(uri)
-    return f"{file} is not a readable {_KIND}: row group {group} should have {stated} rows, and holds {held}"
+    return (
+        f"{file} is not a readable {_KIND}: row group {group.number} should have {len(group.rows)} rows, "
+        f"and holds {held}"
+    )
 
 
 def _null(uri: str, row: int) -> str:
