@@ -120,6 +120,23 @@ def test_a_size_that_cannot_be_ends_the_tar(tmp_path: Path, monkeypatch: pytest.
     assert rows == {"a.tar/a": None, "a.tar": "list"}
 
 
+@pytest.mark.parametrize(
+    "records",
+    [
+        {"GNU.sparse.size": "many"},
+        {"GNU.sparse.map": "0,x"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "b.jpg", "GNU.sparse.realsize": "9"},
+        {"GNU.sparse.map": "0,0", "size": str(2**70)},
+    ],
+)
+def test_a_sparse_header_that_cannot_be_ends_the_tar(tmp_path: Path, records: dict[str, str]) -> None:
+    whole = tar_bytes({"a.jpg": b"x"}).rstrip(b"\0")
+    storage.put_whole(f"{tmp_path}/a.tar", whole + bytes(-len(whole) % 512) + header(records=records) + bytes(2**14))
+    rows = {row["key"]: row for row in fetched(f"{tmp_path}/a.tar", tmp_path)}
+    assert {key: row["stage"] for key, row in rows.items()} == {"a.tar/a": None, "a.tar": "list"}
+    assert "a.tar is not a readable tar" in rows["a.tar"]["message"]
+
+
 def test_what_is_no_tar_is_one_failed_row(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/no.tar", b"not a tar at all" * 100)
     [row] = fetched(f"{tmp_path}/in", tmp_path)

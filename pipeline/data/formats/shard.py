@@ -44,7 +44,7 @@ def damage_as_shard_error(uri: str, kind: str) -> Iterator[None]:
         if storage.concerns_one_object(error):
             raise ShardError(str(error)) from error
         raise
-    except (pa.ArrowException, tarfile.TarError, EOFError, UnicodeError, OSError) as error:
+    except (pa.ArrowException, tarfile.TarError, EOFError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ShardError(f"{storage.redact(uri)} is not a readable {kind}: {reason}") from error
 

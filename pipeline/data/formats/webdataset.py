@@ -29,6 +29,7 @@ _ABOUT_THE_NEXT = (
 """Types of members that say something of the next one, such as a long name. They are read whole."""
 
 _MOST_ABOUT_THE_NEXT = 1024 * 1024  # bytes
+_MOST_BYTES = 2**60  # of any member: what lies behind one still has an offset of 64 bits
 _READ_AHEAD_BYTES = 256 * 1024
 _MAX_GAP_BYTES = 256 * 1024
 _MAX_SPAN_BYTES = 32 * 1024 * 1024
@@ -118,7 +119,7 @@ def _members(entry: storage.Entry) -> Iterator[Row]:
 
 
 def _check_size(member: tarfile.TarInfo) -> None:
-    if member.size < 0 or (member.type in _ABOUT_THE_NEXT and member.size > _MOST_ABOUT_THE_NEXT):
+    if not 0 <= member.size <= _MOST_BYTES or (member.type in _ABOUT_THE_NEXT and member.size > _MOST_ABOUT_THE_NEXT):
         raise tarfile.ReadError(f"{member.name} cannot have {member.size} bytes")
 
 
