@@ -15,6 +15,9 @@ DESCRIBING = "metadata files"
 BELOW_SHARD = "files below shards"
 """Kind of what only an object store can hold: files in a folder that has the name of a shard."""
 
+UNPAIRED = "unpaired images"
+"""Kind of the images of a sample that are neither its picture nor its mask."""
+
 _OTHERS = "other files"
 _MOST_KINDS = 50
 _MOST_SUFFIX = 6
@@ -25,6 +28,7 @@ _REMEDIES = {
     storage.Skipped.FORBIDDEN: "access denied; check its permissions",
     storage.Skipped.SPECIAL: "a pipe, a socket or a device",
     BELOW_SHARD: "a shard is called as its folder, and their images would share keys; rename one of them",
+    UNPAIRED: "its sample, a name up to its first dot, has another picture or mask; rename it to make it its own",
     ".tar.gz": "a compressed tar cannot be read in parts; unpack it to .tar",
     ".tgz": "a compressed tar cannot be read in parts; unpack it to .tar",
 }

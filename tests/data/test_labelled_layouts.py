@@ -280,6 +280,52 @@ def test_names_of_masks_in_a_tar(tmp_path, mask):
     assert fetch([found], KNOWN)["problem"].to_pylist() == [None]
 
 
+@pytest.mark.parametrize("end", [".png", ".mask.png"])
+def test_names_in_a_tar_may_have_dots(tmp_path, end):
+    """Up to the first one all pictures of scene_1 would be one sample."""
+    names = ("scene_1.5_a", "scene_1.6", "b")
+    members = [
+        (f"{name}{suffix}", data)
+        for n, name in enumerate(names)
+        for suffix, data in ((".jpg", jpeg(pair(n)[0])), (end, png(pair(n)[1])), (".json", b"{}"))
+    ]
+    members.append(("scene_1.7.jpg", jpeg(pair(3)[0])))
+    storage.put_whole(f"{tmp_path}/train.tar", tar_bytes(members))
+    told = []
+    found = list_pairs(str(tmp_path), "webdataset", "train", tell=told.append)
+    keys = {pair.key: pair.image.key for pair in found}
+    assert keys == {key: key for key in (f"train.tar/{name}" for name in (*names, "scene_1.7"))}
+    wanted = {f"train.tar/{name}": None for name in names} | {
+        "train.tar/scene_1.7": "there is no mask for this picture"
+    }
+    assert problems(tmp_path, "webdataset") == wanted
+    assert told == []
+
+
+def test_images_of_a_sample_that_are_in_no_pair_are_named(tmp_path):
+    names = ("a.jpg", "a.png", "a.thumb.jpg", "a.2.jpg", "a.2.png", "b.jpg", "b.jpeg", "b.mask.png", "b.json")
+    storage.put_whole(f"{tmp_path}/train.tar", tar_bytes([(name, b"x") for name in names]))
+    told = []
+    found = list_pairs(str(tmp_path), "webdataset", "train", tell=told.append)
+    assert [pair.key for pair in found] == ["train.tar/a", "train.tar/b"]
+    *named, counts = told
+    unpaired = ("a.thumb.jpg", "a.2.jpg", "a.2.png", "b.jpeg")
+    assert [line.partition(": its sample")[0] for line in named] == [
+        f"ignored: {tmp_path}/train.tar/{name}" for name in unpaired
+    ]
+    assert counts == "ignored: 4 unpaired images"
+
+
+def test_names_in_a_tar_that_are_not_utf_8_are_escaped(tmp_path):
+    odd = os.fsdecode(b"caf\xe9")
+    members = [(f"{odd}{end}", png(plane)) for end, plane in zip(ENDS, pair(0), strict=True)]
+    members.append((f"{odd}2.{odd}.mask.png", b"x"))
+    storage.put_whole(f"{tmp_path}/train.tar", tar_bytes(members, format=tarfile.GNU_FORMAT))
+    told = "there is no picture for this mask; the sample holds .mask.png"
+    key = r"train.tar/caf\udce9"
+    assert problems(tmp_path, "webdataset") == {key: None, rf"{key}2.caf\udce9": told}
+
+
 def test_parquet_without_masks_names_its_columns(tmp_path):
     pq.write_table(pa.table({"image": [b""], "caption": ["a street"]}), tmp_path / "train.parquet")
     with pytest.raises(

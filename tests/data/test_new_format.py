@@ -13,7 +13,7 @@ import pytest
 from pipeline import storage
 from pipeline.batch.listing import list_input
 from pipeline.data import formats, rows
-from pipeline.data.formats.format import Encoded, Fetched, Format, Pair
+from pipeline.data.formats.format import Encoded, Fetched, Format, OnUnpaired, Pair
 from pipeline.data.formats.pairing import paired_by_name
 from pipeline.data.formats.shard import by_file, opened
 from pipeline.data.grouping import fetched_together
@@ -46,8 +46,8 @@ class Zip(Format):
             for n, info in images
         ]
 
-    def pairs(self, entry: storage.Entry) -> Iterator[Pair]:
-        return paired_by_name(self, entry, (row for some in self.index(entry) for row in some))
+    def pairs(self, entry: storage.Entry, on_unpaired: OnUnpaired) -> Iterator[Pair]:
+        return paired_by_name(self, entry, (row for some in self.index(entry) for row in some), on_unpaired)
 
     def fetch(self, root: str, rows: Sequence[Row]) -> Iterator[Fetched]:
         for some in fetched_together(rows):

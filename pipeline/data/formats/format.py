@@ -1,6 +1,6 @@
 """The seam for input formats: what the job and training ask of one, and where the bytes of a picture lie."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
@@ -129,12 +129,21 @@ class Format(Protocol):
         ...
 
 
+OnUnpaired = Callable[[str], None]
+"""Is told the URI of an image that is in no pair."""
+
+
 @runtime_checkable
 class LabelledFormat(Protocol):
     """Read labelled pictures too: a format with this method is a layout of labelled data, under its name."""
 
-    def pairs(self, entry: storage.Entry) -> Iterator["Pair"]:
-        """Find the pictures of one file with their masks. Raises as `Format.index` does."""
+    def pairs(self, entry: storage.Entry, on_unpaired: "OnUnpaired") -> Iterator["Pair"]:
+        """Find the pictures of one file with their masks. Raises as `Format.index` does.
+
+        Args:
+            entry: the file.
+            on_unpaired: is told of images that are in no pair, where members are paired by their names.
+        """
         ...
 
 

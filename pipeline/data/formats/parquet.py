@@ -20,6 +20,7 @@ from pipeline.data.formats.format import (
     Fetched,
     Format,
     Location,
+    OnUnpaired,
     Pair,
 )
 from pipeline.data.formats.key_values import texts
@@ -66,7 +67,7 @@ class Parquet(Format):
         with _file(entry.uri, entry.version) as file:
             yield from _index(file, entry, self._columns(file, entry.uri))
 
-    def pairs(self, entry: storage.Entry) -> Iterator[Pair]:
+    def pairs(self, entry: storage.Entry, on_unpaired: OnUnpaired) -> Iterator[Pair]:  # noqa: ARG002
         """See LabelledFormat. Keys that are paths of images may repeat, so there a pair is called by its number."""
         with _file(entry.uri, entry.version) as file:
             columns = self._columns(file, entry.uri, labelled=True)

@@ -11,7 +11,7 @@ from typing import Self
 from fsspec.utils import merge_offset_ranges
 
 from pipeline import storage
-from pipeline.data.formats.format import Encoded, Fetched, Format, Pair
+from pipeline.data.formats.format import Encoded, Fetched, Format, OnUnpaired, Pair
 from pipeline.data.formats.pairing import paired_by_name
 from pipeline.data.formats.shard import by_file, check_unchanged, opened
 from pipeline.data.grouping import fetched_together
@@ -61,9 +61,9 @@ class WebDataset(Format):
         if damage:
             raise damage
 
-    def pairs(self, entry: storage.Entry) -> Iterator[Pair]:
+    def pairs(self, entry: storage.Entry, on_unpaired: OnUnpaired) -> Iterator[Pair]:
         """See LabelledFormat."""
-        return paired_by_name(self, entry, _members(entry))
+        return paired_by_name(self, entry, _members(entry), on_unpaired)
 
     def fetch(self, root: str, rows: Sequence[Row]) -> Iterator[Fetched]:
         """See Format."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pipeline.data.files import input_files
 from pipeline.data.formats import format_of
 from pipeline.data.formats.format import Format, LabelledFormat, Pair
-from pipeline.data.ignored import Ignored
+from pipeline.data.ignored import UNPAIRED, Ignored
 from pipeline.data.labelled.splits import in_split
 from pipeline.data.rows import name_problem, printable
 from pipeline.errors import NoInputError
@@ -18,7 +18,7 @@ def pairs(reader: Format, root: str, split: str, ignored: Ignored, tell: Callabl
         reader: of the shards.
         root: folder or prefix of the data.
         split: whose shards are taken.
-        ignored: counts the files of the split that are no such shards, or hold no pictures.
+        ignored: counts the files of the split that are no such shards, or hold no pictures, and images without a pair.
         tell: is given a line on how the first shard is read, where there is something to know.
 
     Raises:
@@ -42,6 +42,6 @@ def pairs(reader: Format, root: str, split: str, ignored: Ignored, tell: Callabl
             if first and (reading := reader.check(entry, labelled=True)):
                 tell(reading)
             first = False
-            yield from reader.pairs(entry)
+            yield from reader.pairs(entry, lambda uri: ignored.add(UNPAIRED, uri))
         except NoInputError as error:
             ignored.add_no_input(error)
