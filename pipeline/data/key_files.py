@@ -15,7 +15,7 @@ _COLUMN = "key"
 
 
 def keys_in(data: bytes, uri: str, flag: str) -> list[str]:
-    """Read the column `key` of a table, or its only one; of a text file each line; each key once.
+    """Read the column `key` of a table, or the only one of a Parquet file; of text each line; each key once.
 
     Args:
         data: the whole file.
@@ -29,7 +29,7 @@ def keys_in(data: bytes, uri: str, flag: str) -> list[str]:
     try:
         with damage_as_shard_error(uri, "file of keys"):
             schema = tables.table_schema(name, io.BytesIO(data))
-            column = _column(schema, shown, flag)
+            column = _column(schema, shown, flag, has_header=tables.is_csv(name))
             batches = tables.table_batches(name, io.BytesIO(data), [column])
             keys = dict.fromkeys(key for _, batch in batches for key in texts(batch.column(column)) if key)
     except ShardError as error:
@@ -39,10 +39,13 @@ def keys_in(data: bytes, uri: str, flag: str) -> list[str]:
     return list(keys)
 
 
-def _column(schema: pa.Schema, file: str, flag: str) -> str:
-    if _COLUMN not in schema.names and len(schema) != 1:
+def _column(schema: pa.Schema, file: str, flag: str, *, has_header: bool) -> str:
+    """Choose the column. The one line that names it may be a key as well, where a person has written no header."""
+    if _COLUMN not in schema.names and (has_header or len(schema) != 1):
+        lines = ", or call the file .txt if its first line is a key" if has_header and len(schema) == 1 else ""
         raise ConfigError(
-            f"{flag}: {file} has no column {_COLUMN}; its columns are {', '.join(schema.names)}; rename that of keys"
+            f"{flag}: {file} has no column {_COLUMN}; its columns are {', '.join(schema.names)}; "
+            f"rename that of keys{lines}"
         )
     field = only(schema, file, _COLUMN if _COLUMN in schema.names else schema.names[0])
     if not holds_keys(field.type):

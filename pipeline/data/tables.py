@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.errors import ConfigError, ShardError
+from pipeline.images import EXTENSIONS
 
 LINE = "line"
 """The one column of a text file."""
@@ -125,9 +126,30 @@ def is_lines(name: str) -> bool:
     return _kind(name) is _KINDS[".txt"]
 
 
+def is_csv(name: str) -> bool:
+    """Tell whether a file has its columns' names in its first line."""
+    return _kind(name) is _KINDS[".csv"]
+
+
 def table_schema(name: str, stream: Stream) -> pa.Schema:
-    """Give the columns of the table in `stream`, of a file called `name`. Raises as `table_batches` does."""
-    return _kind(name).schema(stream)
+    """Give the columns of the table in `stream`, of a file called `name`.
+
+    Raises:
+        ConfigError: as `table_batches` does; or a CSV has no header, and its first row would be taken for one.
+        ShardError, ArrowException, OSError, UnicodeError: as `table_batches` does.
+    """
+    schema = _kind(name).schema(stream)
+    row = next((value for value in schema.names if _names_an_image(value)), None) if is_csv(name) else None
+    if row is not None:
+        raise ConfigError(
+            f"{name} begins with {storage.redact(row)!r}, and a CSV with the names of its columns: write them in a "
+            "line above it; or call the file .txt, if each line is one value"
+        )
+    return schema
+
+
+def _names_an_image(value: str) -> bool:
+    return storage.is_absolute(value) or PurePosixPath(value).suffix.lower() in EXTENSIONS
 
 
 def table_batches(name: str, stream: Stream, columns: Sequence[str], rows: Collection[int] | None = None) -> Numbered:

@@ -19,7 +19,7 @@ from tests.helpers.shards import parquet_bytes
     [
         ("k.txt", b"a\r\n\n  b.jpg \na\nnobody"),
         ("k.csv", b"why,key\nx,a\n,b.jpg\n,a\n,\n,nobody\n"),
-        ("k.csv", b"\xef\xbb\xbfname\na\nb.jpg\nnobody"),
+        ("k.csv", b"\xef\xbb\xbfkey\na\nb.jpg\nnobody"),
         ("k.parquet", parquet_bytes(pa.table({"key": ["a", None, "b.jpg", "nobody"], "mask": [b""] * 4}), 2)),
     ],
 )
@@ -41,6 +41,12 @@ def test_the_rows_of_these_keys_are_chosen_and_keys_without_a_row_are_counted(
         ("k.csv", b"key\n\n", "k.csv names no key"),
         ("k.txt", b"", "k.txt names no key"),
         ("k.csv", b"name,id\nx,1\n", "k.csv has no column key; its columns are name, id; rename that of keys"),
+        (
+            "k.csv",
+            b"one\ntwo\n",
+            "its columns are one; rename that of keys, or call the file .txt if its first line is",
+        ),
+        ("k.csv", b"a.jpg,9\nb.jpg,8\n", "k.csv begins with 'a.jpg', and a CSV with the names of its columns"),
         ("k.parquet", parquet_bytes(pa.table({"key": [0.5]}), 1), "holds double, and keys are text, whole numbers"),
         ("k.parquet", b"PAR1", "k.parquet is not a readable file of keys"),
         ("k.json", b"[]", "k.json is no table by its name; give a file .csv, .parquet, .txt"),

@@ -275,6 +275,17 @@ def test_a_list_that_cannot_be_read_is_one_error(tmp_path: Path, columns: dict[s
         open_source(f"{tmp_path}/l.parquet", "list", columns=ColumnNames(**columns))
 
 
+@pytest.mark.parametrize("first", ["s3://b/0.jpg", "s3://b/0", "/x/0", "x/0.JPG", "cat,https://h/x?id=0&sig=secret"])
+def test_a_csv_without_a_header_is_refused(tmp_path: Path, first: str) -> None:
+    """Its first row would be taken for one, and lost."""
+    storage.put_whole(f"{tmp_path}/l.csv", f"{first}\n{first}1\n".encode())
+    with pytest.raises(
+        ConfigError, match=r"l\.csv begins with '.*write them in a line above it; or call.* \.txt"
+    ) as told:
+        open_source(f"{tmp_path}/l.csv", "list")
+    assert "secret" not in str(told.value)
+
+
 def test_an_input_is_one_list_and_only_by_its_name(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt"):
         storage.put_whole(f"{tmp_path}/in/{name}", b"x.jpg")
