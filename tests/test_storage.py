@@ -74,6 +74,25 @@ def test_what_has_become_a_folder_is_listed_no_more(root: str) -> None:
     assert not storage.is_listed(f"{root}/a.tar", "1")
 
 
+def test_an_object_goes_before_what_lies_below_its_name(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a bucket may hold it; the server of the tests may not, so here the names below are made up."""
+    storage.put_whole(f"{bucket}/x.tar", b"tar")
+    storage.put_whole(f"{bucket}/v1.2", b"")  # marks a folder
+    below = {f"{name}/": [[Listed(f"{name}/y.jpg", 1, "e")]] for name in ("x.tar", "v1.2")}
+    monkeypatch.setattr(listing, "list_objects", lambda _, prefix: below[prefix])
+    [entry] = storage.list_files(f"{bucket}/x.tar")
+    assert (entry.uri, entry.key, entry.size) == (f"{bucket}/x.tar", "x.tar", 3)
+    assert storage.is_listed(entry.uri, entry.version)
+    for folder in ("x.tar/*.jpg", "v1.2"):
+        assert [entry.key for entry in storage.list_files(f"{bucket}/{folder}")] == ["y.jpg"]
+    monkeypatch.setattr(storage.filesystem(bucket)[0], "call_s3", denied)
+    assert [entry.key for entry in storage.list_files(f"{bucket}/x.tar")] == ["y.jpg"]
+
+
+def denied(*_: object, **__: object) -> None:
+    raise PermissionError("Forbidden")
+
+
 @pytest.mark.parametrize(
     ("path", "bucket", "key"),
     [

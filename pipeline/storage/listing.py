@@ -55,7 +55,8 @@ def list_files(uri: str, on_skip: OnSkip | None = None, keeps: Keeps | None = No
 
     Object listings are held some pages at a time, so a bucket of millions of keys needs hardly more memory than a small
     one. S3 is asked for many pages at once.
-    What is called exactly like `uri` goes before what a glob matches. A prefix with nothing below it yields nothing.
+    What is called exactly like `uri` goes before what a glob matches, and a file before what lies below its name, as a
+    bucket can hold it. A prefix with nothing below it yields nothing.
 
     Args:
         uri: to list.
@@ -142,7 +143,7 @@ def walk(
     if scheme(fs) == "file":
         yield from walk_local(path, pattern, is_hidden, on_skip)
     elif scheme(fs) == "s3":
-        yield from _unhidden(_walk_s3(fs, path, literal_start(pattern)), path, is_hidden, on_skip)
+        yield from _unhidden(_walk_s3(fs, path, pattern), path, is_hidden, on_skip)
     else:
         yield from _unhidden(_walk_any(fs, path), path, is_hidden, on_skip)
 
@@ -200,11 +201,14 @@ def _walk_any(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, i
                 folders.append(name)
 
 
-def _walk_s3(fs: fsspec.AbstractFileSystem, path: str, start: str) -> Iterator[tuple[str, int, str]]:
-    """Yield the keys below `path`, or `path` itself. s3fs's own find() would build the whole listing in memory."""
+def _walk_s3(fs: fsspec.AbstractFileSystem, path: str, pattern: str) -> Iterator[tuple[str, int, str]]:
+    """Yield `path` itself, or the keys below it. s3fs's own find() would build the whole listing in memory."""
     bucket, key = bucket_and_key(fs, path)
+    if not pattern and "." in base_name(key) and (named := _object(fs, bucket, key)):
+        yield f"{bucket}/{key}", named.size, named.etag
+        return
     pages = Pages(fs, bucket, PAGERS)
-    prefix = (f"{key}/" if key else "") + start
+    prefix = (f"{key}/" if key else "") + literal_start(pattern)
     by_pages = pages.in_turn(prefix) if bucket.endswith(_DIRECTORY_BUCKET) else list_objects(pages, prefix)
     listed: Iterator[Listed] = chain.from_iterable(by_pages)
     first = next(listed, None)
@@ -214,6 +218,18 @@ def _walk_s3(fs: fsspec.AbstractFileSystem, path: str, start: str) -> Iterator[t
     for item in chain([first] if first else [], listed):
         if not item.key.endswith("/"):
             yield f"{bucket}/{item.key}", item.size, item.etag
+
+
+def _object(fs: fsspec.AbstractFileSystem, bucket: str, key: str) -> Listed | None:
+    """Find the object called exactly `key`; None where there is none, or an empty one, as marks a folder.
+
+    S3 may refuse to tell of one, also where it lists what is below that name; then there is none either.
+    """
+    try:
+        head = with_retries(partial(fs.call_s3, "head_object", Bucket=bucket, Key=key))
+    except (FileNotFoundError, PermissionError):
+        return None
+    return Listed(key, head["ContentLength"], _etag(head)) if head["ContentLength"] else None
 
 
 def _etag(info: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """What a report is made of: statistics in one pass, pictures worth a look, notes of runs; without a browser."""
 
+import hashlib
 import io
 import json
 import re
@@ -15,6 +16,7 @@ import pytest
 
 from pipeline import masks, storage
 from pipeline.commands.report import command as job
+from pipeline.data.pictures import Picture, Pictures
 from pipeline.errors import ConfigError
 from pipeline.masks import MaskRows
 from pipeline.masks.choosing import Highest, chances
@@ -22,6 +24,7 @@ from pipeline.reports.report import ReportConfig, report
 from pipeline.reports.shortlist import PICTURES, Shortlist
 from pipeline.reports.statistics import Statistics
 from pipeline.storage import Uri
+from pipeline.storage.s3_pages import Listed
 from tests.helpers.outputs import blocks, failure, note, put_rows, put_tar, row
 from tests.helpers.pictures import jpeg, photo
 
@@ -140,6 +143,14 @@ def test_pictures_of_shards_are_found_and_others_are_said_to_be_gone(tmp_path):
     assert "holds no image 's.tar/gone'" in images["s.tar/gone"]["problem"]
     assert "is an empty folder now" in images["unpacked.tar/0"]["problem"]
     assert all(image["after"].startswith("data:image/png") for image in images.values())
+
+
+def test_pictures_of_a_shard_are_found_where_a_folder_has_its_name(bucket, monkeypatch):
+    picture = jpeg(photo(0))
+    put_tar(f"{bucket}/in/s.tar", {"a.jpg": picture})
+    monkeypatch.setattr("pipeline.storage.listing.list_objects", lambda *_: [[Listed("in/s.tar/y.jpg", 1, "e")]])
+    wanted = Picture(key="s.tar/a", source=f"{bucket}/in/s.tar", digest=hashlib.sha256(picture).hexdigest())
+    assert list(Pictures(noted=f"{bucket}/in").fetch([wanted])) == [(wanted, picture)]
 
 
 def test_pictures_of_tables_are_found_by_the_columns_that_the_run_has_read(tmp_path):
