@@ -1,9 +1,10 @@
 """What the input holds: files of the formats that are read, listed without fetching an image."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 
 import pyarrow as pa
 
@@ -26,7 +27,8 @@ from pipeline.errors import ConfigError, NoInputError, ShardError, StorageError
 from pipeline.images import DEFAULT_MAX_PIXELS, max_encoded_bytes
 
 _SAMPLED = 1000
-_MOST_NAMES = 20_000
+_MANY_NAMES = 20_000
+_SEARCH_SECONDS = storage.PROBE_SECONDS / 2
 _TRIED = 8
 
 
@@ -67,30 +69,34 @@ class Source:
     def entries(self, ignored: Ignored | None = None) -> Iterator[storage.Entry]:
         """Stream the objects that hold images; what else is listed is counted in `ignored`.
 
-        Files that are none where another is there come last: by then it is known.
+        Tables that are none where a tar is there come last: by then it is known. A shard is listed before what lies
+        below its name; where a storage has no order, the one that comes first is read.
         """
         ignored = ignored or Ignored()
         shards: set[str] = set()
+        entered: set[str] = set()
         held: list[storage.Entry] = []
-        folders = tuple(f"{suffix}/" for r in self.formats.values() if r.is_shard for suffix in r.suffixes)
         suffixes = self._suffixes
+        endings = tuple(f"{suffix}/" for r in self.formats.values() if r.is_shard for suffix in r.suffixes)
         for entry in _input(self.uri, self.output, ignored):
             own = format_of(entry.key, suffixes)
             if own is None or own.name not in self.formats:
                 ignored.add_file(entry, own)
                 continue
+            above = _folders(entry.key, endings)
+            if entry.key in entered or not shards.isdisjoint(above):
+                ignored.add(BELOW_SHARD, entry.uri)
+                continue
+            entered.update(above)
             if own.is_shard:
                 shards.add(entry.key)
-            name = entry.key.lower()
-            if (own.describes and _described(entry, suffixes, self.formats)) or any(f in name for f in folders):
+            if own.describes and _described(entry, suffixes, self.formats):
                 held.append(entry)
             else:
                 yield entry
         for entry in held:
             if _described(entry, suffixes, self.formats) in shards:
                 ignored.add(DESCRIBING, entry.uri)
-            elif not shards.isdisjoint(_folders(entry.key)):
-                ignored.add(BELOW_SHARD, entry.uri)
             else:
                 yield entry
 
@@ -124,37 +130,39 @@ def open_source(uri: str, input_format: InputFormat, output: str = "", columns: 
 
 def _opened(uri: str, input_format: InputFormat, output: str, columns: ColumnNames) -> Source:
     ignored = Ignored()
-    entries, fitting = _sample(uri, input_format, output, ignored)
-    if not entries:
+    first, count, fitting = _sample(uri, input_format, output, ignored)
+    if first is None:
         passed = "; ".join(["", *ignored.lines()])
         raise StorageError(f"nothing is listed at {storage.redact(uri)}; check the bucket and the prefix{passed}")
     if not fitting:
         *others, last = [r.files for r in formats_read(input_format).values()]
         sought = f"{', '.join(others)} or {last}" if others else last
         raise StorageError(
-            f"no {sought} among the first {len(entries)} names under "
-            f"{storage.redact(uri)}; the first name there is {entries[0].key!r}"
-            f"{'; '.join(['', *ignored.lines(), *_advice(entries)])}"
+            f"no {sought} among the first {count} names under "
+            f"{storage.redact(uri)}; the first name there is {first.key!r}"
+            f"{'; '.join(['', *ignored.lines(), *_advice(first, count)])}"
         )
     read = formats_read(input_format)
     with_columns([read[name] for name in fitting], columns)  # refuses some where no file is a table
     formats = {name: reader.with_columns(columns) for name, reader in read.items()}
-    name, (first, *further) = next(iter(fitting.items()))
+    name, (shard, *further) = next(iter(fitting.items()))
     if formats[name].is_list and further:
         raise ConfigError(
             f"{storage.redact(uri)} holds {len(further) + 1} lists or more, and an input is one of them: keys may not "
-            f"repeat in it; give one, as {storage.redact(first.uri)}, or join them"
+            f"repeat in it; give one, as {storage.redact(shard.uri)}, or join them"
         )
     _check_readable(chain.from_iterable(entries[:_TRIED] for entries in fitting.values()))
     reading = _looked_into(formats, fitting)
-    carried = formats[name].carried(first)
-    return Source(uri=uri, root=first.root, formats=formats, reading=reading, output=output, carried=carried)
+    carried = formats[name].carried(shard)
+    return Source(uri=uri, root=shard.root, formats=formats, reading=reading, output=output, carried=carried)
 
 
-def _advice(entries: Sequence[storage.Entry]) -> list[str]:
-    """Say how a list is read, where the input is a file that may be one."""
+def _advice(first: storage.Entry, count: int) -> list[str]:
+    """Say how a list is read, where the input is a file that may be one; or how to go past many other names."""
     lists = {name: reader for name, reader in FORMATS.items() if reader.is_list}
-    if len(entries) > 1 or format_of(entries[0].key, by_suffix(lists)) not in lists.values():
+    if count >= _MANY_NAMES:
+        return ["if there are some further on, give the folder or prefix that they are below"]
+    if count > 1 or format_of(first.key, by_suffix(lists)) not in lists.values():
         return []
     return [f"if it is a list of images, add --input-format {next(iter(lists))}"]
 
@@ -175,22 +183,30 @@ _Found = dict[str, list[storage.Entry]]
 """The first files of each format that there is, by its name."""
 
 
-def _sample(uri: str, input_format: InputFormat, output: str, ignored: Ignored) -> tuple[list[storage.Entry], _Found]:
-    """List the first names of the input, and those among them that are of the formats sought."""
-    entries: list[storage.Entry] = []
+def _sample(
+    uri: str, input_format: InputFormat, output: str, ignored: Ignored
+) -> tuple[storage.Entry | None, int, _Found]:
+    """List the first names of the input: the first, how many there were, and those that are of the formats sought.
+
+    Where none is among many, the search goes on for a while.
+    """
+    first: storage.Entry | None = None
+    count = 0
     fitting: _Found = {}
     read = formats_read(input_format)
     suffixes = by_suffix(read)
-    for entry in islice(_input(uri, output, ignored), _MOST_NAMES):
-        entries.append(entry)
+    end = time.monotonic() + _SEARCH_SECONDS
+    for count, entry in enumerate(_input(uri, output, ignored), start=1):
+        first = first or entry
         reader = format_of(entry.key, suffixes)
         if reader is None or reader.name not in read:
             ignored.add_file(entry, reader)
-            continue
-        fitting.setdefault(reader.name, []).append(entry)
-        if sum(map(len, fitting.values())) == _SAMPLED:
+        else:
+            fitting.setdefault(reader.name, []).append(entry)
+        many = count >= _MANY_NAMES and (fitting or time.monotonic() > end)
+        if many or sum(map(len, fitting.values())) == _SAMPLED:
             break
-    return entries, fitting
+    return first, count, fitting
 
 
 def _looked_into(formats: Mapping[str, Format], fitting: _Found) -> list[str]:
@@ -229,9 +245,11 @@ def _described(entry: storage.Entry, suffixes: Mapping[str, Format], formats: Ma
     return key if other and other.name in formats else ""
 
 
-def _folders(key: str) -> list[str]:
-    """`a/b/c` -> a, a/b."""
-    return [key[:n] for n, letter in enumerate(key) if letter == "/"]
+def _folders(key: str, endings: tuple[str, ...]) -> list[str]:
+    """Give the folders on the way to a key whose names end so: of `a/b.tar/c/d` and `.tar/` `a/b.tar`."""
+    if not any(ending in key.lower() for ending in endings):  # nearly all, and this is quick
+        return []
+    return [key[:n] for n, letter in enumerate(key) if letter == "/" and key[: n + 1].lower().endswith(endings)]
 
 
 def _input(uri: str, output: str, ignored: Ignored) -> Iterator[storage.Entry]:

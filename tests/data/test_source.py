@@ -4,6 +4,7 @@ import hashlib
 import os
 import tarfile
 from dataclasses import replace
+from itertools import count, islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -87,6 +88,16 @@ def test_what_lies_below_a_shard_of_the_same_name_is_none(monkeypatch: pytest.Mo
     assert found == ["A.TAR/x.jpg", "a.tar", "c.parquet/part-0.parquet", "d.tar.jpg"]
     assert ignored.counts == {"files below shards": 2}
     assert all("rename one of them" in line for line in ignored.lines()[:-1])
+    entries = [entries[1], entries[0]]  # as a storage may list that has no order
+    assert [entry.key for entry in source.entries(ignored)] == ["a.tar/x.jpg"]
+    assert ignored.counts == {"files below shards": 3}
+
+
+def test_names_below_folders_called_as_shards_do_not_wait_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = (storage.Entry(f"s3://b/a.tar/{n}.jpg", f"a.tar/{n}.jpg", 1, "1") for n in count())
+    monkeypatch.setattr("pipeline.data.source.input_files", lambda *_: listed)
+    source = Source(uri="s3://b", root="s3://b", formats=formats_read("auto"))
+    assert [entry.key for entry in islice(source.entries(), 2)] == ["a.tar/0.jpg", "a.tar/1.jpg"]
 
 
 def test_nothing_to_segment_is_said(tmp_path: Path) -> None:
@@ -115,6 +126,19 @@ def test_what_is_asked_for_may_come_after_thousands_of_others(tmp_path: Path) ->
     assert [entry.key for entry in source.entries()] == ["JPEGImages/a.jpg"]
     with pytest.raises(StorageError, match="no tar files among the first 1101 names"):
         open_source(f"{tmp_path}/in", "webdataset")
+
+
+def test_the_search_for_a_first_image_goes_past_many_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [storage.Entry(f"s3://b/{n}.json", f"{n}.json", 1, "1") for n in range(20_002)]
+    image = storage.Entry("s3://b/x.jpg", "x.jpg", 1, "1")
+    monkeypatch.setattr("pipeline.data.source.input_files", lambda *_: iter([*others, image]))
+    monkeypatch.setattr("pipeline.storage.probe_object", lambda _: None)
+    assert open_source("s3://b", "auto").root == "s3://b"
+    monkeypatch.setattr("pipeline.data.source._SEARCH_SECONDS", 0)
+    with pytest.raises(
+        StorageError, match=r"among the first 20000 names.*; if there are some further on, give the folder"
+    ):
+        open_source("s3://b", "auto")
 
 
 @pytest.mark.parametrize("output", ["", "/out"])
