@@ -41,6 +41,7 @@ class Ignored:
         """Start with nothing."""
         self.counts: Counter[str] = Counter()
         self._named: list[str] = []
+        self._named_of: Counter[str] = Counter()
 
     def add(self, kind: str, uri: str) -> None:
         """Count one file or folder of `kind`."""
@@ -60,9 +61,11 @@ class Ignored:
         self._add("unlisted keys", f"no image of the input has the key {printable(key)!r}")
 
     def _add(self, kind: str, named: str) -> None:
-        has_place = kind in self.counts or len(self.counts) < _MOST_KINDS
-        self.counts[kind if has_place else _OTHERS] += 1
-        if named and self.counts[kind] <= _MOST_NAMED:
+        if kind not in self.counts and len(self.counts) >= _MOST_KINDS:
+            kind = _OTHERS
+        self.counts[kind] += 1
+        if named and self._named_of[kind] < _MOST_NAMED:
+            self._named_of[kind] += 1
             self._named.append(f"ignored: {named}")
 
     def lines(self) -> list[str]:

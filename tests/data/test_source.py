@@ -232,6 +232,10 @@ def test_the_kinds_and_names_of_what_is_not_read_stay_few() -> None:
     assert len(ignored.counts) <= 51
     assert ignored.lines()[0] == "ignored: in/0.jpg: a link that leads nowhere, or to itself"
     assert len(ignored.lines()) == 11
+    for n in range(300):
+        ignored.add_no_input(NoInputError(f"in/{n}.parquet has no column", f"tables of kind {n % 2}"))
+    assert len(ignored.counts) <= 51
+    assert len(ignored.lines()) == 21
 
 
 def test_a_file_larger_than_any_image_is_not_fetched(tmp_path: Path) -> None:
