@@ -6,6 +6,7 @@ import tarfile
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -345,6 +346,14 @@ def test_parquet_struct_and_key_column(tmp_path: Path) -> None:
     storage.put_whole(f"{tmp_path}/in/a.parquet", parquet_bytes(table, row_group_size=20))
     found = {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)}
     assert found == {f"a.parquet/{i}": bytes([i]) * 10 for i in range(50)}
+
+
+@pytest.mark.parametrize("keys", [["", "k", None, ""], [b"", b"k", None, b""]])
+def test_an_empty_key_of_a_table_is_none(tmp_path: Path, keys: list[Any]) -> None:
+    table = pa.table({"key": keys, "image": [b"0", b"1", b"2", b"3"]})
+    storage.put_whole(f"{tmp_path}/in/a.parquet", parquet_bytes(table, 4))
+    found = {row["key"]: row["image"] for row in fetched(f"{tmp_path}/in", tmp_path)}
+    assert found == {"a.parquet#0": b"0", "a.parquet/k": b"1", "a.parquet#2": b"2", "a.parquet#3": b"3"}
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)

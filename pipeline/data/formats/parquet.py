@@ -29,8 +29,8 @@ from pipeline.data.rows import Row, numbered, within
 from pipeline.errors import ConfigError, NoInputError, OutputError, ShardError
 
 _KIND = "Parquet file"
-_RULE = 4
-"""Number of the rule in columns.py, counted up when it chooses other columns for some file, or more is listed."""
+_RULE = 5
+"""Number of the rule, here and in columns.py, counted up when by it some file has other columns, rows or keys."""
 
 _ROWS_AT_ONCE = 64
 _BYTES_AT_ONCE = 64 * 1024 * 1024
@@ -132,7 +132,7 @@ def _index(file: pq.ParquetFile, entry: storage.Entry, columns: Columns) -> Iter
             raise ShardError(_short(entry.uri, group, len(names)))
         about = {"length": group.mean_bytes}
         named = zip(group.rows, names, strict=True)
-        yield [(numbered(entry, n) if name is None else within(entry, name)) | about | {"row": n} for n, name in named]
+        yield [(within(entry, name) if name else numbered(entry, n)) | about | {"row": n} for n, name in named]
 
 
 def _group_images(
