@@ -66,6 +66,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
     Floating-point grey must lie in [0, 1] and is scaled by 255. Colour profiles are not applied; CMYK is converted
     by (255 - ink) * (255 - black) / 255. Texts and profiles of a PNG that unpack to more than 1 MiB are passed over.
     A BMP is opaque where its alpha is 0 everywhere, and where a pixel has 16 bits.
+    Damage that a decoder does not tell, as libjpeg's warnings and what is overwritten in a BMP, leaves grey or black.
 
     Args:
         data: the encoded image.
@@ -75,7 +76,8 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
         (H, W, 3) uint8 RGB, C-contiguous.
 
     Raises:
-        ImageError: no image, a format or sample type outside the list above, too large, truncated or damaged.
+        ImageError: no image, a format or sample type outside the list above, too large, truncated or damaged, where the
+            decoder tells.
     """
     try:
         image = _load(data, max_pixels)
