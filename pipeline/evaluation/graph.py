@@ -56,7 +56,7 @@ def counted(
     """
     counts = logits.map_batches(
         ScoreStage,
-        fn_constructor_args=(refine_stages(refiners, model, DEFAULT_MAX_PIXELS, tracker), labelled, how),
+        fn_constructor_args=(refine_stages(refiners, model, DEFAULT_MAX_PIXELS), labelled, how, tracker),
         batch_size=1,
         batch_format="pyarrow",
         compute=graph.pool(plan.refiners, plan.most_refiners),

@@ -59,10 +59,13 @@ def batch(failed=(), geometry=ALIGNED):
     return rows.table(images, LOGITS)
 
 
-def counted(refiner, batch, tracker=None, geometry=ALIGNED):
+def scored(refiners, batch, tracker, geometry=ALIGNED):
     labelled = Labelled(dataset=Pairs(), keys=KEYS)
-    stages = refine_stages(kinds(refiner), Model(geometry), 10_000, tracker or LocalTracker())
-    table = Scorer(stages, labelled, HOW)(batch)
+    return Scorer(refine_stages(refiners, Model(geometry), 10_000), labelled, HOW, tracker)(batch)
+
+
+def counted(refiner, batch, geometry=ALIGNED):
+    table = scored(kinds(refiner), batch, LocalTracker(), geometry)
     assert table.schema.equals(COUNTED)
     return {row["masks"]: row for row in table.to_pylist()}
 
@@ -107,11 +110,39 @@ def test_what_failed_is_named_and_not_counted():
     assert counted(Argmax(), batch(failed=["b"]))[NETWORK]["matrix"] == expected(Argmax(), (0, 2))["matrix"].tolist()
 
 
-def test_a_picture_that_takes_the_crf_down_is_given_up():
+class WorkerKilled(BaseException):
+    """Stands for the death of the process: nothing after it runs."""
+
+
+class Deadly(Argmax):
+    """Dies of picture b."""
+
+    def refine(self, images, logits, geometry):
+        if any((image == photo(1, 48, 64)).all() for image in images):
+            raise WorkerKilled
+        return super().refine(images, logits, geometry)
+
+
+@pytest.mark.parametrize("where", [NETWORK, REFINED, "counting"])
+def test_a_picture_that_takes_its_worker_down_is_given_up_wherever_it_does(where, monkeypatch):
+    """The batch is repeated, as Ray repeats the task of a dead actor."""
+    update = MaskCounts.update
+
+    def deadly(counts, key, truth, mask):
+        if key == "b":
+            raise WorkerKilled
+        update(counts, key, truth, mask)
+
+    refiners = kinds(CRF)
+    if where == "counting":
+        monkeypatch.setattr(MaskCounts, "update", deadly)
+    else:
+        refiners[where] = Deadly()
     tracker = LocalTracker()
-    for _ in range(MAX_ATTEMPTS):
-        tracker.begin("refine", ["c"])
-    rows_by_kind = counted(CRF, batch(), tracker)
-    assert rows_by_kind[NETWORK]["keys"] == ["a", "b", "c"]
-    assert rows_by_kind[REFINED]["keys"] == ["a", "b"]
-    assert rows_by_kind[REFINED]["failed"][0].startswith("c: the worker died")
+    for _ in range(MAX_ATTEMPTS):  # of three, alone
+        with pytest.raises(WorkerKilled):
+            scored(refiners, batch(), tracker)
+    for row in scored(refiners, batch(), tracker).to_pylist():
+        assert sorted(row["keys"]) == ["a", "c"]
+        [failed] = row["failed"]
+        assert failed.startswith("b: the worker died")
