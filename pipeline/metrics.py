@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError
 from pipeline.labels import IGNORE
 
+_AT_ONCE = 2**20
+"""Pixels that are counted at once, so that what counting takes does not grow with the picture."""
+
 
 class SegmentationScore:
     """A confusion matrix that grows picture by picture, and the scores of the PASCAL VOC challenge from it."""
@@ -29,12 +32,16 @@ class SegmentationScore:
         """
         if truth.shape != prediction.shape:
             raise ConfigError(f"truth is {truth.shape} and prediction {prediction.shape}; they must be of one size")
-        counted = truth != IGNORE
-        for name, labels in (("truth", truth[counted]), ("prediction", prediction)):
-            if labels.size and labels.max() >= self.classes:
-                raise ConfigError(f"{name} holds the label {labels.max()}; there are {self.classes} classes")
-        pairs = truth[counted].astype(np.intp) * self.classes + prediction[counted]
-        self._matrix += np.bincount(pairs, minlength=self.classes**2).reshape(self._matrix.shape)
+        matrix, flat = np.zeros_like(self._matrix), (truth.ravel(), prediction.ravel())
+        for start in range(0, truth.size, _AT_ONCE):
+            true, predicted = (labels[start : start + _AT_ONCE] for labels in flat)
+            counted = true != IGNORE
+            for name, labels in (("truth", true[counted]), ("prediction", predicted)):
+                if labels.size and labels.max() >= self.classes:
+                    raise ConfigError(f"{name} holds the label {labels.max()}; there are {self.classes} classes")
+            pairs = true[counted].astype(np.intp) * self.classes + predicted[counted]
+            matrix += np.bincount(pairs, minlength=self.classes**2).reshape(matrix.shape)
+        self._matrix += matrix
 
     def add(self, matrix: NDArray[np.int64]) -> None:
         """Add the matrix (C, C) of another score of the same classes."""

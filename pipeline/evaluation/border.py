@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluation.strips import strips
 from pipeline.labels import IGNORE
 
 TOLERANCE = 0.008
@@ -14,7 +15,7 @@ TOLERANCE = 0.008
 _BITS = 64
 
 Mask = NDArray[np.uint8]
-Bits = NDArray[np.uint64]
+Bits = NDArray[np.unsignedinteger]
 """A picture (H, W) with a bit for each label, of 64 at most."""
 
 
@@ -33,25 +34,41 @@ def border_f_measure(truth: Mask, prediction: Mask, classes: int) -> NDArray[np.
     Returns:
         (C,) in 0..1: 1 where neither has a border, 0 where only one has, NaN for a class that neither picture shows.
     """
-    void = truth == IGNORE
-    shown = np.zeros(IGNORE + 1, bool)
-    shown[truth], shown[prediction[~void]], shown[IGNORE] = True, True, False
+    shown, counts = np.zeros(classes, bool), np.zeros((2, 2, classes), np.int64)
     radius = math.ceil(TOLERANCE * math.hypot(*truth.shape))
+    for rows, core in strips(truth.shape, radius + 1):  # a pixel's neighbour below tells whether it is of a border
+        true, predicted = truth[rows], prediction[rows]
+        there = _labels(true, predicted, classes)
+        shown[there] = True
+        for labels in (there[start : start + _BITS] for start in range(0, len(there), _BITS)):
+            counts[:, :, labels] += _counted(true, predicted, labels, radius, core)
     measure = np.full(classes, np.nan)
-    everything = np.flatnonzero(shown[:classes]).tolist()
-    for labels in (everything[start : start + _BITS] for start in range(0, len(everything), _BITS)):
-        right, mine = (_borders(mask, void, labels) for mask in (truth, prediction))
-        precision = _shares(mine, _near(right, radius), len(labels))
-        recall = _shares(right, _near(mine, radius), len(labels))
-        for label, share, other in zip(labels, precision, recall, strict=True):
-            measure[label] = _harmonic_mean(share, other)
+    for label in np.flatnonzero(shown):
+        measure[label] = _harmonic_mean(*(near / total if total else math.nan for total, near in counts[:, :, label]))
     return measure
+
+
+def _labels(truth: Mask, prediction: Mask, classes: int) -> list[int]:
+    """List the labels that either mask shows where the truth is not void."""
+    shown = np.zeros(IGNORE + 1, bool)
+    shown[truth], shown[prediction[truth != IGNORE]], shown[IGNORE] = True, True, False
+    labels: list[int] = np.flatnonzero(shown[:classes]).tolist()
+    return labels
+
+
+def _counted(truth: Mask, prediction: Mask, labels: Sequence[int], radius: int, core: slice) -> NDArray[np.int64]:
+    """Count the pixels of borders in the rows `core`: of the prediction and of the truth, all, and near the other's."""
+    void = truth == IGNORE
+    mine, right = (_borders(mask, void, labels) for mask in (prediction, truth))
+    sides = (mine, _near(right, radius)), (right, _near(mine, radius))
+    return np.array([_pixels(marked[core], area[core], len(labels)) for marked, area in sides])
 
 
 def _borders(mask: Mask, void: NDArray[np.bool_], labels: Sequence[int]) -> Bits:
     """Mark the pixels whose right, lower or lower right neighbour is on the other side of a label's border."""
-    bit_of = np.zeros(IGNORE + 1, np.uint64)
-    bit_of[list(labels)] = np.uint64(1) << np.arange(len(labels), dtype=np.uint64)
+    kind = np.min_scalar_type(2 ** len(labels) - 1)
+    bit_of = np.zeros(IGNORE + 1, kind)
+    bit_of[list(labels)] = [1 << place for place in range(len(labels))]
     bits = bit_of[mask]
     borders = np.zeros_like(bits)
     for here, there in (
@@ -60,7 +77,7 @@ def _borders(mask: Mask, void: NDArray[np.bool_], labels: Sequence[int]) -> Bits
         (np.s_[:-1, :-1], np.s_[1:, 1:]),
     ):
         counted = ~(void[here] | void[there])
-        borders[here] |= np.where(counted, bits[here] ^ bits[there], np.uint64(0))
+        borders[here] |= np.where(counted, bits[here] ^ bits[there], kind.type(0))
     return borders
 
 
@@ -79,16 +96,13 @@ def _near(borders: Bits, radius: int) -> Bits:
     return area
 
 
-def _shares(marked: Bits, area: Bits, labels: int) -> list[float]:
-    """Give the share of each label's marked pixels that lie in its area; NaN where none is marked."""
+def _pixels(marked: Bits, area: Bits, labels: int) -> list[list[int]]:
+    """Count each label's marked pixels, and those that lie in its area: (2, labels)."""
     places = marked != 0
-    marks, inside = marked[places], (marked & area)[places]
-    shares = []
-    for label in range(labels):
-        bit = np.uint64(1) << np.uint64(label)
-        total = np.count_nonzero(marks & bit)
-        shares.append(np.count_nonzero(inside & bit) / total if total else math.nan)
-    return shares
+    marks = marked[places]
+    inside = marks & area[places]
+    bit = [marks.dtype.type(1 << label) for label in range(labels)]
+    return [[int(np.count_nonzero(bits & one)) for one in bit] for bits in (marks, inside)]
 
 
 def _harmonic_mean(precision: float, recall: float) -> float:

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluation.strips import strips
 from pipeline.labels import IGNORE
 
 Band = Literal["void", "borders"]
@@ -64,7 +65,11 @@ class TrimapCurve:
 
     def update(self, truth: Mask, prediction: Mask) -> None:
         """Count one picture: `truth` (H, W) uint8, where 255 is not counted, and `prediction` (H, W) uint8."""
-        width = narrowest(truth, self.band)
+        for rows, core in strips(truth.shape, WIDTHS):
+            width = narrowest(truth[rows], self.band)[core]
+            self._count(truth[rows][core], prediction[rows][core], width)
+
+    def _count(self, truth: Mask, prediction: Mask, width: NDArray[np.uint8]) -> None:
         counted = (truth != IGNORE) & (width <= WIDTHS)
         row = (width[counted].astype(np.int64) - 1) * self.classes
         true, predicted = truth[counted], prediction[counted]
