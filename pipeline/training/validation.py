@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 
-from pipeline import logits
 from pipeline.data.labelled.pairs import Pixels
+from pipeline.geometry import Geometry
+from pipeline.logits import Floats, best_label, upsample
 from pipeline.metrics import SegmentationScore
 from pipeline.models import Inference, Predictor
 from pipeline.models.deeplab import SegmentationModel
+from pipeline.refine.tiles import spans, tile_side
 from pipeline.training.loop import total
 
 
@@ -25,8 +28,18 @@ def mean_iou(model: SegmentationModel, pairs: Iterable[tuple[Pixels, Pixels]]) -
     for image, mask in pairs:
         [grid] = predictor.logits([image])  # (C, h, w)
         height, width = mask.shape
-        labels = logits.upsample(grid, height, width, model.geometry).argmax(axis=0)  # (H, W)
-        counted.update(mask, labels.astype("uint8"))
+        counted.update(mask, _labels(grid, height, width, model.geometry))
     pooled = SegmentationScore(len(model.classes))
     pooled.add(total(torch.from_numpy(counted.matrix).to(device)).cpu().numpy())
     return pooled.mean_iou
+
+
+def _labels(grid: Floats, height: int, width: int, geometry: Geometry) -> Pixels:
+    """Give the label of each pixel, (H, W), tile by tile, so that memory is bounded by the tile."""
+    labels, tile = np.empty((height, width), np.uint8), tile_side(len(grid))
+    for rows in spans(height, tile, margin=0):
+        for columns in spans(width, tile, margin=0):
+            top, bottom, left, right = rows.start, rows.stop, columns.start, columns.stop
+            full = upsample(grid, bottom - top, right - left, geometry, top, left)  # (C, H', W')
+            labels[top:bottom, left:right], _ = best_label(full)
+    return labels
