@@ -2,14 +2,20 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import ray
 
 from benchmarks.training import Training
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
+from pipeline.labels import Labels
 from pipeline.models.preprocessing import LITE_PREPROCESSING
+from pipeline.runtime.labelled import LabelledDataset
+from pipeline.training.distributed import batches as distributed
 from pipeline.training.distributed.batches import AHEAD, Batches, Loader
 from pipeline.training.examples import batches as plain_batches
 from pipeline.training.examples import shuffled
@@ -58,6 +64,31 @@ def test_a_lost_loader_costs_no_batch(cluster, tmp_path: Path):
     mark = tmp_path / "killed"
     expect_same(batches(pairs(mark))(0), plain(0))
     assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("cut_mix", "told"),
+    [
+        (0.0, "2: b, d; one of them, or all"),
+        (1.0, "(1: c, a|2: b, d); one of them, or one that CutMix shows in them,"),
+    ],
+)
+def test_pictures_that_take_loaders_down_end_it_and_are_named(cluster, monkeypatch, cut_mix, told):
+    class Deadly(LabelledDataset):
+        def pair(self, index):
+            if index == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return np.full((40, 50, 3), index, np.uint8), np.full((40, 50), index, np.uint8)
+
+    monkeypatch.setattr(distributed, "_TRIES", 2)
+    dataset = Deadly(
+        blocks=(ray.put(pa.table({"key": ["a", "b", "c", "d"]})),),
+        positions=tuple((0, row) for row in range(4)),
+        pixels=(1, 1),
+        labels=Labels(classes=("sky", "tree")),
+    )
+    with pytest.raises(RunError, match=f"^2 processes died while they made the pictures of step {told}"):
+        list(batches(dataset, recipe=replace(RECIPE, iterations=2, cut_mix=cut_mix))(0))
 
 
 def test_processes_share_each_batch():
