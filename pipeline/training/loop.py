@@ -66,12 +66,12 @@ def train(
             processes must agree.
 
     Raises:
-        ConfigError: the checkpoint is of another recipe or network.
+        ConfigError: the checkpoint is damaged, or of another recipe or network.
         RunError: the loss is no longer a number; of several processes every one raises it, at the same step.
     """
     optimizer = torch.optim.SGD(parameter_groups(model, recipe), lr=recipe.base_lr, momentum=recipe.momentum)
     average = WeightAverage(model, recipe.ema_decay)
-    start = restore(checkpoint, model, optimizer, average, recipe) if checkpoint else 0
+    start = restore(checkpoint, model, optimizer, average, recipe) if checkpoint is not None else 0
     set_train_mode(model, recipe)
     losses = parallel(Losses(model, recipe, class_weights))
     for step, (images, labels) in enumerate(batches(start), start):
@@ -181,7 +181,11 @@ def snapshot(
 def restore(
     checkpoint: bytes, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, recipe: Recipe
 ) -> int:
-    """Put a snapshot back and return the steps done. Raises ConfigError for one of another recipe or network."""
+    """Put a snapshot back and return the steps done.
+
+    Raises:
+        ConfigError: it is damaged, or of another recipe or network.
+    """
     state = _read(checkpoint)
     then = dataclasses.asdict(Recipe()) | state["recipe"]  # what a field did not yet say was its default
     now = dataclasses.asdict(recipe)
@@ -204,5 +208,15 @@ def put_result(checkpoint: bytes, model: nn.Module) -> None:
 
 
 def _read(checkpoint: bytes) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
+    """Read what `snapshot` wrote. Raises ConfigError."""
+    try:
+        state = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can make torch raise anything
+        raise ConfigError(
+            f"the checkpoint is damaged ({type(error).__name__}); remove it, or start anew at another output"
+        ) from error
+    if not isinstance(state, dict) or not {"model", "optimizer", "step", "recipe"} <= state.keys():
+        raise ConfigError(
+            "the checkpoint is not what a training has written; remove it, or start anew at another output"
+        )
     return state

@@ -49,6 +49,12 @@ def sgd(model, recipe):
     return torch.optim.SGD(parameter_groups(model, recipe), lr=1.0, momentum=recipe.momentum)
 
 
+def torch_file(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
 def test_a_step_moves_each_parameter_by_its_own_rate(model):
     recipe = Recipe(iterations=100, batch=2, crop=33, momentum=0.0, weight_decay=0.0)
     images, labels = next(iter(small_batches(recipe)))
@@ -205,18 +211,36 @@ def test_a_checkpoint_of_another_recipe_or_network_is_refused(model):
         train(fewer, lambda start: small_batches(recipe, start), recipe, checkpoint=kept[-1])
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda whole: b"", r"damaged \(EOFError\)"),
+        (lambda whole: b"xx", r"damaged \(UnpicklingError\)"),
+        (lambda whole: whole[: len(whole) // 2], r"damaged \(RuntimeError\)"),
+        (lambda whole: bytes([*whole[:5000], *(255 - byte for byte in whole[5000:6000]), *whole[6000:]]), "damaged"),
+        (lambda whole: torch_file({"weight": torch.zeros(1)}), "not what a training has written"),
+        (lambda whole: torch_file([1]), "not what a training has written"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_in_a_line(model, damage, told):
+    recipe, kept = Recipe(iterations=1, batch=1, crop=33), []
+    train(model, lambda start: small_batches(recipe, start), recipe, on_checkpoint=kept.append)
+    with pytest.raises(ConfigError, match=f"^the checkpoint is {told}.*; remove it, or start anew") as raised:
+        train(model, pytest.fail, recipe, checkpoint=damage(kept[-1]))
+    assert "\n" not in str(raised.value)
+
+
 def test_a_checkpoint_from_before_weights_were_averaged_is_gone_on_from_without_averaging(model):
     recipe = Recipe(iterations=1, batch=1, crop=33)
     kept = []
     train(model, lambda start: small_batches(recipe, start), recipe, on_checkpoint=kept.append)
     state = torch.load(io.BytesIO(kept[-1]), weights_only=True)
     del state["average"], state["recipe"]["ema_decay"]
-    earlier = io.BytesIO()
-    torch.save(state, earlier)
-    train(model, lambda start: small_batches(recipe, start), recipe, checkpoint=earlier.getvalue(), on_step=pytest.fail)
+    earlier = torch_file(state)
+    train(model, lambda start: small_batches(recipe, start), recipe, checkpoint=earlier, on_step=pytest.fail)
     averaged = dataclasses.replace(recipe, ema_decay=0.9)
     with pytest.raises(ConfigError, match=r"ema_decay 0\.0 -> 0\.9"):
-        train(model, lambda start: small_batches(averaged, start), averaged, checkpoint=earlier.getvalue())
+        train(model, lambda start: small_batches(averaged, start), averaged, checkpoint=earlier)
 
 
 def test_a_loss_that_is_no_number_ends_training_at_once(model):

@@ -32,6 +32,14 @@ def test_a_recipe_that_cannot_be_used_ends_with_2_and_one_line(tmp_path, capsys)
     assert capsys.readouterr().err == "train-scenes: recipe.crop is 32; it must be 8m + 1, such as 257 or 321\n"
 
 
+def test_a_damaged_checkpoint_ends_it_with_2_and_one_line(tmp_path, capsys):
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04rest")
+    assert train_scenes.main([f"--output={tmp_path}", *TINY]) == 2
+    assert capsys.readouterr().err == (
+        "train-scenes: the checkpoint is damaged (RuntimeError); remove it, or start anew at another output\n"
+    )
+
+
 def test_the_built_in_model_is_small_and_the_crf_adds_to_it():
     model = models.load("scenes")
     assert model.classes == CLASSES
