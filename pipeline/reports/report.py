@@ -85,7 +85,7 @@ def report(config: ReportConfig) -> Report:
             LAYERS if network else {name: LAYERS[name] for name in ("image", "after")},
             REASONS,
         )
-        page = _page(output, info, statistics, run_notes(output), shown)
+        page = _page(output, info, statistics, run_notes(output, files), shown)
         uri = storage.normalize(config.to) if config.to else storage.join(output, "report.html")
         storage.put_whole(uri, page)
     return Report(

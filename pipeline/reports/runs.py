@@ -1,6 +1,7 @@
 """What the runs of an output have noted beside it."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +9,11 @@ import yaml
 
 from pipeline import masks, storage
 from pipeline.errors import StorageError
+from pipeline.masks import CommittedFile
 from pipeline.numbers import is_number
 
 _SHOWN = 20
+_AS_IN_A_NAME = str.maketrans("", "", "-:")  # 2026-11-25T21:56:48 -> 20261125T215648
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,13 @@ class RunNote:
         return _listed(self.summary.get("node_seconds"))
 
 
-def run_notes(output: str) -> list[RunNote]:
+def run_notes(output: str, files: Iterable[CommittedFile]) -> list[RunNote]:
     """Read the notes of the newest runs of an output, newest first; a note that is damaged counts as lost.
+
+    Args:
+        output: of the runs.
+        files: some that they have written. These tell the order, as that of rows; a name has the time of a clock, which
+            may have been ahead.
 
     Raises:
         StorageError: the storage does not answer.
@@ -41,18 +49,19 @@ def run_notes(output: str) -> list[RunNote]:
     folder = storage.join(output, masks.RUNS_FOLDER)
     if not storage.exists(folder):
         return []
-    files: dict[str, set[str]] = {}
+    notes: dict[str, set[str]] = {}
     for entry in storage.list_folder(folder):
         run, _, name = entry.key.partition("/")
         if name in ("config.yaml", "summary.json"):
-            files.setdefault(run, set()).add(name)
+            notes.setdefault(run, set()).add(name)
+    created = {file.info.run_id: file.info.created.translate(_AS_IN_A_NAME) for file in files}
     return [
         RunNote(
             run_id=run,
-            summary=_read(storage.join(folder, run, "summary.json")) if "summary.json" in files[run] else {},
-            config=_read(storage.join(folder, run, "config.yaml")) if "config.yaml" in files[run] else {},
+            summary=_read(storage.join(folder, run, "summary.json")) if "summary.json" in notes[run] else {},
+            config=_read(storage.join(folder, run, "config.yaml")) if "config.yaml" in notes[run] else {},
         )
-        for run in sorted(files, reverse=True)[:_SHOWN]
+        for run in sorted(notes, key=lambda run: created.get(run, run), reverse=True)[:_SHOWN]
     ]
 
 

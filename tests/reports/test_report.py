@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.masks import MaskRows
 from pipeline.masks.choosing import Highest, chances
 from pipeline.reports.report import ReportConfig, report
+from pipeline.reports.runs import run_notes
 from pipeline.reports.shortlist import PICTURES, Shortlist
 from pipeline.reports.statistics import Statistics
 from pipeline.storage import Uri
@@ -151,6 +152,18 @@ def test_pictures_of_a_shard_are_found_where_a_folder_has_its_name(bucket, monke
     monkeypatch.setattr("pipeline.storage.listing.list_objects", lambda *_: [[Listed("in/s.tar/y.jpg", 1, "e")]])
     wanted = Picture(key="s.tar/a", source=f"{bucket}/in/s.tar", digest=hashlib.sha256(picture).hexdigest())
     assert list(Pictures(noted=f"{bucket}/in").fetch([wanted])) == [(wanted, picture)]
+
+
+def test_runs_are_told_in_the_order_of_their_rows_whatever_the_clock_said(tmp_path):
+    """The first run's clock was two hours ahead, so that the second has dated its files right behind the first's."""
+    ahead = note(run_id="20260102T050000-aaaaaa", created="2026-01-02T05:00:00+00:00")
+    later = note(run_id="20260102T040000-bbbbbb", created="2026-01-02T05:00:00.000001+00:00")
+    for info in (ahead, later):
+        put_rows(f"{tmp_path}", info, [row("a", blocks(0), info)])
+    for run in ("20260102T030000-cccccc", "20260102T060000-dddddd", ahead.run_id, later.run_id):
+        storage.put_whole(f"{tmp_path}/_runs/{run}/summary.json", b"{}")
+    told = [run.run_id[-1] for run in run_notes(f"{tmp_path}", masks.generation_files(f"{tmp_path}"))]
+    assert told == ["d", "b", "a", "c"]
 
 
 def test_pictures_of_tables_are_found_by_the_columns_that_the_run_has_read(tmp_path):
