@@ -32,7 +32,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 _NAME = "segment-bucket"
 _FINAL = {  # exit codes of the job after which another run would end in the same way
     0: "done",
-    2: "it was given something that cannot be used",
+    2: "it was given something that cannot be used; its log says what",
     3: "more images failed than its error budget allows",
     4: "its masks have drifted from the night before's by more than is allowed",
 }
@@ -112,8 +112,10 @@ class Retries:
 class Night:
     """The submissions of one night: `name`, then `name`-try2 and so on."""
 
-    def __init__(self, name: str, entrypoint: str, working_dir: str | None, retries: Retries) -> None:
-        self._name, self._entrypoint, self._retries = name, entrypoint, retries
+    def __init__(
+        self, name: str, entrypoint: str, working_dir: str | None, retries: Retries, again_seconds: float
+    ) -> None:
+        self._name, self._entrypoint, self._retries, self._again_seconds = name, entrypoint, retries, again_seconds
         self._runtime_env = {"working_dir": working_dir} if working_dir else {}
         self.submission_id, self._shown = name, ""
 
@@ -126,7 +128,8 @@ class Night:
         attempt = self._next_attempt()
         outcome = self._run(attempt)
         if outcome.status != JobStatus.STOPPED and outcome.exit_code not in _FINAL:
-            print(f"{outcome.text}; trying once more", flush=True)
+            print(f"{outcome.text}; trying once more in {self._again_seconds:.0f} s", flush=True)
+            time.sleep(self._again_seconds)  # a storage that has just failed may be away for minutes
             outcome = self._run(attempt + 1)
         return outcome
 
@@ -178,7 +181,8 @@ class Night:
                 raise
             if taken.entrypoint != self._entrypoint:
                 raise NightError(
-                    f"{self.submission_id} is another command, `{taken.entrypoint}`; give this one a --night of its own"
+                    f"{self.submission_id} is another command, `{taken.entrypoint}`; give another bucket a --name of "
+                    "its own, and a second run of this one in a day a --night"
                 ) from None
             print(f"{self.submission_id} has been submitted already; following it", flush=True)
         except ValueError as error:
@@ -274,12 +278,15 @@ def _outcome(night: Night) -> Outcome:
         return Outcome(submission_id=night.submission_id, status=_UNKNOWN, exit_code=1)
 
 
-def main(argv: list[str] | None = None, retry_seconds: float = 600, poll_seconds: float = 2) -> int:
+def main(
+    argv: list[str] | None = None, retry_seconds: float = 600, poll_seconds: float = 2, again_seconds: float = 300
+) -> int:
     """Submit, follow, report; returns the exit code."""
     options = _parsed(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `systemctl stop` ends a night as Ctrl-C does
     retries = Retries(retry_seconds, poll_seconds)
-    night = Night(f"{options.name}-{options.night}", shlex.join(options.entrypoint), options.working_dir, retries)
+    name, entrypoint = f"{options.name}-{options.night}", shlex.join(options.entrypoint)
+    night = Night(name, entrypoint, options.working_dir, retries, again_seconds)
     try:
         outcome = _outcome(night)
         print(outcome.text, flush=True)

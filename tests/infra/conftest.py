@@ -89,9 +89,11 @@ def night() -> str:
 def start(run_night: Any, night: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """What a start of the service does on the cluster at `address`; returns its exit code."""
 
-    def run(address: str, *entrypoint: str, retry_seconds: float = 120) -> int:
+    def run(address: str, *entrypoint: str, retry_seconds: float = 120, again_seconds: float = 0) -> int:
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
-        code: int = run_night.main(["--night", night, "--", *entrypoint], retry_seconds, poll_seconds=0.2)
+        code: int = run_night.main(
+            ["--night", night, "--", *entrypoint], retry_seconds, poll_seconds=0.2, again_seconds=again_seconds
+        )
         return code
 
     return run

@@ -86,7 +86,7 @@ def test_a_failed_run_is_tried_once_more_and_a_later_start_goes_on(
     assert start(head, *entrypoint) == 0
     assert f"segment-bucket-{night}-try4 has been submitted already" in capfd.readouterr().out
     assert start(head, "another", "command") == 1
-    assert "give this one a --night of its own" in capfd.readouterr().err
+    assert "give another bucket a --name of its own" in capfd.readouterr().err
     assert submissions(head, night) == done
 
 

@@ -1,6 +1,7 @@
 """infra/nightly without a cluster: dashboards that say what no cluster can be made to say, and the units by systemd."""
 
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,26 @@ def test_a_run_that_a_restarted_head_has_forgotten_is_tried_once_more(serve: Any
     assert start(head.url, "job") == 0
     name = f"segment-bucket-{night}"
     assert [submission["submission_id"] for submission in head.posted] == [name, f"{name}-try2"]
+
+
+def test_it_waits_before_it_tries_once_more_since_a_storage_may_be_away_for_minutes(
+    serve: Any, start: Any, run_night: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(run_night.time, "sleep", waits.append)
+    head = serve(dashboard([UNKNOWN, job("FAILED", 1), job("SUCCEEDED", 0)]))
+    assert start(head.url, "job", again_seconds=300) == 0
+    assert waits == [300]
+    assert "trying once more in 300 s" in capfd.readouterr().out
+
+
+def test_another_command_under_the_nights_name_is_told_which_flag_keeps_them_apart(
+    serve: Any, night: str, start: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    known = dashboard([job("SUCCEEDED", 0)] * 2)
+    head = serve(lambda method, path: (500, {}) if method == "POST" else known(method, path))
+    assert start(head.url, "another") == 1
+    assert f"segment-bucket-{night} is another command, `job`; give another bucket a --name" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -166,8 +188,26 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert [line for line in done.stderr.splitlines() if "segment-bucket" in line] == []
 
 
+def test_both_commands_of_the_unit_are_of_the_night_on_which_it_was_started(tmp_path: Path) -> None:
+    """Though the second begins after midnight where the run has passed it: a step before both notes the day."""
+    unit = (NIGHTLY / "segment-bucket.service").read_text().replace("\\\n", "")
+    directory, noted = (re.findall(rf"^{name}=-?(.*)$", unit, re.M)[-1] for name in ("RuntimeDirectory", "Environm.*"))
+    assert noted.startswith(f"%t/{directory}/")
+    (before,) = re.findall(r"^ExecStartPre=(.*)$", unit, re.MULTILINE)
+    for written, meant in ((f"%t/{directory}", str(tmp_path)), ("%%", "%"), ("$$", "$")):
+        before = before.replace(written, meant)
+    days = [f"{datetime.now(UTC):%Y-%m-%d}"]
+    subprocess.run(shlex.split(before), check=True)
+    days.append(f"{datetime.now(UTC):%Y-%m-%d}")
+    (written,) = tmp_path.iterdir()
+    assert written.name == Path(noted).name
+    assert written.read_text() in {f"NIGHT={day}\n" for day in days}
+    commands = re.findall(r"^ExecStart(?:Post)?=(.*)$", unit, re.MULTILINE)
+    assert ["--night ${NIGHT}" in command for command in commands] == [True, True]
+
+
 def test_the_example_of_the_environment_has_what_the_unit_asks_for() -> None:
-    asked = set(re.findall(r"\$\{?(\w+)", (NIGHTLY / "segment-bucket.service").read_text()))
+    asked = set(re.findall(r"(?<!\$)\$\{?(\w+)", (NIGHTLY / "segment-bucket.service").read_text())) - {"NIGHT"}
     given = set(re.findall(r"^(\w+)=", (NIGHTLY / "nightly.env.example").read_text(), re.MULTILINE))
     assert asked == {"INPUT", "OUTPUT", "MODEL", "FLAGS", "MAX_DRIFT", "DRIFT_METRICS"}
     assert given == asked | {"RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "WEBHOOK_URL"}
