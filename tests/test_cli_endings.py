@@ -49,7 +49,7 @@ def test_what_came_of_the_work_is_said_before_ray_ends(at_the_end, capsys, raise
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 1), (StorageError("no answer"), 2)])
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 1), (StorageError("no such folder"), 2)])
 def test_without_what_it_needs_a_job_does_not_ask_for_ray(capsys, monkeypatch, raised, code):
     def prepare():
         raise raised

@@ -17,14 +17,17 @@ from pipeline import masks, storage
 from pipeline.batch.manifest import Chunk, Ids, Manifest, read_chunk
 from pipeline.batch.rows import FINISHED
 from pipeline.batch.sink import write_files
+from pipeline.commands.segment import command as segment
 from pipeline.data import rows
 from pipeline.data.formats.format import Pair
 from pipeline.data.labelled import list_pairs
 from pipeline.data.labelled.pairs import Labels, fetch
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, WeightsError
 from pipeline.storage import outages
+from pipeline.storage.access import explained
 from pipeline.storage.outages import is_outage, retry_seconds, with_retries
 from tests.helpers.dataset import finished_row, info
+from tests.helpers.pictures import jpeg, photo
 from tests.helpers.s3_proxy import Fault, S3Proxy
 from tests.helpers.servers import new_bucket
 from tests.helpers.shards import parquet_bytes, tar_bytes
@@ -92,6 +95,32 @@ def test_an_outage_costs_a_reader_time_and_nothing_else(
     threading.Timer(1, setattr, (proxy, "fault", "none")).start()
     with storage.retrying(60):
         assert read(bucket) == expected
+
+
+@pytest.mark.parametrize("fault", ["refuse", "drop", "refuse-writes"])
+def test_an_outage_before_the_work_is_worth_another_try(
+    proxy: S3Proxy, fault: Fault, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1, after which a nightly runs again, and not 2, which says that nothing would help."""
+    bucket = new_bucket()
+    storage.put_whole(f"{bucket}/in/a.jpg", jpeg(photo(0)))
+    proxy.fault = fault
+    flags = [f"--input={bucket}/in", f"--output={bucket}/out", "--model=scenes"]
+    assert segment.main(flags) == 1
+    assert capsys.readouterr().err.startswith("segment: cannot ")
+    proxy.fault = "none"
+    assert segment.main([*flags, "--input=s3://nobody-has-this/in"]) == 2
+
+
+def test_an_error_that_an_outage_has_caused_is_one() -> None:
+    with pytest.raises(WeightsError) as failed:
+        try:
+            with explained("s3://bucket/card.json", "read"):
+                raise ConnectionResetError
+        except StorageError as error:
+            raise WeightsError("the card is not known") from error
+    assert is_outage(failed.value)
+    assert not is_outage(WeightsError("the card is not known"))
 
 
 def test_an_outage_is_waited_out_once() -> None:

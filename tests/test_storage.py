@@ -321,8 +321,9 @@ def test_a_server_that_never_answers_is_given_up(bucket: str, monkeypatch: pytes
         silent.bind(("127.0.0.1", 0))
         silent.listen(8)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(StorageError, match=r"no answer within 1 s"):
+        with pytest.raises(StorageError, match=r"no answer within 1 s") as given_up:
             storage.within(1.0, bucket, "list", lambda: first(bucket))
+        assert storage.is_outage(given_up.value)
 
 
 def test_missing_local_path_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TextIO, TypeVar
 
+from pipeline import storage
 from pipeline.errors import ConfigError, PipelineError, VerdictError
 from pipeline.runtime import connection
 
@@ -28,7 +29,7 @@ def enter(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready], str
 
     Returns:
         The exit code: 0 done; 2 something the job was given cannot be used; 3 more failures than are allowed; 4
-        more drift than is allowed; 1 anything else.
+        more drift than is allowed; 1 anything else, also before the work, such as a storage that does not answer.
     """
     return _entered(name, prepare, work, interrupted, connection.connection)
 
@@ -69,7 +70,10 @@ class _Ending:
 
 @contextmanager
 def _said(name: str, interrupted: str, stdout: TextIO, unusable: type[PipelineError]) -> Iterator[_Ending]:
-    """Say in a line of stderr what the block raises, and note its exit code: 2 for what is `unusable`."""
+    """Say in a line of stderr what the block raises, and note its exit code: 2 for what is `unusable`.
+
+    A storage that does not answer may do so later: that is 1, after which the same command is worth another try.
+    """
     ending = _Ending()
     try:
         yield ending
@@ -79,7 +83,8 @@ def _said(name: str, interrupted: str, stdout: TextIO, unusable: type[PipelineEr
         print(error.summary, file=stdout, flush=True)
         ending.code = _fail(name, error, error.code)
     except PipelineError as error:
-        ending.code = _fail(name, error, code=2 if isinstance(error, unusable) else 1)
+        is_final = isinstance(error, unusable) and not storage.is_outage(error)
+        ending.code = _fail(name, error, code=2 if is_final else 1)
 
 
 def _fail(name: str, reason: object, code: int) -> int:

@@ -19,7 +19,7 @@ from pipeline.storage.objects import (
     read_ranges,
     remove_unfinished,
 )
-from pipeline.storage.outages import StorageConfig, retry_seconds, retrying, with_retries
+from pipeline.storage.outages import StorageConfig, is_outage, retry_seconds, retrying, with_retries
 from pipeline.storage.parquet import column_chunks, parquet_file
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
 from pipeline.storage.uri import Uri, absolute, base_name, is_absolute, join, normalize, redact, redact_secrets
@@ -40,6 +40,7 @@ __all__ = [
     "filesystem",
     "is_absolute",
     "is_listed",
+    "is_outage",
     "join",
     "list_files",
     "list_folder",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError, PipelineError, StorageError
 from pipeline.numbers import check_finite
 from pipeline.storage.client_errors import CLIENT_ERRORS, NO_ANSWERS, client_errors, http_status, s3_code
 
@@ -90,7 +90,7 @@ def with_retries(call: Callable[[], _T]) -> _T:
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether an error means that a storage did not answer, or answered that it cannot now."""
-    if isinstance(error, StorageError) and error.__cause__ is not None:
+    if isinstance(error, PipelineError) and error.__cause__ is not None:
         return is_outage(error.__cause__)
     if isinstance(error, (ConnectionError, TimeoutError)):
         return True

@@ -69,5 +69,5 @@ def within(seconds: float, uri: str, action: str, call: Callable[[], _T]) -> _T:
     if not outcome:
         raise StorageError(
             f"cannot {action} {redact(uri)}: no answer within {seconds:.0f} s; check AWS_ENDPOINT_URL and the network"
-        )
+        ) from TimeoutError()
     return outcome[0]

@@ -125,26 +125,26 @@ def test_the_list_of_models_has_their_classes_licence_scores_and_place(capsys: p
 
 
 @pytest.mark.parametrize(
-    ("changes", "missing", "message"),
+    ("changes", "missing", "code", "message"),
     [
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "", "cannot list s3://{bucket}/in: no connection"),
-        ({"AWS_SECRET_ACCESS_KEY": f"not-{SECRET}"}, "", "cannot list s3://{bucket}/in: access denied"),
-        ({"AWS_ACCESS_KEY_ID": LISTER_KEY}, "", "cannot read s3://{bucket}/in/000.jpg: access denied"),
-        ({"AWS_ACCESS_KEY_ID": READER_KEY}, "", "cannot write s3://{bucket}/out"),
-        ({}, "-missing", "cannot list s3://{bucket}-missing/in: there is no such bucket"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "", 1, "cannot list s3://{bucket}/in: no connection"),
+        ({"AWS_SECRET_ACCESS_KEY": f"not-{SECRET}"}, "", 2, "cannot list s3://{bucket}/in: access denied"),
+        ({"AWS_ACCESS_KEY_ID": LISTER_KEY}, "", 2, "cannot read s3://{bucket}/in/000.jpg: access denied"),
+        ({"AWS_ACCESS_KEY_ID": READER_KEY}, "", 2, "cannot write s3://{bucket}/out"),
+        ({}, "-missing", 2, "cannot list s3://{bucket}-missing/in: there is no such bucket"),
     ],
 )
 def test_unusable_storage_ends_with_one_message(
-    bucket: str, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], missing: str, message: str
+    bucket: str, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], missing: str, code: int, message: str
 ) -> None:
     storage.put_whole(f"{bucket}/in/000.jpg", jpeg(photo(0)))
     with monkeypatch.context() as environment:
         for name, value in changes.items():
             environment.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
-        code, out, err = run_job("--input", f"{bucket}{missing}/in", "--output", f"{bucket}/out")
+        ended, out, err = run_job("--input", f"{bucket}{missing}/in", "--output", f"{bucket}/out")
     s3fs.S3FileSystem.clear_instance_cache()
-    assert (code, out) == (2, "")
+    assert (ended, out) == (code, "")
     assert message.format(bucket=bucket.removeprefix("s3://")) in err
     assert "Traceback" not in err
     assert SECRET not in err
