@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 from pipeline import masks, storage
 from pipeline.data.pictures import pictures_of
 from pipeline.errors import ConfigError, DriftError, StorageError, UnwrittenError, VerdictError
-from pipeline.masks import CommittedFile, Place
+from pipeline.masks import CommittedFile, MaskRows, Place
 from pipeline.masks.joining import joined, places_of
 from pipeline.reports.comparison import Confusion, share_drift, shares_of
 from pipeline.reports.gallery import gallery
 from pipeline.reports.page import render
 from pipeline.reports.report import refiner_words
-from pipeline.reports.sides import Side, newest_days, of_run
+from pipeline.reports.sides import Side, day_of, newest_days, of_run
+from pipeline.runtime.progress import say
 from pipeline.storage import StorageConfig, Uri
 
 REASONS = {"changed": "masks differ most", "random": "random"}
@@ -34,7 +35,7 @@ class CompareConfig(StorageConfig):
     Args:
         output_a: of a run.
         output_b: of a run; the same output again compares what the runs of its newest day (UTC) have written with those
-            of the day before that has any, unless generations or runs are given.
+            of the day before that has any, if there is one, unless generations or runs are given.
         generation_a: of the masks of A; by default the newest.
         generation_b: of the masks of B; by default the newest.
         run_a: only masks that this run has written.
@@ -72,7 +73,7 @@ class Drift:
     """How far B is from A.
 
     Attributes:
-        drift: the largest of the three below that are known.
+        drift: the largest of the three below that are known; None where there was nothing to compare with.
         share_drift: share of all pixels that have moved between classes, from the classes' shares of all images.
         confidence_drift: by how much the mean confidence differs; None where it is not known.
         disagreement: share of pixels whose class differs, in the shared images that were compared; None without any.
@@ -83,8 +84,8 @@ class Drift:
         page: where the page is.
     """
 
-    drift: float
-    share_drift: float
+    drift: float | None
+    share_drift: float | None
     confidence_drift: float | None
     disagreement: float | None
     max_drift: float | None
@@ -100,7 +101,7 @@ class Drift:
 
     def check(self) -> None:
         """Raise DriftError where B is further from A than is allowed."""
-        if self.max_drift is not None and self.drift > self.max_drift:
+        if self.drift is not None and self.max_drift is not None and self.drift > self.max_drift:
             raise DriftError(f"drift is {self.drift:.4f}, above max_drift {self.max_drift:g}", self.to_json())
 
 
@@ -110,12 +111,15 @@ def compare(config: CompareConfig) -> Drift:
     Memory: `images` rows of each side, some pictures, and the keys of a side that several runs have written.
 
     Raises:
-        ConfigError: a run or a generation that there is not.
+        ConfigError: a run or a generation that there is not, or a newest day in which every image failed.
         StorageError: there are no masks, or a storage does not answer.
         UnwrittenError: the page or the metrics cannot be written; DriftError where the drift is too much as well.
     """
     with storage.retrying(config.storage_timeout):
-        a, b = (Side.read(files, config.images) for files in _files(config))
+        files_a, files_b = _files(config)
+        if not files_a or all(file.failed for file in files_b):
+            return _uncompared(config, files_b)
+        a, b = (Side.read(files, config.images) for files in (files_a, files_b))
         fewer, more = (a, b) if a.statistics.images <= b.statistics.images else (b, a)
         found = places_of(more.files, fewer.sample)
         sampled = {key: image.place for key, image in fewer.sample.items() if key in found}
@@ -123,15 +127,51 @@ def compare(config: CompareConfig) -> Drift:
         confusion = Confusion(a.info.classes, b.info.classes)
         differing = {key: confusion.add(mask_a, mask_b) for key, mask_a, mask_b in joined(places_a, places_b)}
         drift = _drift(config, a, b, confusion)
-        try:
-            if config.metrics:
-                storage.put_whole(storage.normalize(config.metrics), metrics(drift).encode())
-            if config.to:
-                page = _page(config, a, b, confusion, drift, differing, places_a)
-                storage.put_whole(storage.normalize(config.to), page)
-        except StorageError as error:
-            raise _unwritten(replace(drift, page=None), error) from error
+        _write(config, drift, lambda: _page(config, a, b, confusion, drift, differing, places_a))
     return drift
+
+
+def _uncompared(config: CompareConfig, files: list[CommittedFile]) -> Drift:
+    """Say that a newest day has nothing to be compared with; the metrics tell its time, so that it counts as a night.
+
+    Raises:
+        ConfigError: every image of it failed.
+    """
+    images = failed = 0
+    for rows in masks.newest_rows(files):
+        if isinstance(rows, MaskRows):
+            images += len(rows.keys)
+        else:
+            failed += 1
+    drift = Drift(
+        drift=None,
+        share_drift=None,
+        confidence_drift=None,
+        disagreement=None,
+        max_drift=config.max_drift,
+        images_a=0,
+        images_b=images,
+        compared=0,
+        run_b=files[0].info.run_id,
+        page=None,
+    )
+    _write(config, drift, None)
+    if not images:
+        raise ConfigError(f"the runs of {day_of(files[0])} have written no masks, {failed} images failed")
+    where = storage.redact(storage.normalize(config.output_b))
+    say(f"{where} has masks of {day_of(files[0])} (UTC) alone, and none before to compare them with")
+    return drift
+
+
+def _write(config: CompareConfig, drift: Drift, page: Callable[[], bytes] | None) -> None:
+    """Write the metrics and the page, of those that are asked for and that there are. Raises as `compare` does."""
+    try:
+        if config.metrics:
+            storage.put_whole(storage.normalize(config.metrics), metrics(drift).encode())
+        if config.to and page:
+            storage.put_whole(storage.normalize(config.to), page())
+    except StorageError as error:
+        raise _unwritten(replace(drift, page=None), error) from error
 
 
 def _unwritten(drift: Drift, error: StorageError) -> VerdictError:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline import masks, storage
+from pipeline import masks
 from pipeline.errors import ConfigError
 from pipeline.masks import CommittedFile, DatasetInfo, MaskRows
 from pipeline.masks.choosing import Highest, chances
@@ -57,33 +57,23 @@ def of_run(files: list[CommittedFile], run: str | None) -> list[CommittedFile]:
 
 
 def newest_days(output: str) -> tuple[list[CommittedFile], list[CommittedFile]]:
-    """Find the files of the newest day, and before them those of the last day before that has masks; newest first.
+    """Find the files of the last day with masks before the newest, none where there is no such day, and of the newest.
 
-    Raises:
-        ConfigError: the newest day has no masks, or no day before has any.
-        StorageError: a file cannot be read.
+    Newest first. Those of the newest day are of errors/ alone where every image failed. Raises StorageError.
     """
-    every = masks.committed_files(output)
-    newest = [file for file in every if _day(file) == _day(every[0])]
-    if newest and all(file.failed for file in newest):
-        failed = sum(1 for _ in masks.newest_rows(newest))
-        raise ConfigError(f"the runs of {_day(newest[0])} have written no masks, {failed} images failed")
-    days = list(dict.fromkeys(_day(file) for file in every if not file.failed))
-    if len(days) < 2:
-        raise ConfigError(
-            f"{storage.redact(output)} has masks of one day (UTC) alone; give two outputs, or run_a and run_b, or wait "
-            "for the next night"
-        )
-    return _of_day(every, days[1]), _of_day(every, days[0])
+    every = masks.committed_files(output) or masks.generation_files(output)
+    newest = day_of(every[0])
+    before = next((day_of(file) for file in every if day_of(file) != newest and not file.failed), None)
+    return _of_day(every, before) if before else [], _of_day(every, newest)
 
 
 def _of_day(files: Sequence[CommittedFile], day: str) -> list[CommittedFile]:
     """Choose the files that the runs of a day have written; where these are of several generations, of the newest."""
-    own = [file for file in files if _day(file) == day]
-    generation = next(file.info.generation for file in own if not file.failed)
-    return [file for file in own if file.info.generation == generation]
+    own = [file for file in files if day_of(file) == day]
+    generation = next((file.info.generation for file in own if not file.failed), None)
+    return [file for file in own if generation in (None, file.info.generation)]
 
 
-def _day(file: CommittedFile) -> str:
+def day_of(file: CommittedFile) -> str:
     """Give the day, in UTC, on which the run of a file began; a night may have taken several runs."""
     return file.info.run_id.partition("T")[0]

@@ -83,8 +83,6 @@ def test_the_newest_night_of_an_output_is_compared_with_the_one_before(tmp_path)
     output = f"{tmp_path}/out"
     first, second, third = (note(night=n) for n in (2, 3, 4))
     put_rows(output, first, [row("a", blocks(0), first, confidence=0.2)])
-    with pytest.raises(ConfigError, match="of one day"):
-        compare(CompareConfig(output_a=Uri(output), output_b=Uri(output)))
     put_rows(output, second, [row("b", np.full((6, 8), 1, np.uint8), second, confidence=0.9)])
     put_rows(output, third, [row("c", np.full((6, 8), 2, np.uint8), third, confidence=0.5)])
     drift = compare(CompareConfig(output_a=Uri(output), output_b=Uri(output), metrics=Uri(f"{tmp_path}/drift.prom")))
@@ -110,8 +108,7 @@ def test_a_night_that_took_two_runs_is_one_side(tmp_path, capsys):
         put_rows(output, lost, [row(f"{night}-{n}", np.full((6, 8), 1, np.uint8), lost) for n in range(2)])
         failed = [failure(f"{night}-0", rest)] if night == 3 else []
         put_rows(output, rest, [row(f"{night}-{n}", blocks(n), rest) for n in range(2, 5)], failed)
-        expected = {2: 2, 3: 0}[night]
-        assert job.main([output, output, "--max-drift", "0.05"]) == expected, capsys.readouterr()
+        assert job.main([output, output, "--max-drift", "0.05"]) == 0, capsys.readouterr()
         put_rows(output, again := note(night=night, run=3), [row(f"{night}-0", np.full((6, 8), 1, np.uint8), again)])
     drift = compare(CompareConfig(output_a=Uri(output), output_b=Uri(output)))
     assert (drift.images_a, drift.images_b, drift.drift) == (5, 5, 0)
@@ -165,8 +162,30 @@ def test_a_night_in_which_every_image_failed_is_not_passed_over(tmp_path):
         put_rows(f"{tmp_path}/out", info, [row(info.run_id, blocks(0), info)])
     for failing in (note(night=4), note(night=4, run=2)):
         put_rows(f"{tmp_path}/out", failing, [], [failure("x", failing), failure(failing.run_id, failing)])
+    same, metrics = Uri(f"{tmp_path}/out"), Uri(f"{tmp_path}/drift.prom")
     with pytest.raises(ConfigError, match="the runs of 20260104 have written no masks, 3 images failed"):
-        compare(CompareConfig(output_a=Uri(f"{tmp_path}/out"), output_b=Uri(f"{tmp_path}/out")))
+        compare(CompareConfig(output_a=same, output_b=same, metrics=metrics))
+    assert exported(tmp_path) == {"deeplab_compared_seconds"}
+
+
+def exported(folder: Path) -> set[str]:
+    """The names of the metrics that a comparison has left in `folder`."""
+    return set(re.findall(r"^(\w+)\{", (folder / "drift.prom").read_text(), re.MULTILINE))
+
+
+def test_a_first_night_has_nothing_to_be_compared_with_and_its_time_is_told_all_the_same(tmp_path, capsys):
+    """Or the quiet nights after it, which export nothing else, would be taken for nights left out."""
+    output, first = f"{tmp_path}/out", note()
+    put_rows(output, first, [row(f"{n}", blocks(n), first) for n in range(3)], [failure("x", first)])
+    flags = ["--max-drift", "0.05", "--metrics", f"{tmp_path}/drift.prom", "--to", f"{tmp_path}/page.html"]
+    assert job.main([output, output, *flags]) == 0
+    out, err = capsys.readouterr()
+    figures = json.loads(out)
+    assert (figures["drift"], figures["images_a"], figures["images_b"], figures["page"]) == (None, 0, 3, None)
+    assert err == f"{output} has masks of 20260102 (UTC) alone, and none before to compare them with\n"
+    assert exported(tmp_path) == {"deeplab_compared_seconds", "deeplab_drift_allowed"}
+    assert not (tmp_path / "page.html").exists()
+    assert job.main([f"{output}/masks", f"{output}/masks", *flags]) == 0
 
 
 def test_a_generation_that_there_is_not_is_refused_as_a_run_is(tmp_path, capsys):

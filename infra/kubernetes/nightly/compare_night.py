@@ -1,12 +1,15 @@
 """Compare the masks of the night with those of the night before, and show Prometheus the drift for a while.
 
 It runs in the CronJob's pod, once the run has succeeded. What comes of it is no failure of the night: the exit code is
-0, and the log and the alert MasksDrift say the rest.
+0, and the log and the alert MasksDrift say the rest. After SIGTERM before the end of the comparison it is 143, and the
+Job starts another pod, which compares again.
 """
 
 import os
+import signal
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +18,7 @@ from pipeline.commands.compare import command
 
 PORT = 8080
 SHOWN_SECONDS = 600.0  # forty scrapes; the alert looks back from there
+STOPPED = 128 + signal.SIGTERM
 
 
 class Metrics(SimpleHTTPRequestHandler):
@@ -28,17 +32,40 @@ class Metrics(SimpleHTTPRequestHandler):
         """Say nothing: a line each scrape tells nobody anything."""
 
 
-def main(folder: Path = Path("/tmp"), port: int = PORT, shown_seconds: float = SHOWN_SECONDS) -> int:
-    """Compare, show; returns 0."""
-    output, metrics = os.environ["OUTPUT"], folder / "metrics"
-    command.main([output, output, "--max-drift", os.environ["MAX_DRIFT"], "--metrics", str(metrics)])
-    if not metrics.exists():  # such as after the first night, which has none before it
-        print("compare_night: there is no drift to show", file=sys.stderr)
-        return 0
+def drifted(metrics: Path) -> None:
+    """Compare, and write the metrics; whatever goes wrong, such as a MAX_DRIFT that is no share, is a line."""
+    try:
+        output, allowed = os.environ["OUTPUT"], os.environ["MAX_DRIFT"]
+        sides = {"output_a": output, "output_b": output}
+        drift = command.run(sides | {"max_drift": allowed, "metrics": str(metrics)})
+        print(drift.to_json(), flush=True)
+        drift.check()
+    except Exception as error:
+        print(f"compare_night: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+
+def show(folder: Path, port: int, seconds: float) -> None:
+    """Answer Prometheus for so many seconds, or until SIGTERM."""
     with ThreadingHTTPServer(("", port), partial(Metrics, directory=str(folder))) as server:
-        ending = threading.Timer(shown_seconds, server.shutdown)
+        ending = threading.Timer(seconds, server.shutdown)
+        ending.daemon = True
         ending.start()
-        server.serve_forever()
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+def main(folder: Path = Path("/tmp"), port: int = PORT, shown_seconds: float = SHOWN_SECONDS) -> int:
+    """Compare, show; returns the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    metrics = folder / "metrics"
+    try:
+        drifted(metrics)
+    except KeyboardInterrupt:
+        return STOPPED
+    if metrics.exists():
+        show(folder, port, shown_seconds)
+    else:
+        print("compare_night: there is nothing to show", file=sys.stderr)
     return 0
 
 
