@@ -188,7 +188,6 @@ def test_a_second_night_that_has_drifted_raises_the_metric_of_the_alert(
             assert (named["deeplab_drift"] > named["deeplab_drift_allowed"]) == (run == 2)
     assert codes == [0, 4]
     (group,) = yaml.safe_load((ROOT / "infra/monitoring/alerts.yaml").read_text())["groups"]
-    assert "last_over_time(deeplab_drift[20h]) > last_over_time(deeplab_drift_allowed[20h])" in [
-        rule["expr"] for rule in group["rules"]
-    ]
+    asked = "last_over_time(deeplab_drift[20h]) > last_over_time(deeplab_drift_allowed[20h])"
+    assert any(asked in rule["expr"] for rule in group["rules"])
     assert [notice["submission_id"] for notice in webhook.posted] == ["drift-n1", "drift-n2"]
