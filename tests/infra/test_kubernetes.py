@@ -195,6 +195,7 @@ def test_nightly_starts_copies_of_a_suspended_run_and_never_two(nightly: dict[st
     job, cron = nightly["RayJob/segment-bucket"], nightly["CronJob/nightly"]["spec"]
     assert job["spec"]["suspend"] is True
     assert cron["concurrencyPolicy"] == "Forbid"
+    assert cron["startingDeadlineSeconds"] == 3600  # without one a night passed over starts whenever the other ends
     pod = cron["jobTemplate"]["spec"]["template"]["spec"]
     starting, comparing = *pod["initContainers"], *pod["containers"]
     scripts = nightly[f"ConfigMap/{pod['volumes'][0]['configMap']['name']}"]["data"]

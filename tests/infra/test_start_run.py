@@ -31,14 +31,16 @@ TEMPLATE = {
 class FakeApi(ThreadingHTTPServer):
     """Keeps RayJobs; `states` is what a run's status says, one for each time it is asked for; 500 is no answer.
 
-    The job of a run that is complete is `job_status`. The first requests get the `failures`: a code, or half an answer.
+    The job of a run that is complete is `job_status`; one that has failed has `reason`. The first requests get the
+    `failures`: a code, or half an answer.
     """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.rayjobs: dict[str, dict[str, Any]] = {"segment-bucket": TEMPLATE}
+        self.template: dict[str, Any] = TEMPLATE
+        self.rayjobs: dict[str, dict[str, Any]] = {"segment-bucket": self.template}
         self.states: list[Any] = ["Complete"]
-        self.job_status = "SUCCEEDED"
+        self.job_status, self.reason = "SUCCEEDED", "AppFailed"
         self.tokens: set[str] = set()
         self.failures: list[int] = []
 
@@ -51,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(self.server.failures.pop(0), {})
         name = self.path.removeprefix(PATH + "/")
         rayjob = self.server.rayjobs.get(name)
-        if rayjob is None or rayjob is TEMPLATE:
+        if rayjob is None or rayjob is self.server.template:
             return self.answer(200 if rayjob else 404, rayjob or {})
         state = self.server.states.pop(0)
         if state == 500:
@@ -59,6 +61,8 @@ class Handler(BaseHTTPRequestHandler):
         status = {"jobDeploymentStatus": state, "message": "out of GPUs"}
         if state == "Complete":
             status["jobStatus"] = self.server.job_status
+        if state == "Failed":
+            status["reason"] = self.server.reason
         return self.answer(200, rayjob | {"status": status})
 
     def do_POST(self) -> None:
@@ -163,6 +167,30 @@ def test_a_run_that_failed_fails_the_job(
     api.states = ["Running", state]
     assert night() == 1
     assert f"{RUN}: {state}: out of GPUs" in capsys.readouterr().err
+    assert set(api.rayjobs) == {"segment-bucket", RUN}
+
+
+def test_a_run_that_is_lost_with_its_head_is_continued_by_a_second_and_no_third(night: Any, api: FakeApi) -> None:
+    """KubeRay gives such a run no second cluster, whatever its backoffLimit."""
+    api.reason = "JobStatusCheckTimeoutExceeded"
+    api.states = ["Running", "Failed", "Running", "Complete"]
+    assert night() == 0
+    assert set(api.rayjobs) == {"segment-bucket", RUN, f"{RUN}-2"}
+    second = api.rayjobs[f"{RUN}-2"]
+    assert second["metadata"] == api.rayjobs[RUN]["metadata"] | {"name": f"{RUN}-2"}
+    api.states = ["Failed", "Failed"]  # as another pod of the night finds them
+    assert night() == 1
+    assert len(api.rayjobs) == 3
+
+
+def test_what_queues_and_kuberay_go_by_comes_along(night: Any, api: FakeApi) -> None:
+    labels = {"kueue.x-k8s.io/queue-name": "nights"}
+    annotations = {"ray.io/x": "y", "kubectl.kubernetes.io/last-applied-configuration": "{}"}
+    metadata = {"name": "segment-bucket", "labels": labels, "annotations": annotations}
+    api.rayjobs["segment-bucket"] = api.template = TEMPLATE | {"metadata": metadata}
+    assert night() == 0
+    run = api.rayjobs[RUN]["metadata"]
+    assert (run["labels"], run["annotations"]) == (labels, {"ray.io/x": "y"})
 
 
 @pytest.mark.parametrize("status", ["STOPPED", ""])

@@ -1,8 +1,8 @@
 """Start the night's run, a copy of the suspended RayJob, and wait for its end.
 
 It runs in the CronJob's pod. The run's name follows from the Job's, so that a second pod of the same night goes on
-waiting for the run that the first has started. A server that does not answer is asked again. Exit codes: 0 the run has
-succeeded; 1 it has not.
+waiting for the run that the first has started. A server that does not answer is asked again. A run whose head KubeRay
+cannot reach any more is followed by a second, which continues it. Exit codes: 0 a run has succeeded; 1 none has.
 """
 
 import json
@@ -23,6 +23,8 @@ TEMPLATE, CRONJOB = "segment-bucket", "nightly"
 START_SECONDS = 600
 WAIT_SECONDS = 72 * 3600  # then a run that hangs no longer keeps other nights from starting
 NO_ANSWER = (OSError, HTTPException, ValueError)  # also half an answer, which is no JSON
+HEAD_IS_LOST = "JobStatusCheckTimeoutExceeded"  # the reason of a failure after which KubeRay makes no second cluster
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 Manifest = dict[str, Any]
 Answer = TypeVar("Answer")
@@ -30,6 +32,10 @@ Answer = TypeVar("Answer")
 
 class RunError(Exception):
     """The night has no run that succeeded; the message says why, and what to do."""
+
+
+class LostError(RunError):
+    """KubeRay has given the run up, since its head did not answer."""
 
 
 class RayJobs:
@@ -67,14 +73,20 @@ def run_name(job: str, job_uid: str) -> str:
 
 
 def copied(template: Manifest, name: str, job: str, job_uid: str) -> Manifest:
-    """Make a RayJob like the template, not suspended, that goes when its Job goes."""
+    """Make a RayJob like the template, not suspended, that goes when its Job goes.
+
+    Its labels and annotations come along, since queues and KubeRay go by them, but for what `kubectl apply` has noted.
+    """
+    marks = {kind: dict(template["metadata"].get(kind, {})) for kind in ("labels", "annotations")}
+    marks["annotations"].pop(APPLIED, None)
     return {
         "apiVersion": template["apiVersion"],
         "kind": template["kind"],
         "metadata": {
             "name": name,
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": job_uid}],
-        },
+        }
+        | {kind: values for kind, values in marks.items() if values},
         "spec": template["spec"] | {"suspend": False},
     }
 
@@ -120,7 +132,8 @@ def wait(runs: RayJobs, name: str, poll_seconds: float, wait_seconds: float) -> 
                 return
             raise RunError(f"{name} has ended without success: its job is {status.get('jobStatus')}")
         if state in ("Failed", "ValidationFailed"):
-            raise RunError(f"{name}: {state}: {status.get('message')}; `kubectl describe rayjob {name}` says more")
+            kind = LostError if status.get("reason") == HEAD_IS_LOST else RunError
+            raise kind(f"{name}: {state}: {status.get('message')}; `kubectl describe rayjob {name}` says more")
         time.sleep(poll_seconds)
     raise RunError(f"{name} has not ended in {wait_seconds / 3600:g} hours; `kubectl delete rayjob {name}` ends it")
 
@@ -132,13 +145,19 @@ def main(
     start_seconds: float = START_SECONDS,
     wait_seconds: float = WAIT_SECONDS,
 ) -> int:
-    """Start, wait; returns the exit code."""
+    """Start, wait, and once more where the run is lost with its head; returns the exit code."""
     job, job_uid = os.environ["JOB_NAME"], os.environ["JOB_UID"]
     name = run_name(job, job_uid)
     try:
         runs = RayJobs(server, os.environ["NAMESPACE"], account)
         start(runs, name, job, job_uid, poll_seconds, start_seconds)
-        wait(runs, name, poll_seconds, wait_seconds)
+        try:
+            wait(runs, name, poll_seconds, wait_seconds)
+        except LostError as error:
+            print(f"{error}; another run continues it", flush=True)
+            name += "-2"
+            start(runs, name, job, job_uid, poll_seconds, start_seconds)
+            wait(runs, name, poll_seconds, wait_seconds)
     except (RunError, *NO_ANSWER) as error:
         print(f"start_run: {error}", file=sys.stderr)
         return 1
