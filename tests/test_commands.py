@@ -4,11 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.cli import parse, read
 from pipeline.commands import COMMANDS, program
@@ -101,6 +103,61 @@ def test_a_file_is_no_settings(tmp_path: Path) -> None:
             segmenting(word)
     assert segmenting("--refine.params={bilateral_xy: 67}") == segmenting("--refine.params.bilateral-xy=67")
     assert segmenting("--refine.params=null") == segmenting()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "# nothing yet\n", "null\n", "refine:\n", "refine:\nworkers: null\nsmp:\n", "{}"]
+)
+def test_a_file_or_a_section_with_nothing_in_it_says_nothing(content: str, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(content)
+    given = segmenting("--refine.prune=0.5", f"--config={tmp_path}/run.yaml", "--workers.cpus=2")
+    assert given == segmenting("--refine.prune=0.5", "--workers.cpus=2")
+
+
+@pytest.mark.parametrize("value", ["3", "[]", "[1]", "true"])
+@pytest.mark.parametrize(
+    ("name", "section"), [("segment", "inference"), ("segment", "workers"), ("train-scenes", "recipe")]
+)
+def test_a_section_that_is_something_else_is_refused_by_its_name(
+    name: str, section: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yaml").write_text(f"output: out\n{section}: {value}\n")
+    assert loaded(name).main([f"--config={tmp_path}/run.yaml"]) == 2
+    assert f"{section} is {yaml.safe_load(value)!r}, and no settings; give" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("content", "kind"), [("- limit\n", "list"), ("limit\n", "str")])
+def test_a_file_of_something_else_than_flags_is_refused(content: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=f"a configuration holds a {kind}, and no flags; write each on a line"):
+        segmenting(f"--config={tmp_path}/run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "content"),
+    [
+        (["--inptu", "{uri}"], ""),
+        (["--inptu={uri}"], ""),
+        (["--limit={uri}"], ""),
+        (["--refine.params", "{uri}"], ""),
+        (["{uri}"], ""),
+        ([], "limit: {uri}"),
+        ([], "inference: ['{uri}']"),
+        ([], "smp: {{architecture: ['{uri}']}}"),
+        ([], "refine: {{params: ['{uri}', 3]}}"),
+    ],
+)
+@pytest.mark.parametrize("uri", ["https://h/x?X-Amz-Signature=SECRET&b=SECRET", "s3://SECRET:SECRET@b/c"])
+def test_what_is_wrong_is_said_without_the_credentials_in_it(
+    words: list[str], content: str, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yaml").write_text(content.format(uri=uri))
+    given = ["--input=in", "--output=out", f"--config={tmp_path}/run.yaml", *(word.format(uri=uri) for word in words)]
+    with suppress(SystemExit):
+        assert loaded("segment").main(given) == 2
+    err = capsys.readouterr().err
+    assert "***" in err
+    assert "SECRET" not in err
 
 
 def test_a_switch_is_on_or_off_without_a_value(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar, get_args
+from typing import Any, NoReturn, TypeVar, get_args
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -16,7 +16,7 @@ from pipeline import storage, text
 from pipeline.cli.flags import as_parsed, flags_of
 from pipeline.cli.help import help_text, usage
 from pipeline.errors import ConfigError
-from pipeline.storage import Uri, redact
+from pipeline.storage import Uri, redact, redact_text
 
 _Config = TypeVar("_Config")
 
@@ -44,6 +44,10 @@ class Parser(ArgumentParser):
         """Write the line above an error."""
         return usage(self) + "\n"
 
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong with an argument, and end; without credentials, which it may hold."""
+        super().error(redact_text(message), ex)
+
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         value = super()._get_value(action, arg_string)
         _check_settings(action, value)
@@ -54,6 +58,8 @@ class Parser(ArgumentParser):
 
     def _check_value_key(self, action: argparse.Action, value: Any, *args: Any, **options: Any) -> Any:
         _check_settings(action, value)
+        if value is None and _is_section(action):
+            return {}  # a title with nothing below it
         if _takes_uri(action) and value is not None:
             value = _uri(action.dest, value)
         return super()._check_value_key(action, value, *args, **options)
@@ -66,17 +72,35 @@ class Parser(ArgumentParser):
             content = text.decode(storage.read_bytes(os.path.abspath(path)), str(path))
             return self.parse_string(content, path, *args, **options)
 
+    def parse_string(self, content: str, *args: Any, **options: Any) -> Any:
+        """Read YAML, which may be empty. Raises ConfigError where it holds something else than flags."""
+        try:
+            values = yaml.safe_load(content)
+        except yaml.YAMLError:
+            values = {}  # jsonargparse says what is wrong
+        if not isinstance(values, dict | None):
+            kind = type(values).__name__
+            raise ConfigError(f"a configuration holds a {kind}, and no flags; write each on a line, as NAME: VALUE")
+        # the comment, since jsonargparse takes a title alone for a word
+        return super().parse_string("{}" if values is None else f"{content}\n#", *args, **options)
+
 
 def _takes_uri(action: argparse.Action) -> bool:
     hint = getattr(action, "_typehint", None)
     return Uri in (hint, *get_args(hint))
 
 
+def _is_section(action: argparse.Action) -> bool:
+    """Tell whether an action takes the settings of a dataclass that has flags of its own."""
+    return is_dataclass(getattr(action, "basetype", None))
+
+
 def _check_settings(action: argparse.Action, value: object) -> None:
-    """Raise ConfigError for a word, such as the name of a file, where there should be settings."""
-    if not any(is_dataclass(hint) for hint in get_args(getattr(action, "_typehint", None))):
-        return
-    if isinstance(value, str) and isinstance(_as_yaml(value), str):
+    """Raise ConfigError for a word, such as the name of a file, or a number, where there should be settings."""
+    is_word = isinstance(value, str) and isinstance(_as_yaml(value), str)
+    takes_settings = any(is_dataclass(hint) for hint in get_args(getattr(action, "_typehint", None)))
+    is_other = not isinstance(value, dict | Namespace | str | None)
+    if (takes_settings and is_word) or (_is_section(action) and is_other):
         raise ConfigError(
             f"{action.dest} is {value!r}, and no settings; give these themselves, as '{{NAME: VALUE}}' or by flags of "
             "their own, or a file by --config"
@@ -153,11 +177,16 @@ def read(parser: Parser, config: type[_Config], argv: Sequence[str] | None = Non
         ConfigError: a value that the dataclass refuses, or a path that is none.
     """
     switches = frozenset(flag.name for flag in flags_of(parser) if flag.is_switch)
-    words = as_parsed(sys.argv[1:] if argv is None else argv, switches)
     try:
+        words = as_parsed(sys.argv[1:] if argv is None else argv, switches)
         return _built(parser, config, parser.parse_args(words))
-    except (AttributeError, ValueError, RecursionError) as error:  # what jsonargparse does not foresee
-        raise ConfigError(_reason(error)) from error
+    except (
+        ConfigError,
+        AttributeError,
+        ValueError,
+        RecursionError,
+    ) as error:  # the others jsonargparse does not foresee
+        raise ConfigError(redact_text(_reason(error))) from error
 
 
 def read_values(parser: Parser, config: type[_Config], values: Mapping[str, Any]) -> _Config:
@@ -170,8 +199,8 @@ def read_values(parser: Parser, config: type[_Config], values: Mapping[str, Any]
     plain = {name: asdict(value) if is_dataclass(value) else value for name, value in values.items()}  # type: ignore[arg-type]
     try:
         return _built(parser, config, parser.parse_object(plain))
-    except (ArgumentError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(_reason(error)) from error
+    except (ConfigError, ArgumentError, AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(redact_text(_reason(error))) from error
 
 
 def _built(parser: Parser, config: type[_Config], options: Namespace) -> _Config:

@@ -22,7 +22,17 @@ from pipeline.storage.objects import (
 from pipeline.storage.outages import StorageConfig, is_outage, retry_seconds, retrying, with_retries
 from pipeline.storage.parquet import column_chunks, parquet_file
 from pipeline.storage.probes import PROBE_SECONDS, probe_object, probe_writable, within
-from pipeline.storage.uri import Uri, absolute, base_name, is_absolute, join, normalize, redact, redact_secrets
+from pipeline.storage.uri import (
+    Uri,
+    absolute,
+    base_name,
+    is_absolute,
+    join,
+    normalize,
+    redact,
+    redact_secrets,
+    redact_text,
+)
 
 __all__ = [
     "PROBE_SECONDS",
@@ -56,6 +66,7 @@ __all__ = [
     "read_ranges",
     "redact",
     "redact_secrets",
+    "redact_text",
     "remove_unfinished",
     "retry_seconds",
     "retrying",

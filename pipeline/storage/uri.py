@@ -30,6 +30,7 @@ _SECRET = re.compile(
 )
 """What values are called that are secrets."""
 _PARAMETER = re.compile(r"(;[\w.-]+=)[^/;?&]*")
+_IN_TEXT = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*://\S+")
 
 _START = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?/?")
 
@@ -158,6 +159,11 @@ def redact_secrets(uri: str) -> str:
     each time.
     """
     return "::".join(_redacted(part, all_values=False) for part in _LINK.split(uri))
+
+
+def redact_text(text: str) -> str:
+    """Make a text fit for a log that may have URIs in it, such as what a person gave to a wrong flag."""
+    return _IN_TEXT.sub(lambda found: redact(found[0]), text)
 
 
 def _redacted(uri: str, *, all_values: bool) -> str:
