@@ -100,6 +100,21 @@ def test_no_value_of_a_flag_ends_in_a_traceback(name: str, flag: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "flag"),
+    [(name, flag) for name, (_, config, _) in JOBS.items() for flag, (_, hint) in flags_of(config) if "int" in hint],
+)
+def test_a_number_too_large_to_count_with_is_refused(name: str, flag: str) -> None:
+    job, _, others = JOBS[name]
+    for value in (2**53 + 1, 2**63, 10**400):
+        assert flag.rpartition(".")[2] in told(job, *others, f"--{flag}={value}")
+
+
+@pytest.mark.parametrize("flag", ["limit", "max_pixels", "inference.tile"])
+def test_the_largest_number_is_counted_with(flag: str) -> None:
+    assert "interrupted" in told(JOBS["segment_bucket"][0], *JOBS["segment_bucket"][2], f"--{flag}={2**53}")
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
     [
         ("segment_bucket", "input"),
         ("segment_bucket", "model"),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.numbers import check_numbers
 from pipeline.storage import Uri
 
 _FOLDER = Uri("demo-output")
@@ -20,3 +21,6 @@ class DemoConfig:
     output: Uri = _FOLDER
     scenes: int = 40
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers(self)

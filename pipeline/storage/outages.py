@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pipeline.errors import ConfigError, PipelineError, StorageError
-from pipeline.numbers import check_finite
+from pipeline.numbers import check_numbers
 from pipeline.storage.client_errors import CLIENT_ERRORS, NO_ANSWERS, client_errors, http_status, s3_code
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
@@ -35,8 +35,8 @@ class StorageConfig:
     storage_timeout: float = 300.0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a time below 0, and for a number of any job's that is not finite."""
-        check_finite(self)
+        """Raise ConfigError for a time below 0, and for a number of any job's that is none to count with."""
+        check_numbers(self)
         if self.storage_timeout < 0:
             raise ConfigError(f"storage_timeout is {self.storage_timeout}; it must be at least 0")
 

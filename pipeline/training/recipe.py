@@ -5,7 +5,7 @@ from typing import Literal
 
 from pipeline.errors import ConfigError
 from pipeline.models.scales import SINGLE_SCALE, check_scales, valid_step
-from pipeline.numbers import check_finite
+from pipeline.numbers import check_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Recipe:
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        check_finite(self, "recipe.")
+        check_numbers(self, "recipe.")
         for name in ("iterations", "batch", "accumulate", "checkpoint_every", "base_lr"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
+from pipeline.numbers import check_numbers
 from pipeline.refine.crf import CRFParams
 from pipeline.storage import Uri
 from pipeline.training.recipe import Recipe
@@ -49,6 +50,7 @@ class ScenesConfig:
     def __post_init__(self) -> None:
         from pipeline.models.architecture import ARCHITECTURES  # here, since it loads torch
 
+        check_numbers(self)
         self.recipe.check_crop(ARCHITECTURES[ARCHITECTURE].stride)
         if self.validation < 1:
             raise ConfigError(f"validation is {self.validation}; the card's scores need at least 1 held-out scene")
