@@ -26,11 +26,16 @@ def at_the_end(capsys, monkeypatch):
     return output
 
 
+BROKEN_OFF = RuntimeError("Error calling __set_name__")
+BROKEN_OFF.__cause__ = KeyboardInterrupt()
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "out", "err"),
     [
         (None, 0, "done\n", ""),
         (KeyboardInterrupt(), 1, "", "job: stopped\n"),
+        (BROKEN_OFF, 1, "", "job: stopped\n"),
         (RunError("no room"), 1, "", "job: no room\n"),
         (StorageError("no answer"), 1, "", "job: no answer\n"),
         (ConfigError("no masks"), 2, "", "job: no masks\n"),

@@ -12,6 +12,7 @@ from typing import TextIO, TypeVar
 from pipeline import storage
 from pipeline.errors import ConfigError, PipelineError, VerdictError
 from pipeline.runtime import connection
+from pipeline.runtime.console import is_interrupt, open_streams, settle, tell
 
 _Ready = TypeVar("_Ready")
 
@@ -47,6 +48,20 @@ def _entered(
     around: Callable[[], AbstractContextManager[object]],
 ) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
+    open_streams()
+    try:
+        return _said_and_done(name, prepare, work, interrupted, around)
+    finally:
+        settle()
+
+
+def _said_and_done(
+    name: str,
+    prepare: Callable[[], _Ready],
+    work: Callable[[_Ready], str],
+    interrupted: str,
+    around: Callable[[], AbstractContextManager[object]],
+) -> int:
     stdout = sys.stdout
     said = partial(_said, name, interrupted, stdout)
     # what came of the work is said before Ray ends: a thread that still asks Ray for something then ends the process
@@ -57,7 +72,7 @@ def _entered(
             return preparing.code
         # Ray prints what goes wrong in its cluster; once the work is done, none needs it
         with redirect_stdout(sys.stderr), said(ConfigError) as working:
-            print(work(ready), file=stdout, flush=True)
+            tell(work(ready), stdout)
     return connecting.code or working.code
 
 
@@ -77,10 +92,12 @@ def _said(name: str, interrupted: str, stdout: TextIO, unusable: type[PipelineEr
     ending = _Ending()
     try:
         yield ending
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not is_interrupt(error):
+            raise
         ending.code = _fail(name, interrupted, code=1)
     except VerdictError as error:
-        print(error.summary, file=stdout, flush=True)
+        tell(error.summary, stdout)
         ending.code = _fail(name, error, error.code)
     except PipelineError as error:
         is_final = isinstance(error, unusable) and not storage.is_outage(error)
@@ -88,5 +105,5 @@ def _said(name: str, interrupted: str, stdout: TextIO, unusable: type[PipelineEr
 
 
 def _fail(name: str, reason: object, code: int) -> int:
-    print(f"{name}: {reason}", file=sys.stderr, flush=True)
+    tell(f"{name}: {reason}", sys.stderr)
     return code

@@ -46,7 +46,10 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong with an argument, and end; without credentials, which it may hold."""
-        super().error(redact_text(message), ex)
+        try:
+            super().error(redact_text(message), ex)
+        except OSError:  # nobody reads it
+            self.exit(2)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         value = super()._get_value(action, arg_string)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline.commands import COMMANDS, PROGRAM
+from pipeline.runtime.console import is_interrupt, open_streams, settle, tell
 
 _MORE = {
     "COMMAND --help": "the flags of a command",
@@ -18,18 +19,30 @@ _MORE = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that is asked for; returns its exit code, and 2 where there is no such command."""
-    words = sys.argv[1:] if argv is None else list(argv)
+    open_streams()
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except (KeyboardInterrupt, RuntimeError) as error:  # while the command was loaded
+        if not is_interrupt(error):
+            raise
+        tell(f"{PROGRAM}: interrupted", sys.stderr)
+        return 1
+    finally:
+        settle()
+
+
+def _run(words: list[str]) -> int:
     if "_ARGCOMPLETE" in os.environ:
         _complete()
     if not words or words[0] in ("-h", "--help"):
-        print(_overview())
+        tell(_overview(), sys.stdout)
         return 0 if words else 2
     if words[0] == "--version":
-        print(f"{PROGRAM} {version(PROGRAM)}")
+        tell(f"{PROGRAM} {version(PROGRAM)}", sys.stdout)
         return 0
     name = words[0].replace("_", "-")
     if name not in COMMANDS:
-        print(f"{PROGRAM}: there is no command {words[0]!r}; choose from: {', '.join(COMMANDS)}", file=sys.stderr)
+        tell(f"{PROGRAM}: there is no command {words[0]!r}; choose from: {', '.join(COMMANDS)}", sys.stderr)
         return 2
     return int(loaded(name).main(words[1:]))
 

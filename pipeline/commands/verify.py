@@ -5,7 +5,6 @@ are problems, or were before --repair set their files aside; 2 the output cannot
 """
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from pipeline import masks, storage
 from pipeline.commands.command import OUTPUT, Command, takes
 from pipeline.errors import ProblemsError
 from pipeline.masks import Verification
+from pipeline.runtime.progress import say
 from pipeline.storage import Uri
 
 
@@ -56,10 +56,10 @@ def _prepare(config: VerifyConfig) -> _Counted:
 
 def _work(counted: _Counted) -> Verification:
     for problem in counted.verification.problems:
-        print(f"{storage.redact(problem.uri)}: {problem.what}", file=sys.stderr)
+        say(f"{storage.redact(problem.uri)}: {problem.what}")
     if counted.repair:
         for moved in masks.quarantine(counted.output, counted.verification):
-            print(f"set aside: {storage.redact(moved)}", file=sys.stderr)
+            say(f"set aside: {storage.redact(moved)}")
     return counted.verification
 
 

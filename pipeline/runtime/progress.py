@@ -5,6 +5,8 @@ import time
 
 from tqdm import tqdm
 
+from pipeline.runtime.console import is_terminal, tell
+
 _LINE_SECONDS = 10.0
 
 
@@ -14,7 +16,7 @@ class ProgressBar:
     def __init__(self, total: int) -> None:
         """Expect `total` images."""
         self._total = total
-        self._bar = tqdm(total=total, unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self._bar = tqdm(total=total, unit=" images", disable=not is_terminal(), dynamic_ncols=True)
         self._start = self._last_line = time.monotonic()
         self._line, self._printed = f"0 of {total} images", ""
 
@@ -41,4 +43,4 @@ class ProgressBar:
 
 def say(text: str) -> None:
     """Print one line for the person at the terminal, above a bar."""
-    tqdm.write(text, file=sys.stderr)
+    tell(text, sys.stderr)

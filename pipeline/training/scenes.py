@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import sys
 import time
 
 import torch
@@ -12,6 +11,7 @@ from pipeline.metrics import SegmentationScore
 from pipeline.models.checkpoints import native
 from pipeline.refine.crf import DenseCRF
 from pipeline.runtime.lock import Lock, held, put_checked
+from pipeline.runtime.progress import say
 from pipeline.scenes import CLASSES, scene
 from pipeline.training.augment import Pixels
 from pipeline.training.examples import batches
@@ -85,4 +85,4 @@ def report(progress: StepResult) -> None:
     """Print a line to stderr every ten steps."""
     if progress.step % 10 == 0:
         rate = f"learning rate {progress.learning_rate:.2e}"
-        print(f"step {progress.step}: loss {progress.loss:.3f}, {rate}", file=sys.stderr)
+        say(f"step {progress.step}: loss {progress.loss:.3f}, {rate}")

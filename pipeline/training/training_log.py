@@ -1,6 +1,5 @@
 """How far training is: a bar or a line now and then on stderr, and TensorBoard files in storage."""
 
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -11,6 +10,8 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.errors import StorageError
+from pipeline.runtime.console import is_terminal
+from pipeline.runtime.progress import say
 
 _LINE_SECONDS = 10.0
 _UPLOAD_SECONDS = 60.0
@@ -47,7 +48,7 @@ class TrainingLog:
     def __init__(self, name: str, iterations: int, uri: str) -> None:
         """Expect `iterations` steps of the run `name`; the TensorBoard files go below `uri`."""
         self._name, self._iterations, self._uri = name, iterations, uri
-        self._bar = tqdm(total=iterations, unit=" steps", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self._bar = tqdm(total=iterations, unit=" steps", disable=not is_terminal(), dynamic_ncols=True)
         self._folder = tempfile.TemporaryDirectory()
         self._writer = SummaryWriter(self._folder.name)
         self._last_line = self._last_upload = time.monotonic()
@@ -67,7 +68,7 @@ class TrainingLog:
         """Show and record reports, the oldest first."""
         for report in reports:
             if isinstance(report, str):
-                self._say(report)
+                say(report)
                 continue
             if "begun_at" in report:
                 self._show_start(int(report["begun_at"]))
@@ -75,7 +76,7 @@ class TrainingLog:
             for name in report.keys() - {"step", "time"}:
                 self._writer.add_scalar(name, report[name], int(report["step"]))
             if "mean_iou" in report:
-                self._say(f"step {report['step']:.0f}: mean IoU {report['mean_iou']:.4f} on the validation pictures")
+                say(f"step {report['step']:.0f}: mean IoU {report['mean_iou']:.4f} on the validation pictures")
             if "loss" in report:
                 self._first, self._last = self._first or report, report
                 self._show_step(report)
@@ -94,7 +95,7 @@ class TrainingLog:
     def _show_start(self, step: int) -> None:
         """Say from where a run goes on that was stopped before, or that has just lost a worker."""
         if step or self._last:
-            self._say(f"continuing {self._name} at step {step}")
+            say(f"continuing {self._name} at step {step}")
 
     def _show_step(self, report: StepReport) -> None:
         if not self._bar.disable:
@@ -102,10 +103,7 @@ class TrainingLog:
             self._bar.update(int(report["step"]) - self._bar.n)
         elif time.monotonic() - self._last_line >= _LINE_SECONDS or report["step"] == self._iterations:
             self._last_line = time.monotonic()
-            self._say(f"step {report['step']:.0f} of {self._iterations}: loss {report['loss']:.3f}")
-
-    def _say(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+            say(f"step {report['step']:.0f} of {self._iterations}: loss {report['loss']:.3f}")
 
     def _upload(self, once: bool) -> None:
         """Put all files anew. A storage that does not take them costs a line: training does not depend on them."""
@@ -113,4 +111,4 @@ class TrainingLog:
             for path in Path(self._folder.name).iterdir():
                 storage.put_whole(storage.join(self._uri, path.name), path.read_bytes(), once=once)
         except StorageError as error:
-            self._say(f"the TensorBoard files were not written: {error}")
+            say(f"the TensorBoard files were not written: {error}")

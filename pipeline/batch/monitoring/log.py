@@ -3,6 +3,7 @@
 import json
 import socket
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 
 
@@ -10,4 +11,5 @@ def log(event: str, *, run_id: str, **fields: object) -> None:
     """Write down `event` of a run with this host's name; an image's fields include its key."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = {"time": now, "event": event, "run_id": run_id, "host": socket.gethostname()} | fields
-    print(json.dumps(line), file=sys.stderr, flush=True)
+    with suppress(OSError):  # a full disk behind the log ends no worker
+        print(json.dumps(line), file=sys.stderr, flush=True)
