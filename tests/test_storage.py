@@ -4,6 +4,7 @@ import os
 import random
 import resource
 import socket
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -329,6 +330,15 @@ def test_a_server_that_never_answers_is_given_up(bucket: str, monkeypatch: pytes
 def test_missing_local_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="nowhere"):
         first(f"{tmp_path}/nowhere")
+
+
+@pytest.mark.parametrize(("uri", "package"), [("gs://b/x", "gcsfs"), ("abfs://c/x", "adlfs")])
+def test_a_storage_whose_package_is_missing_says_what_to_install(
+    uri: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(StorageError, match=rf"cannot open {uri}: .*nstall {package} .* on every machine, by pip"):
+        storage.filesystem(uri)
 
 
 def test_unknown_scheme_is_an_error_of_ours() -> None:

@@ -48,7 +48,8 @@ def filesystem(uri: str, *, once: bool = False) -> tuple[fsspec.AbstractFileSyst
             return WebFileSystem(client_kwargs={"timeout": timeout()}), uri
         fs, path = fsspec.core.url_to_fs(uri, **options)
     except Exception as error:  # whatever the library behind a scheme raises, such as TypeError for lack of an option
-        raise StorageError(f"cannot open {redact(uri)}: {scrubbed(str(error), uri)}") from error
+        remedy = "; it takes a package of its own on every machine, by pip" if isinstance(error, ImportError) else ""
+        raise StorageError(f"cannot open {redact(uri)}: {scrubbed(str(error), uri)}{remedy}") from error
     return fs, str(path)
 
 
