@@ -1,7 +1,10 @@
 """A summary cannot lose an image."""
 
 import json
+import re
 from contextlib import nullcontext
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,3 +101,11 @@ def test_json_names_what_the_job_promises() -> None:
     written = json.loads(summary(listed=1, skipped=0, segmented=1, failed=0).to_json())
     assert promised <= set(written)
     assert Plan(**written["plan"]) == PLAN
+
+
+def test_the_sample_of_the_documents_has_the_fields_of_a_summary_in_their_order() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    [sample] = re.findall(r'^    (\{"run_id": .*?\n     .*?\})\n\n', readme, re.MULTILINE | re.DOTALL)
+    shown = json.loads(sample)
+    assert list(shown) == [field.name for field in fields(Summary)]
+    assert list(shown["plan"]) == [field.name for field in fields(Plan)]
