@@ -15,9 +15,7 @@ _NO_PROGRESS_VARIABLE = "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S"
 
 
 @contextmanager
-def configured(
-    *, storage_timeout: float = 0.0, block_bytes: int | None = None, preserve_order: bool = False
-) -> Iterator[None]:
+def configured(*, storage_timeout: float = 0.0, block_bytes: int | None = None) -> Iterator[None]:
     """Set up this process for a job, and put back what was, also where the block raises.
 
     Ray Data says nothing of its own, since progress and errors are shown elsewhere, and no failed block is forgiven. It
@@ -29,14 +27,13 @@ def configured(
     Args:
         storage_timeout: seconds for which a storage that does not answer is asked again.
         block_bytes: where Ray Data cuts what a task gives into blocks; without, it makes one of all.
-        preserve_order: whether Ray Data hands blocks on in the order in which they were asked for.
     """
     logger = logging.getLogger("ray.data")
     level = logger.level
     with storage.retrying(storage_timeout), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"ray\.data")  # that a small bucket cannot fill every worker
         logger.setLevel(logging.CRITICAL)
-        context = _data_context(block_bytes, preserve_order)
+        context = _data_context(block_bytes)
         try:
             with DataContext.current(context):
                 yield
@@ -44,14 +41,13 @@ def configured(
             logger.setLevel(level)
 
 
-def _data_context(block_bytes: int | None, preserve_order: bool) -> DataContext:
+def _data_context(block_bytes: int | None) -> DataContext:
     """Copy the options of Ray Data, with every one that this project has an opinion on."""
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = 0
     context.target_max_block_size = block_bytes
-    context.execution_options.preserve_order = preserve_order
     # an actor takes seconds to start again, so none is given back while its pool has anything to do
     context.autoscaling_config = AutoscalingConfig(actor_pool_util_downscaling_threshold=0.0)
     if _NO_PROGRESS_VARIABLE not in os.environ:

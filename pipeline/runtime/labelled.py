@@ -1,7 +1,7 @@
 """Labelled pictures in the cluster's memory: fetched once, checked, and decoded wherever they are needed."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -73,9 +73,9 @@ def load(pairs: Sequence[Pair], labels: Labels, split: str) -> LabelledDataset:
     return LabelledDataset(blocks=blocks, positions=positions, pixels=pixels, labels=labels)
 
 
-def _fetch(pairs: Sequence[Pair], labels: Labels, retry_seconds: float) -> Iterator[pa.Table]:
+def _fetch(pairs: Sequence[Pair], labels: Labels, retry_seconds: float) -> pa.Table:
     with storage.retrying(retry_seconds):
-        yield fetch(pairs, labels)
+        return fetch(pairs, labels)
 
 
 class _Note(NamedTuple):

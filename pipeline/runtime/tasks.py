@@ -2,20 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import Datasource, ReadTask
-from ray.data.block import BlockMetadata
 
-from pipeline.runtime.configured import configured
-from pipeline.runtime.errors import as_raised, carried, get
+from pipeline.runtime.errors import get
 
 _TASKS_A_CPU = 3
 
-TableCall = Callable[[], Iterable[pa.Table]]
+TableCall = Callable[[], pa.Table]
 
 
 def task_results(submitted: Iterable[Any]) -> Iterator[Any]:
@@ -35,7 +31,7 @@ def task_results(submitted: Iterable[Any]) -> Iterator[Any]:
 
 
 def tables(calls: Sequence[TableCall], at_once: int) -> list[Any]:
-    """Make tables by Ray Data, and return references to all of them in the order of the calls.
+    """Make tables on the cluster, and return references to all of them in the order of the calls.
 
     Nothing holds a CPU: this is for work that waits for storage, or that runs beside a worker which holds the CPUs.
 
@@ -45,31 +41,30 @@ def tables(calls: Sequence[TableCall], at_once: int) -> list[Any]:
 
     Raises:
         PipelineError: what a call raised of the project's own errors, as it was raised.
+        RunError: one took its process down again and again.
     """
-    with configured(preserve_order=True), as_raised():
-        source = _CallDatasource(calls)
-        dataset = ray.data.read_datasource(source, num_cpus=0, concurrency=at_once, override_num_blocks=len(calls))
-        bundles = dataset.materialize().iter_internal_ref_bundles()
-        return [block.ref for bundle in bundles for block in bundle.blocks]
+    made: list[Any] = []
+    under_way: list[Any] = []
+    for call in calls:
+        if len(under_way) >= at_once:
+            under_way = _less_one(under_way)
+        both: Any = _made.remote(call)
+        table, done = both
+        made.append(table)
+        under_way.append(done)
+    while under_way:
+        under_way = _less_one(under_way)
+    return made
 
 
-class _CallDatasource(Datasource):
-    """A Ray Data source of calls, each made in a task of its own."""
-
-    def __init__(self, calls: Sequence[TableCall]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._calls = calls
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        """Give none: it is unknown before anything is read."""
-        return None
-
-    def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
-        """Make one task a call, whatever parallelism is asked for."""
-        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(_carried, call), unknown) for call in self._calls]
+@ray.remote(num_cpus=0, num_returns=2, max_retries=3)
+def _made(call: TableCall) -> tuple[pa.Table, None]:
+    """Make a table; the second is for who waits, whom the table itself does not have to reach."""
+    return call(), None
 
 
-def _carried(call: TableCall) -> Iterator[pa.Table]:
-    with carried():
-        yield from call()
+def _less_one(under_way: list[Any]) -> list[Any]:
+    """Wait until one is done; give the others. Raises as `get` does."""
+    done, others = ray.wait(under_way)
+    get(done)
+    return others

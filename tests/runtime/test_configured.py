@@ -4,13 +4,11 @@ import logging
 import warnings
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from ray.data import DataContext
 
 from pipeline import storage
 from pipeline.runtime.configured import configured
-from pipeline.runtime.tasks import tables
 from tests.helpers.pictures import jpeg, photo
 
 
@@ -19,7 +17,6 @@ def state() -> dict[str, Any]:
     options = {name: value for name, value in vars(DataContext.get_current()).items() if name != "execution_options"}
     return {
         "options": {name: repr(value) for name, value in options.items()},
-        "preserve_order": DataContext.get_current().execution_options.preserve_order,
         "level": logging.getLogger("ray.data").level,
         "filters": list(warnings.filters),
         "retry_seconds": storage.retry_seconds(),
@@ -30,10 +27,9 @@ def state() -> dict[str, Any]:
 def test_all_is_put_back(error: type[BaseException] | None) -> None:
     before = state()
     try:
-        with configured(storage_timeout=7.0, block_bytes=12345, preserve_order=True):
+        with configured(storage_timeout=7.0, block_bytes=12345):
             context = DataContext.get_current()
             assert (context.target_max_block_size, context.max_errored_blocks) == (12345, 0)
-            assert context.execution_options.preserve_order
             assert not context.enable_progress_bars
             assert storage.retry_seconds() == 7.0
             assert logging.getLogger("ray.data").level == logging.CRITICAL
@@ -47,7 +43,7 @@ def test_all_is_put_back(error: type[BaseException] | None) -> None:
 def test_of_blocks_in_one_another_the_innermost_counts_and_the_longest_timeout() -> None:
     with configured(storage_timeout=7.0, block_bytes=12345):
         outside = state()
-        with configured(preserve_order=True):
+        with configured():
             assert DataContext.get_current().target_max_block_size != 12345
             assert storage.retry_seconds() == 7.0
         assert state() == outside
@@ -63,28 +59,13 @@ def test_a_run_may_stand_still_unless_rays_own_variable_says_how_long(monkeypatc
         assert DataContext.get_current().execution_no_progress_timeout_s == 1800
 
 
-def test_a_load_that_keeps_the_order_leaves_no_order_to_the_next_run(
-    cluster: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pipeline.batch import graph
+def test_a_run_leaves_all_as_it_was(cluster: None, tmp_path: Any) -> None:
     from pipeline.batch.config import RefineConfig, RunConfig
     from pipeline.batch.preflight import check
     from pipeline.batch.run import segment
     from pipeline.storage import Uri
 
     before = state()
-    references = tables([lambda n=n: [pa.table({"n": [n]})] for n in range(5)], at_once=2)
-    assert len(references) == 5
-    assert state() == before
-
-    seen = []
-    blocks = graph.finished_blocks
-
-    def noting(*arguments: Any) -> Any:
-        seen.append(DataContext.get_current().execution_options.preserve_order)
-        return blocks(*arguments)
-
-    monkeypatch.setattr(graph, "finished_blocks", noting)
     storage.put_whole(f"{tmp_path}/in/a.jpg", jpeg(photo(0)))
     config = RunConfig(
         input=Uri(f"{tmp_path}/in"),
@@ -93,5 +74,4 @@ def test_a_load_that_keeps_the_order_leaves_no_order_to_the_next_run(
         refine=RefineConfig(backend="none"),
     )
     assert segment(check(config)).segmented == 1
-    assert seen == [False]
     assert state() == before
