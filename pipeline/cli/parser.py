@@ -183,12 +183,7 @@ def read(parser: Parser, config: type[_Config], argv: Sequence[str] | None = Non
     try:
         words = as_parsed(sys.argv[1:] if argv is None else argv, switches)
         return _built(parser, config, parser.parse_args(words))
-    except (
-        ConfigError,
-        AttributeError,
-        ValueError,
-        RecursionError,
-    ) as error:  # the others jsonargparse does not foresee
+    except (ConfigError, AttributeError, ValueError, RecursionError) as error:  # three of them jsonargparse passes on
         raise ConfigError(redact_text(_reason(error))) from error
 
 

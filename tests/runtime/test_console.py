@@ -2,7 +2,6 @@
 
 import io
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +72,7 @@ def test_what_is_told_comes_at_once(capsys: pytest.CaptureFixture[str]) -> None:
 def test_ctrl_c_while_a_class_is_made_is_one() -> None:
     class Slow:
         def __set_name__(self, *_: object) -> None:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
 
     with pytest.raises((RuntimeError, KeyboardInterrupt)) as stopped:
         type("Made", (), {"slow": Slow()})
