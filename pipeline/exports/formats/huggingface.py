@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from pipeline.data.grouping import together
 from pipeline.exports.formats.format import ExportFormat
 from pipeline.exports.image import ExportedImage
 
@@ -49,7 +50,7 @@ class HuggingFace(ExportFormat):
         schema = _SCHEMA.with_metadata({"huggingface": note})
         buffer = io.BytesIO()
         with pq.ParquetWriter(buffer, schema, compression="zstd") as file:
-            for rows in _groups(map(self._row, images)):
+            for rows in together(map(self._row, images), _weight, _GROUP_BYTES):
                 file.write_table(pa.Table.from_pylist(rows, schema=schema))
         self.put(f"data/part-{number:05d}.parquet", buffer.getvalue())
 
@@ -79,19 +80,9 @@ class HuggingFace(ExportFormat):
         self.put("README.md", card.encode())
 
 
-def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Cut rows into row groups."""
-    group: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        more = sum(len(row[name]["bytes"]) for name in ("image", "mask") if row[name])
-        if group and (len(group) == _GROUP_ROWS or size + more > _GROUP_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(row)
-        size += more
-    if group:
-        yield group
+def _weight(row: dict[str, Any]) -> int:
+    """Give the bytes of a row's pictures, or the share of a row where a row group has as many as it may."""
+    return max(sum(len(row[name]["bytes"]) for name in ("image", "mask") if row[name]), _GROUP_BYTES // _GROUP_ROWS)
 
 
 def _cell(text: str) -> str:
