@@ -179,6 +179,7 @@ class _Run:
                 capacity.check()
                 self.clock.update()
 
+            check_cluster()  # so that a run which waits for machines says so at once
             committing = every(_SHOW_SECONDS, self.committer.commit_if_due)
             showing, checking = every(_SHOW_SECONDS, show), every(_CLUSTER_SECONDS, check_cluster)
             blocks = graph.finished_blocks(self.ready, todo.manifest, plan, tracker)

@@ -15,7 +15,7 @@ from tests.helpers.breaking import Job, Stage, committed, stage
 from tests.helpers.servers import free_port
 
 pytestmark = pytest.mark.long
-COUNT = 900
+COUNT = 2400  # so many that a fast machine is still at work when others have joined
 CRF = "--refine.backend=native"
 SIZE = (240, 320)
 PADDING = 20_000  # so that a dozen pictures fill a block, which is committed as a whole
@@ -49,7 +49,7 @@ def test_machines_that_join_work_and_machines_that_go_cost_nothing(
 def test_a_head_alone_asks_for_the_machines_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ray's autoscaler starts two, and ends them when they idle."""
     with autoscaled(tmp_path, machines=2) as parts:
-        job = Job(parts, COUNT // 3, CRF, size=SIZE, padding=PADDING)
+        job = Job(parts, COUNT // 8, CRF, size=SIZE, padding=PADDING)
         job.start("--workers.cpus=4")
         assert job.wait(lambda _: parts.cluster.machines() == 3 and segmenting(parts) >= 2)
         tell({"2 machines, asked for": rate(job, 40)}, capsys)
