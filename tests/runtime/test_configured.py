@@ -60,6 +60,7 @@ def test_a_run_may_stand_still_unless_rays_own_variable_says_how_long(monkeypatc
 
 
 def test_a_run_leaves_all_as_it_was(cluster: None, tmp_path: Any) -> None:
+    from pipeline.batch import graph  # noqa: F401  # what it loads adds filters of its own
     from pipeline.batch.config import RefineConfig, RunConfig
     from pipeline.batch.preflight import check
     from pipeline.batch.run import segment
