@@ -188,6 +188,7 @@ def _waiting(batch: pa.Table) -> list[bool]:
 
 def _rows(table: pa.Table, places: list[int]) -> pa.Table:
     """Take some rows; without a copy those that follow each other."""
-    if places == list(range(places[0], places[0] + len(places)) if places else []):
-        return table.slice(places[0] if places else 0, len(places))
+    first = places[0] if places else 0
+    if places == list(range(first, first + len(places))):
+        return table.slice(first, len(places))
     return table.take(pa.array(places, pa.int64()))

@@ -72,26 +72,26 @@ class Ledger:
         """List the files that may hold rows of the part, newest first."""
         return [file for file in self._files if file.may_hold(*part.keys)]
 
-    def remove_late(self, output: str, former: str, check: Callable[[], None]) -> None:
-        """Remove the files of the run `former` that came once this was loaded: their images were done again.
+    def remove_late(self, output: str, info: masks.DatasetInfo, former: str, check: Callable[[], None]) -> None:
+        """Remove the files of the run `former` that came once this was loaded: their images were to do again.
 
-        That run had lost its lock, but a put that has begun goes on.
+        That run had lost its lock, but a put that has begun goes on. What is of another generation stays.
 
         Args:
             output: whose ledger this is.
-            former: a run that this one has taken the lock over from.
+            info: of the run that has taken the lock over, as `load` has it.
+            former: the run that has lost it.
             check: called before each; raises where this run may write no more.
 
         Raises:
             StorageError: the storage does not answer.
         """
-        folders = (output, storage.join(output, masks.STAGED_FOLDER))
-        there = [entry.uri for folder in folders for entry, _ in masks.committed_entries(folder)]
-        for uri in there:
-            if storage.base_name(uri).startswith(f"{former}-") and uri not in self._known:
+        for file in [*masks.committed_files(output), *staged(output)]:
+            is_late = file.info.run_id == former and file.uri not in self._known
+            if is_late and file.info.generation == info.generation:
                 check()
-                storage.delete(uri)
-                say(f"removed {storage.redact(uri)}, which run {former} has put late")
+                storage.delete(file.uri)
+                say(f"removed {storage.redact(file.uri)}, which run {former} has put late")
 
     def _newest(self, part: Part) -> tuple[Digests, NDArray[np.bool_]]:
         """Find the newest row of each key: its digest, empty where there is none, and whether it is in errors/."""

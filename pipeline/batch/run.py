@@ -83,7 +83,7 @@ def segment(ready: Preflight) -> Summary:
             )
             run.do()
         if lock.former:
-            done.remove_late(config.output, lock.former, lock.confirm)
+            done.remove_late(config.output, info, lock.former, lock.confirm)
         if ready.facts_place:
             known_models.keep(config, ready.facts_place, ready.facts, lock.confirm)
         summary = run.summary()

@@ -12,7 +12,7 @@ from typing import TextIO, TypeVar
 from pipeline import storage
 from pipeline.errors import ConfigError, PipelineError, VerdictError
 from pipeline.runtime import connection
-from pipeline.runtime.console import is_interrupt, open_streams, settle, tell
+from pipeline.runtime.console import is_interrupt, own_streams, tell
 
 _Ready = TypeVar("_Ready")
 
@@ -40,6 +40,7 @@ def enter_alone(name: str, prepare: Callable[[], _Ready], work: Callable[[_Ready
     return _entered(name, prepare, work, interrupted, nullcontext)
 
 
+@own_streams()
 def _entered(
     name: str,
     prepare: Callable[[], _Ready],
@@ -48,20 +49,6 @@ def _entered(
     around: Callable[[], AbstractContextManager[object]],
 ) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a run as Ctrl-C does
-    open_streams()
-    try:
-        return _said_and_done(name, prepare, work, interrupted, around)
-    finally:
-        settle()
-
-
-def _said_and_done(
-    name: str,
-    prepare: Callable[[], _Ready],
-    work: Callable[[_Ready], str],
-    interrupted: str,
-    around: Callable[[], AbstractContextManager[object]],
-) -> int:
     stdout = sys.stdout
     said = partial(_said, name, interrupted, stdout)
     # what came of the work is said before Ray ends: a thread that still asks Ray for something then ends the process

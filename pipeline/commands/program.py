@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline.commands import COMMANDS, PROGRAM
-from pipeline.runtime.console import is_interrupt, open_streams, settle, tell
+from pipeline.runtime.console import is_interrupt, own_streams, tell
 
 _MORE = {
     "COMMAND --help": "the flags of a command",
@@ -19,16 +19,14 @@ _MORE = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that is asked for; returns its exit code, and 2 where there is no such command."""
-    open_streams()
-    try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
-    except (KeyboardInterrupt, RuntimeError) as error:  # while the command was loaded
-        if not is_interrupt(error):
-            raise
-        tell(f"{PROGRAM}: interrupted", sys.stderr)
-        return 1
-    finally:
-        settle()
+    with own_streams():
+        try:
+            return _run(sys.argv[1:] if argv is None else list(argv))
+        except (KeyboardInterrupt, RuntimeError) as error:  # while the command was loaded
+            if not is_interrupt(error):
+                raise
+            tell(f"{PROGRAM}: interrupted", sys.stderr)
+            return 1
 
 
 def _run(words: list[str]) -> int:

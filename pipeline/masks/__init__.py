@@ -4,7 +4,6 @@ from pipeline.masks.overlay import Overlay
 from pipeline.masks.png import decode, decode_confidence, encode, encode_confidence, pascal_palette
 from pipeline.masks.reading import (
     CommittedFile,
-    committed_entries,
     committed_files,
     generation_files,
     generations,
@@ -51,7 +50,6 @@ __all__ = [
     "Place",
     "Problem",
     "Verification",
-    "committed_entries",
     "committed_files",
     "decode",
     "decode_confidence",

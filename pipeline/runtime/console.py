@@ -2,19 +2,17 @@
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
-
-_UNHEARD = (OSError, ValueError)
-"""What a stream raises that nobody reads, or that cannot be written to; the second where it was closed."""
 
 
 def tell(text: str, stream: TextIO | None) -> None:
     """Print a line at once, above a bar that is shown; where nobody takes it, do nothing."""
     from tqdm import tqdm  # here, since --help does without
 
-    if stream is not None:
-        with suppress(*_UNHEARD):
+    if stream is not None and not stream.closed:
+        with suppress(OSError):
             tqdm.write(text, file=stream)
             stream.flush()
 
@@ -24,20 +22,28 @@ def is_terminal() -> bool:
     return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 
 
-def open_streams() -> None:
-    """Give this process a stdout and a stderr where it was started without: libraries take it that they are there."""
+@contextmanager
+def own_streams() -> Iterator[None]:
+    """Have a stdout and a stderr for a job, which libraries take for granted, and let go of what nobody takes of it.
+
+    With that left over the interpreter would end with an exit code of its own.
+    """
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _settle(stream)
 
 
-def settle() -> None:
-    """Let go of what nobody takes, at the end of a job: the interpreter would end with an exit code of its own."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
+def _settle(stream: TextIO) -> None:
+    try:
+        if not stream.closed:
             stream.flush()
-        except _UNHEARD:
-            with suppress(*_UNHEARD), open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), stream.fileno())
+    except OSError:
+        with suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -39,7 +39,7 @@ class Lock:
     lease: float = 20.0
     beat: float = 4.0
     settle: float = 1.0
-    former: str = ""
+    former: str = field(default="", init=False)
     _beats: int = 0
     _late: bool = False
     _claimed: float = 0.0

@@ -137,7 +137,9 @@ def test_what_a_run_puts_once_it_has_lost_its_lock_is_removed_by_the_one_that_ha
     late.join()
     assert len(masks.committed_files(output)) == 3
     assert any("'a' has a second row" in problem.what for problem in masks.verify(output).problems)
-    done.remove_late(output, mine.former, mine.check)
+    done.remove_late(output, info(generation="another"), mine.former, mine.check)
+    assert len(masks.committed_files(output)) == 3
+    done.remove_late(output, info(), mine.former, mine.check)
     assert not any("second row" in problem.what for problem in masks.verify(output).problems)
     left = [storage.base_name(file.uri) for file in masks.committed_files(output)]
     assert left == [f"{mine.run_id}-00002.parquet", f"{former.run_id}-00000.parquet"]

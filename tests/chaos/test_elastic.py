@@ -77,8 +77,8 @@ def rate(job: Job, seconds: float = 20.0) -> float:
 def rows_committed(job: Job) -> int:
     """Count the rows of masks/ and errors/ by their footers: to recount each mask takes as long as to make it."""
     count = 0
-    for entry, _ in masks.committed_entries(job.output):
-        with storage.opened(entry.uri) as stream, pq.ParquetFile(stream) as file:
+    for committed_file in masks.committed_files(job.output):
+        with storage.opened(committed_file.uri) as stream, pq.ParquetFile(stream) as file:
             count += file.metadata.num_rows
     return count
 
