@@ -81,5 +81,6 @@ def test_the_last_line_is_what_came_of_the_work_whatever_ray_prints(capsys, monk
     assert cli.enter("job", lambda: "ready", work, interrupted="stopped") == 0
     printed = capsys.readouterr()
     assert printed.out == "done\n"
-    (line,) = printed.err.splitlines()
+    # of a Ray instance that other tests share, anything may come beside
+    (line,) = [line for line in printed.err.splitlines() if "a node is lost" in line or "Task f failed" in line]
     assert "a node is lost" in line

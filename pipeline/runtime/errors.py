@@ -45,6 +45,15 @@ def carried() -> Iterator[None]:
         raise carrier from None
 
 
+def standstill() -> RunError:
+    """Make the error of a job that has stood still for longer than its environment allows."""
+    return RunError(
+        "nothing moved for as long as RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S allows; see `ray status` for "
+        "machines that are gone, and whether the storage answers; what was committed stays, and the same "
+        "command continues from there"
+    )
+
+
 def root_cause(error: BaseException) -> BaseException:
     """Return the project's own error inside what Ray wrapped around it, or one that says in a line what Ray met.
 
@@ -62,11 +71,7 @@ def root_cause(error: BaseException) -> BaseException:
                 "start Ray with --object-spilling-directory on a larger one, then run the same command"
             )
         if isinstance(inner, ExecutionTimeoutError):
-            return RunError(
-                "nothing moved for as long as RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S allows; see `ray status` for "
-                "machines that are gone, and whether the storage answers; what was committed stays, and the same "
-                "command continues from there"
-            )
+            return standstill()
         cause = getattr(inner, "cause", None)
         inner = cause if isinstance(cause, BaseException) else inner.__cause__
     if isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError):

@@ -6,8 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.data import DataContext
 
-from pipeline.runtime.errors import get
+from pipeline.runtime.errors import get, standstill
 
 _TASKS_A_CPU = 3
 
@@ -41,7 +42,8 @@ def tables(calls: Sequence[TableCall], at_once: int) -> list[Any]:
 
     Raises:
         PipelineError: what a call raised of the project's own errors, as it was raised.
-        RunError: one took its process down again and again.
+        RunError: one took its process down again and again, or none ended for as long as `configured` lets a job stand
+            still.
     """
     made: list[Any] = []
     under_way: list[Any] = []
@@ -64,7 +66,10 @@ def _made(call: TableCall) -> tuple[pa.Table, None]:
 
 
 def _less_one(under_way: list[Any]) -> list[Any]:
-    """Wait until one is done; give the others. Raises as `get` does."""
-    done, others = ray.wait(under_way)
+    """Wait until one is done; give the others. Raises as `tables` does."""
+    most = DataContext.get_current().execution_no_progress_timeout_s
+    done, others = ray.wait(under_way, timeout=most if most > 0 else None)
+    if not done:
+        raise standstill()
     get(done)
     return others
