@@ -11,6 +11,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
 _FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
 
@@ -60,6 +61,10 @@ class Page:
     def run(self, script: str, *arguments: Any) -> Any:
         """Run JavaScript in the page."""
         return self._driver.execute_script(script, *arguments)
+
+    def wait(self, script: str) -> None:
+        """Wait until JavaScript gives true. Raises TimeoutException after 20 seconds."""
+        WebDriverWait(self._driver, 20).until(lambda driver: driver.execute_script(script), script)
 
     @property
     def address(self) -> str:

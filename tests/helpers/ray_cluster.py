@@ -76,7 +76,8 @@ class RayCluster:
         return match[1]
 
     def add_node(self) -> None:
-        """Start another node; it joins when it is ready."""
+        """Start another node once all before it have joined; it joins when it is ready."""
+        self.wait_for_nodes()  # two that start at once take the same name for their sockets, and one never joins
         self._others.append(self._start(f"--address={self.address}"))
 
     def lose_node(self) -> None:
