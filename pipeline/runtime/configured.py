@@ -10,6 +10,7 @@ from ray.data import DataContext
 from ray.data.context import AutoscalingConfig
 
 from pipeline import storage
+from pipeline.runtime.room import MakeRoom
 
 _NO_PROGRESS_VARIABLE = "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S"
 
@@ -50,6 +51,7 @@ def _data_context(block_bytes: int | None) -> DataContext:
     context.target_max_block_size = block_bytes
     # an actor takes seconds to start again, so none is given back while its pool has anything to do
     context.autoscaling_config = AutoscalingConfig(actor_pool_util_downscaling_threshold=0.0)
+    context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, MakeRoom]
     if _NO_PROGRESS_VARIABLE not in os.environ:
         context.execution_no_progress_timeout_s = -1
     return context

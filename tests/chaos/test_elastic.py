@@ -13,10 +13,11 @@ from ray.util import get_node_ip_address
 from pipeline import masks, storage
 from pipeline.runtime.plan import GIB
 from tests.helpers.breaking import Job, Stage, committed, stage
+from tests.helpers.ray_cluster import kill
 from tests.helpers.servers import free_port
 
 pytestmark = pytest.mark.long
-COUNT = 2400  # so many that a fast machine is still at work when others have joined
+COUNT = 3600  # so many that a fast machine is still at work when others have joined
 CRF = "--refine.backend=native"
 SIZE = (240, 320)
 PADDING = 20_000  # so that a dozen pictures fill a block, which is committed as a whole
@@ -34,7 +35,7 @@ def test_machines_that_join_work_and_machines_that_go_cost_nothing(
         cluster.add_node()
         cluster.add_node()
         cluster.wait_for_nodes()
-        assert job.wait(lambda _: segmenting(parts) >= 3)
+        assert job.wait(lambda _: working(parts)[0] >= 3)
         rates["3 machines"] = rate(job, 45)  # until the run says so: a change has to last half a minute
         cluster.lose_node()
         rates["2, one switched off"] = rate(job)
@@ -47,12 +48,40 @@ def test_machines_that_join_work_and_machines_that_go_cost_nothing(
         assert "machines are gone: the cluster has 1 CPU" in messages
 
 
+def test_the_machine_that_is_left_may_hold_one_stage_alone(tmp_path: Path) -> None:
+    """Who waits for room takes that of an actor that dies: then the machine has two of a stage, none of the other."""
+    with stage(tmp_path, nodes=3) as parts:
+        job, cluster = Job(parts, COUNT // 3, CRF, size=SIZE, padding=PADDING), parts.cluster
+        job.start()
+        assert job.wait(lambda _: working(parts) == (3, 3) and committed(job))
+        cluster.lose_node()
+        cluster.lose_node()
+        assert any(is_trapped_by(job, stage_name) for stage_name in 2 * ["RefineStage", "SegmentStage"])
+        code, summary, messages = job.end()
+        assert code in (0, 3), messages  # an image that was killed twice by itself has an error row
+        assert "finds no room; idle ones of another end" in messages
+        assert job.account().segmented >= job.count - summary["failed"] >= job.count - 4
+
+
+def is_trapped_by(job: Job, stage_name: str) -> bool:
+    """Kill an actor of the stage once it works beside one of the other; tell whether one of the other came instead."""
+    assert job.wait(lambda _: working(job.parts) == (1, 1))
+    for process in job.parts.cluster.workers(stage_name):
+        kill(process)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if working(job.parts) in ((2, 0), (0, 2)):
+            return True
+        time.sleep(0.2)
+    return False
+
+
 def test_a_head_alone_asks_for_the_machines_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ray's autoscaler starts two, and ends them when they idle."""
     with autoscaled(tmp_path, machines=2) as parts:
         job = Job(parts, COUNT // 8, CRF, size=SIZE, padding=PADDING)
         job.start("--workers.cpus=4")
-        assert job.wait(lambda _: parts.cluster.machines() == 3 and segmenting(parts) >= 2)
+        assert job.wait(lambda _: parts.cluster.machines() == 3 and working(parts)[0] >= 2)
         tell({"2 machines, asked for": rate(job, 40)}, capsys)
         messages = ended(job)
         assert "waiting for machines to join" in messages
@@ -62,9 +91,9 @@ def test_a_head_alone_asks_for_the_machines_it_needs(tmp_path: Path, capsys: pyt
             time.sleep(1)
 
 
-def segmenting(parts: Stage) -> int:
-    """How many processes segment."""
-    return len(parts.cluster.workers("SegmentStage"))
+def working(parts: Stage) -> tuple[int, int]:
+    """How many processes segment, and how many refine."""
+    return len(parts.cluster.workers("SegmentStage")), len(parts.cluster.workers("RefineStage"))
 
 
 def rate(job: Job, seconds: float = 20.0) -> float:
