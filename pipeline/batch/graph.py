@@ -51,7 +51,7 @@ def finished_blocks(
             ),
             batch_size=1,
             batch_format="pyarrow",
-            compute=pool(plan.refiners, plan.most_refiners, plan.grows),
+            compute=pool(plan.refiners, plan.most_refiners),
             num_cpus=plan.refiner_cpus,
             memory=plan.refiner_memory,
         )
@@ -79,16 +79,20 @@ def logits_of(
         fn_constructor_args=(partial(_predictor, weights, inference), max_pixels, tracker, refinement),
         batch_size=plan.segmenter_batch // plan.parcel,
         batch_format="pyarrow",
-        compute=pool(plan.segmenters, plan.most_segmenters, plan.grows),
+        compute=pool(plan.segmenters, plan.most_segmenters),
         num_cpus=plan.segmenter_cpus,
         num_gpus=plan.segmenter_gpus,
         memory=plan.segmenter_memory,
     )
 
 
-def pool(first: int, most: int, grows: bool) -> ActorPoolStrategy:
-    """Make a pool of `first` actors; where machines join and go it grows to `most`, and may shrink to one."""
-    return ActorPoolStrategy(min_size=1 if grows else first, initial_size=first, max_size=most)
+def pool(first: int, most: int) -> ActorPoolStrategy:
+    """Make a pool of `first` actors that grows, where machines join, to `most`."""
+    return (
+        ActorPoolStrategy(size=first)
+        if most == first
+        else ActorPoolStrategy(min_size=1, initial_size=first, max_size=most)
+    )
 
 
 def _refinement(ready: Preflight, plan: Plan) -> GpuRefinement | None:

@@ -59,7 +59,7 @@ def counted(
         fn_constructor_args=(refine_stages(refiners, model, DEFAULT_MAX_PIXELS), labelled, how, tracker),
         batch_size=1,
         batch_format="pyarrow",
-        compute=graph.pool(plan.refiners, plan.most_refiners, plan.grows),
+        compute=graph.pool(plan.refiners, plan.most_refiners),
         num_cpus=plan.refiner_cpus,
         memory=plan.refiner_memory,
     )

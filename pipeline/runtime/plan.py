@@ -79,7 +79,7 @@ class Plan:
     A segmenter takes `segmenter_batch` images at once, of which `parcel` are fetched together; a refiner takes
     `refiner_batch`. Where `gpus_refine`, a segmenter refines on its GPU what the refiners on CPUs cannot take, or,
     without refiners, all. Fetching and writing wait for the network and hold no CPU. Memory, in bytes, is reserved, so
-    that no machine gets more actors than it can hold. Where the cluster `grows`, machines may join later, and go.
+    that no machine gets more actors than it can hold.
     """
 
     segmenters: int
@@ -96,7 +96,6 @@ class Plan:
     refiner_memory: int = 0
     refiner_batch: int = CPU_BATCH
     fetchers: int
-    grows: bool = False
 
     def for_images(self, count: int, mean_bytes: int = 0, logits_bytes: int = 0, chunk: int | None = None) -> "Plan":
         """Suit the plan to `count` images: no actor that is not worth its start, no batch beyond a worker's memory.
@@ -230,7 +229,6 @@ def _without_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grow
         refiner_cpus=0.5,
         refiner_memory=memory,
         fetchers=1 + _fed(pairs, most, limits.cpus),
-        grows=grows,
     )
 
 
@@ -254,7 +252,6 @@ def _gpus_alone(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows:
         refiner_cpus=0,
         refiner_memory=memory,
         fetchers=1 + 2 * _fed(segmenters, most, limits.gpus),
-        grows=grows,
     )
 
 
@@ -300,7 +297,6 @@ def _with_gpus(nodes: Sequence[Node], memory: int, limits: WorkerLimits, grows: 
         refiner_memory=memory,
         refiner_batch=CPU_BATCH if gpus_refine else REFINER_BATCH,
         fetchers=1 + 2 * _fed(segmenters, most_segmenters, limits.gpus),
-        grows=grows,
     )
 
 

@@ -59,7 +59,7 @@ def test_the_machine_that_is_left_may_hold_one_stage_alone(tmp_path: Path) -> No
         assert any(is_trapped_by(job, stage_name) for stage_name in 2 * ["RefineStage", "SegmentStage"])
         code, summary, messages = job.end()
         assert code in (0, 3), messages  # an image that was killed twice by itself has an error row
-        assert "finds no room; idle ones of another end" in messages
+        assert "idle ones end for them" in messages
         assert job.account().segmented >= job.count - summary["failed"] >= job.count - 4
 
 
