@@ -62,9 +62,10 @@ class MakeRoom(ExecutionCallback):
             self._moved, self._since, self._patience = moved, self._now(), _PATIENCE_SECONDS
         elif self._now() - self._since >= self._patience:
             self._since, self._patience = self._now(), 2 * self._patience
-            all_idle = [ActorPoolScalingRequest.downscale(delta=-pool.current_size(), force=True) for pool in pools]
-            ended = -sum(pool.scale(request) or 0 for pool, request in zip(pools, all_idle, strict=True))
-            say(f"nothing moves, and workers of lost machines find no room on others: {ended} idle ones end for them")
+            requests = {pool: ActorPoolScalingRequest(-pool.current_size(), force=True) for pool in pools}
+            ended = -sum(pool.scale(request) or 0 for pool, request in requests.items())
+            if ended:
+                say(f"nothing moves, and workers of lost machines find no room; idle ones end for them: {ended}")
 
     def _lacks_room(self, pool: Pool) -> bool:
         """Tell whether an actor of the pool waits for room, and the machines that are there could hold it."""

@@ -59,13 +59,18 @@ class Graph:
 
 
 def test_idle_workers_end_where_nothing_moves_and_others_wait_for_room(capsys: pytest.CaptureFixture[str]) -> None:
-    segmenting, refining = Actors(idle=2, busy=1), Actors(idle=1, restarting=3)
-    graph = Graph((segmenting, refining))
+    segmenting, refining, done = Actors(idle=2, busy=1), Actors(idle=1, restarting=3), Actors(idle=0)
+    graph = Graph((segmenting, refining, done))
     graph.run(30)
     assert segmenting.ended == []  # those that wait may be on their way
     graph.run(1)
     assert (segmenting.ended, refining.ended) == ([2], [1])
-    assert "nothing moves, and workers of lost machines find no room on others: 3 idle ones" in capsys.readouterr().err
+    assert "workers of lost machines find no room; idle ones end for them: 3" in capsys.readouterr().err
+
+
+def test_where_all_are_at_work_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Graph((Actors(idle=0, busy=2), Actors(idle=0, restarting=1))).run(60)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_still_does_not_move_gets_more_patience_each_time_until_it_moves() -> None:
