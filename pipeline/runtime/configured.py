@@ -51,7 +51,7 @@ def _data_context(block_bytes: int | None) -> DataContext:
     context.target_max_block_size = block_bytes
     # an actor takes seconds to start again, so none is given back while its pool has anything to do
     context.autoscaling_config = AutoscalingConfig(actor_pool_util_downscaling_threshold=0.0)
-    context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, MakeRoom]
+    context.custom_execution_callback_classes = [MakeRoom]  # one, also where these blocks stand in one another
     if _NO_PROGRESS_VARIABLE not in os.environ:
         context.execution_no_progress_timeout_s = -1
     return context

@@ -60,7 +60,9 @@ def test_the_machine_that_is_left_may_hold_one_stage_alone(tmp_path: Path) -> No
         code, summary, messages = job.end()
         assert code in (0, 3), messages  # an image that was killed twice by itself has an error row
         assert "idle ones end for them" in messages
-        assert job.account().segmented >= job.count - summary["failed"] >= job.count - 4
+        assert (
+            job.account().failed == summary["failed"] <= 4
+        )  # of which each was alone with a process when it was killed
 
 
 def is_trapped_by(job: Job, stage_name: str) -> bool:

@@ -9,6 +9,7 @@ from ray.data import DataContext
 
 from pipeline import storage
 from pipeline.runtime.configured import configured
+from pipeline.runtime.room import MakeRoom
 from tests.helpers.pictures import jpeg, photo
 
 
@@ -45,6 +46,7 @@ def test_of_blocks_in_one_another_the_innermost_counts_and_the_longest_timeout()
         outside = state()
         with configured():
             assert DataContext.get_current().target_max_block_size != 12345
+            assert DataContext.get_current().custom_execution_callback_classes == [MakeRoom]
             assert storage.retry_seconds() == 7.0
         assert state() == outside
 
